@@ -1,0 +1,36 @@
+"""Gateways → control plane: what became of a version on a node, through the Redis stream ``REPORT_STREAM``.
+
+Delivery is at least once; a report is idempotent (the last word per node and version counts).
+"""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+REPORT_STREAM = "tailcut:reports"
+REPORT_FIELD = "report"
+REPORT_GROUP = "control-plane"
+
+
+class StartFailure(BaseModel):
+    """Why a function could not be imported; ``traceback`` is for its owner."""
+
+    model_config = ConfigDict(frozen=True)
+    type: str
+    message: str
+    traceback: str = ""
+
+
+class VersionReport(BaseModel):
+    model_config = ConfigDict(frozen=True)
+    node: str
+    version_id: str
+    outcome: Literal["ready", "failed"]
+    style: Literal["typed", "request", "event"] | None = None
+    operation: dict[str, Any] | None = None
+    """OpenAPI operation object of a typed function (parameters, requestBody, responses)."""
+    schemas: dict[str, Any] = {}
+    """OpenAPI component schemas that ``operation`` refers to."""
+    start_us: int | None = None
+    """From the spawn request to ready."""
+    error: StartFailure | None = None

@@ -1,0 +1,69 @@
+"""Host → Zig: the complete effective state of a node, one JSON document (``zc_gateway_apply``).
+
+Decoded and checked by ``zigcore/src/route/revision.zig``; on any error nothing changes. Indexes refer to positions
+in this document, except ``Version.index``, which the host keeps stable for as long as the version lives on the node.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class TenantRow:
+    name: str
+    concurrency_max: int
+    openapi_public: str
+    """OpenAPI document (JSON text) of the tenant's public typed functions, for anybody."""
+    openapi_all: str
+    """The same of all its typed functions, for callers with one of its keys."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRow:
+    sha256: str
+    """64 lower-case hexadecimal digits."""
+    tenant: int
+    invoke: bool
+    """Whether the key has the scope ``invoke`` (``admin`` includes it)."""
+    expires_at_s: int
+    """Unix time; 0: never."""
+
+
+@dataclass(frozen=True, slots=True)
+class VersionRow:
+    index: int
+    """0 ≤ index < versions_max; never reused for another version while any worker of the old one may live."""
+    id: str
+    tenant: int
+    function: str
+    spawn: str
+    """SpawnSpec as JSON text, handed to the zygote unread."""
+    timeout_ms: int
+    concurrency_max: int
+    workers_min: int
+    request_bytes_max: int
+    output_bytes_max: int
+    log_bytes_max: int
+    probe: bool
+    """Start one worker now, on the first reactor, even if nothing calls it; ready or start_failed follows as an event."""
+
+
+@dataclass(frozen=True, slots=True)
+class RouteRow:
+    tenant: int
+    function: str
+    qualifier: str
+    """An alias ("live" is what a path without @ means) or a version id."""
+    version: int
+    """``VersionRow.index``; -1: known, but no version of it was ever ready here (503 not-ready)."""
+    public: bool
+    error: str = ""
+    """version = -1: why (traceback of the failed start), for callers with the tenant's key (500 instead of 503)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    revision: int
+    tenants: list[TenantRow]
+    keys: list[KeyRow]
+    versions: list[VersionRow]
+    routes: list[RouteRow]

@@ -1,0 +1,39 @@
+"""Host → zygote → worker (the spawn document) and worker → host (ready, start failure). All JSON.
+
+Dataclasses and not pydantic: the zygote and the worker import this, and they import little.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class SpawnSpec:
+    """All that a worker needs to become one version of one tenant."""
+
+    tenant: str
+    function: str
+    version_id: str
+    code_path: str
+    """The unpacked bundle, read-only. ``code_path`` and ``code_path/_packages`` lead ``sys.path``."""
+    handler: str
+    """``module:attribute``"""
+    env: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    style: str
+    """``typed``, ``request`` or ``event``"""
+    is_async: bool
+    python: str
+    import_us: int
+    operation: dict[str, Any] | None = None
+    schemas: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StartFailed:
+    type: str
+    message: str
+    traceback: str

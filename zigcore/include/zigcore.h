@@ -1,0 +1,86 @@
+/* zigcore: the functions that libzigcore.so exports, for cffi (ABI mode) and for people.
+ *
+ * One library, two lives: in the gateway process it is the data plane (zc_gateway_*), in a worker it is the loop
+ * that serves invocations (zc_worker_*). Every function returns a zc_status (0 = done) unless it says otherwise;
+ * `error` receives a message for people: what, the value, the allowed range. No function calls back into Python
+ * except zc_worker_run, which calls the handler.
+ * This file is read by cffi: declarations only, plain C, no preprocessor.
+ */
+
+typedef enum {
+    ZC_OK = 0,
+    ZC_INVALID = 1,      /* an argument or a document is wrong: `error` says which */
+    ZC_NO_MEMORY = 2,    /* memory could not be reserved at start */
+    ZC_SYSTEM = 3,       /* the kernel refused: `error` names the call and the errno */
+    ZC_STATE = 4,        /* called in the wrong order */
+    ZC_TOO_LARGE = 5     /* over a bound of limits.zig: `error` names it */
+} zc_status;
+
+typedef struct { char text[512]; } zc_error;
+
+typedef struct {
+    uint32_t abi_version;          /* zc_abi_version() of the header's reader: 1 */
+    uint32_t reactors_count;       /* one per shared CPU */
+    const uint32_t *reactor_cpus;  /* reactors_count CPU numbers */
+    const int *listen_fds;         /* reactors_count listening sockets (SO_REUSEPORT), inherited, never closed by us */
+    const char *zygote_path;       /* AF_UNIX SOCK_SEQPACKET socket of the zygote */
+    const char *problem_base_url;  /* prefix of `type` in problem+json, e.g. "http://127.0.0.1:8000/errors/" */
+    const char *base_domain;       /* "" or "functions.example.com": {tenant}.{domain}/{function} */
+    uint64_t node;                 /* node (upper 32 bits) and boot epoch (lower 32): first half of every invocation id */
+    uint32_t connections_max;      /* per reactor, ≤ limits.connections_max */
+    uint32_t body_bytes_max;       /* of requests and answers, ≤ limits.body_bytes_max */
+    uint64_t header_timeout_ns, body_timeout_ns, idle_timeout_ns, write_timeout_ns, queue_timeout_ns, worker_idle_timeout_ns;
+} zc_gateway_config;
+
+uint32_t zc_abi_version(void);
+
+/* Takes all memory, opens the rings; no thread runs yet. */
+int zc_gateway_init(const zc_gateway_config *config, zc_error *error);
+/* Starts the reactor threads; they answer 503 not-ready until a revision is applied. */
+int zc_gateway_start(zc_error *error);
+/* Decodes and checks a complete revision (JSON, gateway/contract/revision.py) and swaps it in on every reactor
+ * before it returns. On any error nothing changes. */
+int zc_gateway_apply(const uint8_t *document, size_t document_bytes, zc_error *error);
+/* Stops accepting, answers what has been received with `Connection: close`, ends idle connections. Event `drained` follows. */
+int zc_gateway_drain(void);
+/* Ends the reactors now, kills the workers. */
+int zc_gateway_stop(void);
+
+/* An eventfd that is readable while events wait. */
+int zc_gateway_event_fd(void);
+/* Moves whole events into `buffer`; returns their bytes (0: none). */
+size_t zc_gateway_events(uint8_t *buffer, size_t buffer_bytes);
+
+typedef struct {
+    uint32_t bytes;          /* of this event, this header included, a multiple of 8 */
+    uint16_t kind;           /* zc_event_kind */
+    uint16_t stream;         /* log: 1 stdout, 2 stderr, 3 the runtime */
+    uint32_t version;        /* `index` of the version in the revision that the host gave (stable while the host keeps it) */
+    uint32_t payload_bytes;
+    uint64_t time_ns;        /* CLOCK_REALTIME */
+    uint8_t invocation_id[16];
+    int32_t pid;
+    int32_t status;          /* exited: the wait status; start_failed: 0 the function's fault, 1 ours (e.g. time-out) */
+} zc_event;                  /* followed by payload_bytes and padding to 8 */
+
+typedef enum {
+    ZC_EVENT_READY = 1,        /* a worker is ready; payload: JSON of the worker */
+    ZC_EVENT_START_FAILED = 2, /* a worker could not start; payload: JSON of the worker, or {"type","message","traceback"} of ours */
+    ZC_EVENT_LOG = 3,          /* a line of a function's output */
+    ZC_EVENT_EXITED = 4,       /* a worker ended that was not asked to */
+    ZC_EVENT_DRAINED = 5,
+    ZC_EVENT_LOST = 6          /* the ring was full: `status` log events were dropped */
+} zc_event_kind;
+
+/* Writes the counters as JSON (gateway/contract/metrics.py); returns the bytes needed, also when `buffer` is too small. */
+size_t zc_gateway_metrics(uint8_t *buffer, size_t buffer_bytes);
+
+/* In the forked child: serves invocations on `channel_fd` until the gateway closes it, then returns ZC_OK.
+ * invoke(body, head) -> bytes | (status, block, body);   failure(exception) -> block.  PyObject* of callables.
+ * ready: JSON that is sent before the first invocation. Called without the GIL (cffi); takes it. */
+int zc_worker_run(int channel_fd, int shared_fd, void *invoke, void *failure,
+                  const uint8_t *ready, size_t ready_bytes, zc_error *error);
+/* One line of output during an invocation (or start); called by the worker's sys.stdout and sys.stderr. */
+int zc_worker_log(int stream, const uint8_t *line, size_t line_bytes);
+/* The one word of a worker that cannot start. */
+int zc_worker_failed(int channel_fd, const uint8_t *document, size_t document_bytes);

@@ -1,0 +1,109 @@
+//! Every bound in the process, with its unit, its cost and its relations.
+//!
+//! Called by everybody; calls nobody. A full pool is an *answer* (503, 429, close), never an allocation.
+//! Names end in `_max`, `_bytes`, `_ns`, `_count`; the most significant word comes first.
+const std = @import("std");
+const assert = std.debug.assert;
+
+pub const kib = 1024;
+pub const mib = 1024 * kib;
+pub const us_ns = std.time.ns_per_us;
+pub const ms_ns = std.time.ns_per_ms;
+pub const s_ns = std.time.ns_per_s;
+
+// -- Threads and connections -------------------------------------------------------------------------------------
+
+/// Reactor threads in one gateway: one per shared CPU.
+pub const reactors_max = 64;
+/// Connections of one reactor. Each costs `connection_bytes_in + connection_bytes_out` of address space, touched lazily.
+pub const connections_max = 4096;
+/// Submission queue of one reactor's ring; the completion queue is four times as long.
+pub const ring_entries = 4096;
+/// Buffers that the kernel fills with what clients send, shared by a reactor's connections.
+pub const receive_buffer_bytes = 4 * kib;
+pub const receive_buffers_count = 1024;
+
+// -- HTTP ---------------------------------------------------------------------------------------------------------
+
+/// Request line and headers together; more is 431 (414 when the request line alone is too long).
+pub const header_bytes_max = 16 * kib;
+pub const request_line_bytes_max = 8 * kib;
+pub const headers_max = 64;
+/// Body of a request or of an answer. The ceiling; the gateway's setting and the version's limits may be lower.
+pub const body_bytes_max = 6 * mib;
+/// Bodies up to this size stay in the connection's own buffer and travel inside the frame.
+pub const body_inline_bytes_max = 32 * kib;
+/// A chunk-size line: hexadecimal digits and extensions (RFC 9112 section 7.1.1).
+pub const chunk_line_bytes_max = 256;
+/// All framing of a chunked body (size lines, extensions, trailers) together: a flood of one-byte chunks ends here.
+pub const chunk_overhead_bytes_max = 64 * kib;
+pub const header_timeout_ns = 10 * s_ns;
+/// From the end of the headers to the end of the body, plus a second for every `body_bytes_per_s_min` received.
+pub const body_timeout_ns = 30 * s_ns;
+pub const idle_timeout_ns = 75 * s_ns;
+/// Without progress in sending the answer.
+pub const write_timeout_ns = 30 * s_ns;
+/// Large buffers (bodies that do not fit a connection's own) of one reactor; all taken: 503.
+pub const body_buffers_count = 64;
+
+// -- Frames between gateway and worker ----------------------------------------------------------------------------
+
+/// One datagram of the worker's channel. Larger bodies go through the worker's shared memory.
+pub const frame_bytes_max = 64 * kib;
+/// Headers of an answer, encoded as a frame block.
+pub const answer_header_bytes_max = 16 * kib;
+pub const answer_headers_max = 64;
+/// Entries of a frame block that describes a failure (type, message, traceback, one per bad argument).
+pub const failure_entries_max = 64;
+/// A worker's shared memory: first half the request's body, second half the answer's.
+pub const shared_bytes = 2 * body_bytes_max;
+
+// -- Workers ------------------------------------------------------------------------------------------------------
+
+/// Workers of one reactor.
+pub const workers_max = 256;
+/// Starting a worker: fork, import of the function, ready. Longer is a failed start.
+pub const start_timeout_ns = 20 * s_ns;
+/// An idle worker above its version's minimum ends after this.
+pub const worker_idle_timeout_ns = 60 * s_ns;
+/// Invocations waiting for a worker, one reactor; more is 503.
+pub const queue_max = 4096;
+pub const queue_timeout_ns = 10 * s_ns;
+/// How long an invocation whose worker died waits for the zygote's word on how it died.
+pub const exit_status_timeout_ns = 200 * ms_ns;
+/// Failed starts of one version back off from the first to the last of these.
+pub const start_backoff_first_ns = 100 * ms_ns;
+pub const start_backoff_last_ns = 30 * s_ns;
+/// Once an invocation has run this long its reactor stops yielding and sleeps on a timer of `reactor_nap_ns`.
+pub const yield_run_max_ns = 1 * ms_ns;
+pub const reactor_nap_ns = 1 * ms_ns;
+
+// -- The table ----------------------------------------------------------------------------------------------------
+
+/// One revision (the JSON document that the host hands over), and what it is decoded into.
+pub const revision_bytes_max = 64 * mib;
+pub const tenants_max = 16 * kib;
+pub const keys_max = 64 * kib;
+pub const versions_max = 64 * kib;
+pub const routes_max = 64 * kib;
+pub const name_bytes_max = 63;
+/// What the zygote is told about a version, as opaque bytes.
+pub const spawn_bytes_max = 48 * kib;
+
+// -- Events to the host -------------------------------------------------------------------------------------------
+
+/// Ring of events (ready, failed, log, exit) from one reactor to the Python host.
+pub const events_bytes = 4 * mib;
+pub const event_bytes_max = 64 * kib;
+
+comptime {
+    assert(body_inline_bytes_max + header_bytes_max + request_line_bytes_max < frame_bytes_max);
+    assert(answer_header_bytes_max < frame_bytes_max);
+    assert(event_bytes_max * 8 <= events_bytes);
+    assert(spawn_bytes_max < frame_bytes_max);
+    assert(chunk_line_bytes_max < receive_buffer_bytes);
+    assert(std.math.isPowerOfTwo(receive_buffers_count));
+    assert(std.math.isPowerOfTwo(ring_entries));
+    assert(reactor_nap_ns <= yield_run_max_ns);
+    assert(std.heap.page_size_min <= 4096 and shared_bytes % 4096 == 0);
+}

@@ -1,0 +1,5 @@
+//! Root of `zig build test`: every file with tests, once.
+comptime {
+    _ = @import("limits.zig");
+    _ = @import("pool/frame.zig");
+}
