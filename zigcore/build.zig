@@ -1,12 +1,12 @@
 //! Builds `libzigcore.so` (the data plane and the worker's loop, loaded by CPython) and runs the Zig tests.
 //!   python -m ziglang build            → zig-out/lib/libzigcore.so
 //!   python -m ziglang build test       → unit tests, parser tables, brief fuzzing
-//! ReleaseSafe is the default: asserts and bounds checks stay on in production (docs/decisions/).
+//! `safe` (once called ReleaseSafe) is the default: asserts and bounds checks stay on in production (docs/decisions/).
 const std = @import("std");
 
 pub fn build(b: *std.Build) void {
     const target = b.standardTargetOptions(.{});
-    const optimize = b.option(std.builtin.OptimizeMode, "optimize", "default: ReleaseSafe") orelse .ReleaseSafe;
+    const optimize = b.option(std.lang.Optimize, "optimize", "default: safe") orelse .safe;
 
     const core = b.createModule(.{
         .root_source_file = b.path("src/zigcore.zig"),

@@ -1,4 +1,4 @@
-"""Builds libzigcore.so with the pinned `ziglang` and the cffi declarations from zigcore.h; puts both into gateway/core/.
+"""Builds libzigcore.so with the pinned `ziglang` and its cffi declarations; puts both into gateway/core/.
 
 Called by the packaging hook (hatch_build.py) and by `make setup`: ``python zigcore/build_library.py``.
 Zig's own cache makes a build without changes take a moment only.

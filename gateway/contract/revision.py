@@ -44,7 +44,7 @@ class VersionRow:
     output_bytes_max: int
     log_bytes_max: int
     probe: bool
-    """Start one worker now, on the first reactor, even if nothing calls it; ready or start_failed follows as an event."""
+    """Start one worker now, on the first reactor; ready or start_failed follows as an event."""
 
 
 @dataclass(frozen=True, slots=True)
