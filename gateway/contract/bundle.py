@@ -1,6 +1,6 @@
 """The archive of one version: a zip file, named by its SHA-256.
 
-The same files give the same bytes (sorted names, fixed times and modes), so deploying twice the same code is one version.
+The same files give the same bytes (sorted names, fixed times and modes), so the same code is one version.
 
     tailcut.json      the manifest below
     _packages/…       dependencies, installed for the server's Python

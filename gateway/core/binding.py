@@ -1,6 +1,7 @@
 """Loads libzigcore.so and turns its status codes into exceptions."""
 
 from enum import IntEnum
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,12 @@ class CoreError(Exception):
         self.status = status
 
 
+@cache
 def load() -> Any:
-    """The library as cffi gives it. Raises OSError when it is not built (run ``make setup``)."""
+    """The library as cffi gives it, for the life of the process: cffi unmaps one that nobody refers to.
+
+    Raises OSError when it is not built (run ``make setup``).
+    """
     library = ffi.dlopen(str(LIBRARY_PATH))
     version = library.zc_abi_version()
     if version != ABI_VERSION:
