@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from pydantic.functional_validators import BeforeValidator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MIB = 2**20
 
@@ -84,7 +84,7 @@ class HostSettings(BaseSettings):
     probes_max: int = Field(default=4, ge=1, le=64)
     """Versions whose first worker is being started at once."""
     probe_timeout: timedelta = timedelta(seconds=40)
-    """The data plane answers a probe earlier (start_timeout_ns of limits.zig); this is for the case that it does not."""
+    """The data plane answers a probe earlier (start_timeout_ns of limits.zig); this is in case it does not."""
     retry_backoff_max: timedelta = timedelta(seconds=60)
     """Between attempts to fetch or to start a version when the fault is ours."""
     version_keep: timedelta = timedelta(minutes=10)

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import IntEnum
-from typing import Any
 
+from gateway.contract.metrics import METRICS_BYTES_START, Metrics
 from gateway.core import binding
 from gateway.core._zigcore_abi import ffi  # type: ignore[import-not-found,unused-ignore]
 
@@ -57,7 +57,7 @@ class WorkerReady:
 
 @dataclass(frozen=True, slots=True)
 class WorkerStartFailed:
-    """No worker; ``ours`` tells the node's fault (time-out, no zygote) from the function's; ``document`` is JSON, unchecked."""
+    """No worker; ``ours``: the node's fault (time-out, no zygote), not the function's; ``document``: JSON, raw."""
 
     version: int
     pid: int
@@ -168,14 +168,14 @@ class DataPlane:
         size = self._library.zc_gateway_events(self._buffer, EVENTS_BYTES)
         return list(decode_events(ffi.buffer(self._buffer, size)[:]))
 
-    def metrics(self) -> dict[str, Any]:
+    def metrics(self) -> Metrics:
         """The counters (gateway/contract/metrics.py) as Zig wrote them."""
-        capacity = 64 * 1024
+        capacity = METRICS_BYTES_START
         while True:
             buffer = ffi.new("uint8_t[]", capacity)
             size = self._library.zc_gateway_metrics(buffer, capacity)
             if size <= capacity:
-                document: dict[str, Any] = json.loads(ffi.buffer(buffer, size)[:])
+                document: Metrics = json.loads(ffi.buffer(buffer, size)[:])
                 return document
             capacity = size * 2
 

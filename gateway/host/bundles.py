@@ -4,7 +4,10 @@
 and renamed. Staging folders carry the process id, so that what a killed gateway left is swept by the next one while
 a gateway that runs beside it (reload) is left alone.
 
-Called by ``versions``. Raises BundleRefused (never try again: the same bytes will be wrong again) or
+The archive is read again by gateway.contract.archive, with every rule of an upload: a gateway believes neither the
+store nor the control plane.
+
+Called by ``node``. Raises BundleRefused (never try again: the same bytes will be wrong again) or
 BundleUnavailable (try later).
 """
 
@@ -17,8 +20,7 @@ import obstore
 from obstore.exceptions import BaseError as StoreError
 from obstore.store import ObjectStore, from_url
 
-from gateway.contract import bundle
-from gateway.host import archive
+from gateway.contract import archive, bundle
 from gateway.host.files import remove_tree, sync_folder
 
 _STAGING_PREFIX = ".staging-"
@@ -26,11 +28,11 @@ _SYNC_EACH_FILES_MAX = 256
 """More files than this are synced by one sync(2) instead of one fsync(2) each."""
 
 
-class BundleRefused(Exception):
+class BundleRefused(Exception):  # noqa: N818 - named after what happened
     """The bundle's bytes are wrong: hash, size or what the archive says."""
 
 
-class BundleUnavailable(Exception):
+class BundleUnavailable(Exception):  # noqa: N818 - named after what happened
     """The store or the disk did not do it this time."""
 
 
@@ -56,8 +58,15 @@ class Bundles:
         target = self.path(sha256)
         if target.is_dir():
             return target
-        data = await self._download(sha256, size)
-        return await asyncio.to_thread(self._install, sha256, data)
+        if size > bundle.ARCHIVE_BYTES_MAX:
+            raise BundleRefused(f"a bundle of {size} bytes, at most {bundle.ARCHIVE_BYTES_MAX} are allowed")
+        staging = self._folder / f"{_STAGING_PREFIX}{os.getpid()}-{sha256}"
+        packed = staging.with_name(staging.name + ".zip")
+        try:
+            await self._download(sha256, size, packed)
+            return await asyncio.to_thread(self._install, sha256, packed, staging)
+        finally:
+            await asyncio.to_thread(_remove_all, staging, packed)
 
     async def remove(self, sha256: str) -> None:
         """Throws the folder away, if there is one."""
@@ -67,50 +76,43 @@ class Bundles:
         """SHA-256 of each unpacked bundle."""
         return {path.name for path in self._folder.iterdir() if not path.name.startswith(".")}
 
-    async def _download(self, sha256: str, size: int) -> bytes:
-        if size > bundle.ARCHIVE_BYTES_MAX:
-            raise BundleRefused(f"a bundle of {size} bytes, at most {bundle.ARCHIVE_BYTES_MAX} are allowed")
-        data = bytearray()
+    async def _download(self, sha256: str, size: int, path: Path) -> None:
+        """Streams the stored object into ``path`` and checks its size and hash on the way."""
+        found_bytes = 0
+        digest = hashlib.sha256()
         try:
             if self._store is None:
                 self._store = await asyncio.to_thread(_open_store, self._store_url)
-            answer = await obstore.get_async(self._store, sha256)
-            async for chunk in answer.stream(min_chunk_size=2**20):
-                data += chunk
-                if len(data) > size:
-                    raise BundleRefused(f"the stored bundle {sha256} is longer than the {size} bytes in the table")
+            answer = await obstore.get_async(self._store, bundle.object_name(sha256))
+            with path.open("xb") as file:
+                async for chunk in answer.stream(min_chunk_size=2**20):
+                    found_bytes += len(chunk)
+                    if found_bytes > size:
+                        raise BundleRefused(f"the stored bundle {sha256} is longer than the {size} bytes in the table")
+                    digest.update(chunk)
+                    file.write(chunk)
         except (StoreError, OSError, ValueError) as error:
             raise BundleUnavailable(f"bundle {sha256} from {self._store_url.partition('?')[0]}: {error}") from error
-        if len(data) != size:
-            raise BundleRefused(f"the stored bundle {sha256} has {len(data)} bytes, the table says {size}")
-        return bytes(data)
+        if found_bytes != size:
+            raise BundleRefused(f"the stored bundle {sha256} has {found_bytes} bytes, the table says {size}")
+        if digest.hexdigest() != sha256:
+            raise BundleRefused(f"the stored bundle {sha256} has the SHA-256 {digest.hexdigest()}")
 
-    def _install(self, sha256: str, data: bytes) -> Path:
-        found = hashlib.sha256(data).hexdigest()
-        if found != sha256:
-            raise BundleRefused(f"the stored bundle {sha256} has the SHA-256 {found}")
+    def _install(self, sha256: str, packed: Path, staging: Path) -> Path:
         target = self.path(sha256)
-        staging = self._folder / f"{_STAGING_PREFIX}{os.getpid()}-{sha256}"
         try:
-            remove_tree(staging)
-            staging.mkdir(mode=0o700)
-            files = archive.unpack(data, staging)
-            _sync(staging, files)
-            # A folder can only be renamed by who may write it: its ".." changes.
-            staging.chmod(0o755)
+            listing = archive.unpack(packed, staging)
+            _sync(staging, len(listing.entries))
             try:
                 staging.rename(target)
             except OSError:
                 if not target.is_dir():  # else a gateway beside us was faster, with the same bytes
                     raise
-                remove_tree(staging)
-            target.chmod(0o555)
+            _make_folders_read_only(target)
             sync_folder(self._folder)
-        except archive.ArchiveRefused as error:
-            remove_tree(staging)
+        except archive.BadArchive as error:
             raise BundleRefused(str(error)) from error
         except OSError as error:
-            remove_tree(staging)
             raise BundleUnavailable(f"unpacking bundle {sha256}: {error}") from error
         return target
 
@@ -136,6 +138,17 @@ def _open_store(url: str) -> ObjectStore:
     return from_url(url)
 
 
+def _remove_all(*paths: Path) -> None:
+    for path in paths:
+        remove_tree(path)
+
+
+def _make_folders_read_only(folder: Path) -> None:
+    """Files are read-only already; a folder is made so after its rename, which changes its ``..``."""
+    for parent, _, _ in os.walk(folder):
+        Path(parent).chmod(0o555)
+
+
 def _sync(folder: Path, files: int) -> None:
     if files > _SYNC_EACH_FILES_MAX:
         os.sync()
@@ -145,4 +158,3 @@ def _sync(folder: Path, files: int) -> None:
             with (Path(parent) / name).open("rb") as file:
                 os.fsync(file.fileno())
         sync_folder(Path(parent))
-

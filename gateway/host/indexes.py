@@ -9,7 +9,7 @@ VERSIONS_MAX = 64 * 1024
 """versions_max of limits.zig"""
 
 
-class OutOfIndexes(Exception):
+class OutOfIndexes(Exception):  # noqa: N818 - named after what happened
     """All numbers are in use or resting."""
 
 

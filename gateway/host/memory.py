@@ -153,7 +153,7 @@ class Memory:
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as error:
-            _log.error("a file of the node's memory cannot be read; starting without it", path=str(path), error=str(error))
+            _log.error("a file of the node's memory cannot be read", path=str(path), error=str(error))
             return {}
         return document if isinstance(document, dict) else {}
 

@@ -94,6 +94,7 @@ class Node:
         self._fetches: set[asyncio.Task[None]] = set()
         self._names: dict[int, Version] = {}
         """By index: whose output an event is."""
+        self._tenant_names: dict[str, str] = {}
         self._housekept = 0.0
         self._drain: asyncio.Task[None] | None = None
 
@@ -133,7 +134,9 @@ class Node:
     def _take_table(self, table: RoutingTable, document: bytes) -> None:
         usable = tuple(version for version in table.versions if is_version_id(version.id))
         if len(usable) != len(table.versions):
-            _log.error("versions with ids that cannot name a file were left out", count=len(table.versions) - len(usable))
+            _log.error(
+                "versions with ids that cannot name a file were left out", count=len(table.versions) - len(usable)
+            )
             table = table.model_copy(update={"versions": usable})
         self.table = table
         self._document = document
@@ -186,6 +189,7 @@ class Node:
         if revision == self.applied:
             return
         self._names |= {row.index: self.versions.states[row.id].version for row in revision.versions}
+        self._tenant_names = {tenant.id: tenant.name for tenant in table.tenants}
         document = routing.encode(revision)
         try:
             await asyncio.to_thread(self.data_plane.apply, document)
@@ -246,7 +250,9 @@ class Node:
             self._changed.set()
 
     def _fetch_failed(self, version: Version, error: StartFailure, *, final: bool) -> None:
-        _log.warning("bundle not usable", version=version.id, function=version.function, error=error.message, final=final)
+        _log.warning(
+            "bundle not usable", version=version.id, function=version.function, error=error.message, final=final
+        )
         self.versions.fetch_failed(version.id, error, final=final, now=time.monotonic())
         self._changed.set()
 
@@ -261,7 +267,9 @@ class Node:
         """After each connection to Redis: it may have lost what it once had."""
         if self.table is None:
             return
-        states = [self.versions.states[version.id] for version in self.table.versions if version.id in self.versions.states]
+        states = [
+            self.versions.states[version.id] for version in self.table.versions if version.id in self.versions.states
+        ]
         self.versions.outcomes += [
             Outcome(state.version, state.ready, state.start_us, None if state.ready else state.error)
             for state in states
@@ -327,7 +335,8 @@ class Node:
             ready = WorkerReadyDocument.model_validate_json(event.document)
         except ValidationError as error:
             failure = StartFailure(type="BadWorker", message=f"the worker's first word is not valid: {error}"[:1000])
-            self.versions.worker_failed(state.version.id, failure, ours=False, now=now)
+            # Without a document the ring of events was full: our fault, tried again.
+            self.versions.worker_failed(state.version.id, failure, ours=not event.document, now=now)
             self._changed.set()
             return
         self.versions.worker_ready(state.version.id, ready, now)
@@ -353,16 +362,17 @@ class Node:
         )
         if self.versions.worker_failed(version_id, failure, ours=event.ours, now=time.monotonic()):
             whose = self._whose(event.version)
-            _log.warning("version not ready", ours=event.ours, error=f"{failure.type}: {failure.message}"[:500], **whose)
+            _log.warning(
+                "version not ready", ours=event.ours, error=f"{failure.type}: {failure.message}"[:500], **whose
+            )
             self._changed.set()
 
     def _line(self, event: FunctionOutput) -> OutputLine:
         version = self._names.get(event.version)
-        tenant = next((one.name for one in self.table.tenants if version and one.id == version.tenant_id), "") if self.table else ""
         stream = LogStream(event.stream).name.lower() if event.stream in LogStream else str(event.stream)
         return OutputLine(
             time=rfc3339(event.time_ns) if event.time_ns else datetime.now(UTC).isoformat(),
-            tenant=tenant,
+            tenant=self._tenant_names.get(version.tenant_id, "") if version else "",
             function=version.function if version else "",
             version=version.id if version else "",
             request_id=event.invocation_id,

@@ -95,7 +95,9 @@ def _render(tenant: str, server_url: str, functions: tuple[TypedFunction, ...], 
 
 def _operation(function: TypedFunction, operation: dict[str, Any]) -> dict[str, Any]:
     given = operation.get("responses")
-    responses: dict[str, Any] = dict(given) if isinstance(given, dict) and given else {"200": {"description": "The result"}}
+    responses: dict[str, Any] = (
+        dict(given) if isinstance(given, dict) and given else {"200": {"description": "The result"}}
+    )
     for status, description in _PROBLEMS.items():
         if function.public and status in ("401", "403"):
             continue

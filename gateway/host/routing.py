@@ -63,7 +63,9 @@ def build(
         _version_row(state, tenants, names, indexes.of(version_id, now), bundles) for version_id, state in live.items()
     ]
     functions = [function for function in table.functions if function.tenant_id in tenants]
-    routes = [row for function in functions for row in _alias_routes(function, tenants, states, live, served, indexes, now)]
+    routes = [
+        row for function in functions for row in _alias_routes(function, tenants, states, live, served, indexes, now)
+    ]
     known = {(function.tenant_id, function.name): function for function in functions}
     for version in table.versions:
         owner = known.get((version.tenant_id, version.function))
@@ -177,7 +179,7 @@ def _tenant_rows(
     typed: dict[str, list[TypedFunction]] = {tenant.id: [] for tenant in table.tenants}
     for function in functions:
         version_id = served.get((function.tenant_id, function.name, "live"))
-        ready = states[version_id].ready if version_id in states else None
+        ready = states[version_id].ready if version_id is not None and version_id in states else None
         if version_id is not None and ready is not None and ready.style == "typed":
             typed[function.tenant_id].append(
                 TypedFunction(

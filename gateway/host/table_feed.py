@@ -94,7 +94,7 @@ class TableFeed:
 
     async def _read_table(self, client: "redis.Redis") -> None:
         document = await client.get(TABLE_KEY)
-        if document is None or (document == self._document_seen and self._older_since is None):
+        if not isinstance(document, bytes) or (document == self._document_seen and self._older_since is None):
             return
         try:
             table = RoutingTable.model_validate_json(document)

@@ -184,9 +184,7 @@ class Versions:
 
     def expire(self, now: float, keep_s: float) -> list[Version]:
         """Forgets what nothing has referred to for ``keep_s``; returns it, for its files to be removed."""
-        gone = [
-            state.version for state in self.states.values() if now - state.wanted_s > keep_s and not state.fetching
-        ]
+        gone = [state.version for state in self.states.values() if now - state.wanted_s > keep_s and not state.fetching]
         for version in gone:
             del self.states[version.id]
         return gone

@@ -22,7 +22,8 @@ def require_features() -> None:
     release = platform.release()
     numbers = tuple(int(part) for part in release.split("-")[0].split(".")[:2] if part.isdigit())
     if numbers < _KERNEL_MIN:
-        text = f"Linux {release} is too old: {_KERNEL_MIN[0]}.{_KERNEL_MIN[1]} or newer is needed (io_uring's multishot accept)"
+        needed = ".".join(str(number) for number in _KERNEL_MIN)
+        text = f"Linux {release} is too old: {needed} or newer is needed (io_uring's multishot accept)"
         raise CannotStart(text, EXIT_FEATURE_MISSING)
     for missing in _missing():
         raise CannotStart(missing, EXIT_FEATURE_MISSING)
@@ -35,7 +36,9 @@ def shared_cpus(wanted: Iterable[int]) -> tuple[int, ...]:
     for cpu in cpus:
         if cpu not in allowed:
             allowed_text = ",".join(str(one) for one in sorted(allowed))
-            raise CannotStart(f"--cpus names CPU {cpu}, but this process may run on {allowed_text} only", EXIT_FEATURE_MISSING)
+            raise CannotStart(
+                f"--cpus names CPU {cpu}, but this process may run on {allowed_text} only", EXIT_FEATURE_MISSING
+            )
     return cpus[:64]
 
 
@@ -45,8 +48,8 @@ def _missing() -> Iterable[str]:
     descriptor = libc.syscall(_SYS_IO_URING_SETUP, 4, ctypes.byref(ctypes.c_char.from_buffer(parameters)))
     if descriptor < 0:
         yield (
-            f"io_uring is not available ({errno.errorcode.get(ctypes.get_errno(), '?')}): set sysctl kernel.io_uring_disabled=0, "
-            "and in a container use a seccomp profile that allows io_uring_setup, io_uring_enter and io_uring_register"
+            f"io_uring is not available ({_errno_name()}): set sysctl kernel.io_uring_disabled=0, and in a container "
+            "use a seccomp profile that allows io_uring_setup, io_uring_enter and io_uring_register"
         )
     else:
         os.close(descriptor)
@@ -56,6 +59,10 @@ def _missing() -> Iterable[str]:
         yield f"memfd_create is not available ({error.strerror}): large bodies cannot be shared with workers"
     descriptor = libc.syscall(_SYS_PIDFD_OPEN, os.getpid(), 0)
     if descriptor < 0:
-        yield f"pidfd_open is not available ({errno.errorcode.get(ctypes.get_errno(), '?')}): workers cannot be ended safely"
+        yield f"pidfd_open is not available ({_errno_name()}): workers cannot be ended safely"
     else:
         os.close(descriptor)
+
+
+def _errno_name() -> str:
+    return errno.errorcode.get(ctypes.get_errno(), "unknown error")

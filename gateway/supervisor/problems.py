@@ -1,7 +1,7 @@
 """The one exception that ends a command with one clear line."""
 
 
-class CannotStart(Exception):
+class CannotStart(Exception):  # noqa: N818 - named after what happened
     """What is wrong, with which value, and what to do; ``exit_code`` for scripts."""
 
     def __init__(self, text: str, exit_code: int = 1) -> None:
