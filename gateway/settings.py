@@ -24,6 +24,11 @@ def _numbers(text: object) -> object:
     return text
 
 
+def _words(text: object) -> object:
+    return tuple(part.strip() for part in text.split(",") if part.strip()) if isinstance(text, str) else text
+
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
 Numbers = Annotated[tuple[int, ...], NoDecode, BeforeValidator(_numbers)]
 
 
@@ -141,6 +146,8 @@ class SupervisorSettings(BaseSettings):
     """A child that lived this long starts again without a pause."""
     start_attempts_max: int = Field(default=5, ge=1)
     """Of a child that has never been healthy; then `up` gives up and shows why."""
+    supervise: Words = ("valkey", "control-plane", "zygote", "gateway")
+    """The children that are started again when they die; for tests of what happens without one."""
     child_log_bytes_max: int = Field(default=16 * MIB, ge=MIB)
     child_log_files_max: int = Field(default=3, ge=1, le=99)
 

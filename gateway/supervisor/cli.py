@@ -49,6 +49,7 @@ def up(
     control_plane_port: Annotated[int | None, typer.Option(help="API and dashboard (default: 8000; 0: any).")] = None,
     admin_port: Annotated[int | None, typer.Option(help="Metrics and health (default: 9090; 0: any).")] = None,
     cpus: Annotated[str | None, typer.Option(help='CPUs of the data plane, like "0,1" (default: all).')] = None,
+    example: Annotated[bool, typer.Option(help="Deploy and call examples/hello.")] = True,
     detach: Annotated[bool, typer.Option("--detach", help="Return once everything is up.")] = False,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show every line of every part.")] = False,
 ) -> None:
@@ -68,7 +69,7 @@ def up(
     screen = Screen(verbose=verbose)
     try:
         tree = Tree(settings, screen)
-        asyncio.run(tree.run(lambda tree: _when_up(tree, screen)))
+        asyncio.run(tree.run(lambda tree: _when_up(tree, screen, example=example)))
     except CannotStart as error:
         _fail(str(error), error.exit_code)
 
@@ -149,10 +150,10 @@ def main() -> None:
     app()
 
 
-async def _when_up(tree: Tree, screen: Screen) -> None:
+async def _when_up(tree: Tree, screen: Screen, *, example: bool) -> None:
     credentials = await welcome.ensure_credentials(tree)
     screen.say("Tailcut is up")
-    if await welcome.ensure_example(tree, credentials):
+    if example and await welcome.ensure_example(tree, credentials):
         call = await welcome.call_example(tree.places, credentials)
         screen.say(f"  $ {call.curl}")
         screen.say(f"  {call.answer}", "green" if call.status == 200 else "red")

@@ -81,6 +81,8 @@ class Keeper:
             if self._stopping:
                 return
             self._tree.child_died(self, process)
+            if self.was_healthy and self.name not in settings.supervise:
+                return
             lived_s = time.monotonic() - process.started_s
             self._failures = 0 if lived_s > settings.restart_quiet.total_seconds() else self._failures + 1
             if not self.was_healthy and self._failures >= settings.start_attempts_max:
