@@ -54,7 +54,8 @@ def server_environment(**settings: object) -> dict[str, str]:
     kept["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(path for path in paths if path))
     for name, value in settings.items():
         if name.endswith("_timeout_ms") and isinstance(value, int):
-            name, value = name.removesuffix("_ms"), _duration.dump_python(timedelta(milliseconds=value), mode="json")
-        text = ",".join(value) if isinstance(value, tuple) else str(value)
-        kept[f"TAILCUT_{name.upper()}"] = text
+            text = _duration.dump_python(timedelta(milliseconds=value), mode="json")
+        else:
+            text = ",".join(value) if isinstance(value, tuple) else str(value)
+        kept[f"TAILCUT_{name.upper().removesuffix('_MS')}"] = text
     return kept
