@@ -37,11 +37,7 @@ def test_files_are_bounded_and_the_newest_lines_are_kept(tmp_path: Path) -> None
     log = FunctionLog(tmp_path / "functions.jsonl", 1000, 2)
     for number in range(100):
         log.write([line(number)])
-    assert {path.name for path in tmp_path.glob("functions.jsonl*")} == {
-        "functions.jsonl",
-        "functions.jsonl.1",
-        "functions.jsonl.2",
-    }
+    assert {path.name for path in tmp_path.glob("functions.jsonl*")} == {"functions.jsonl", "functions.jsonl.1"}
     assert all(path.stat().st_size < 1500 for path in tmp_path.glob("functions.jsonl*"))
     found = written(tmp_path)
     assert found == list(range(found[0], 100))

@@ -1,7 +1,6 @@
 """The supervisor with real processes: starting, what it says when it cannot, deaths of children, the end."""
 
 import json
-import os
 import signal
 import socket
 import stat
@@ -118,7 +117,7 @@ def test_a_second_one_on_the_same_folder_is_one_clear_line(server: Server) -> No
 def test_valkey_is_reachable_for_this_user_only(server: Server) -> None:
     valkey = server.pid("valkey")
     assert valkey is not None
-    inodes = {os.readlink(path) for path in Path(f"/proc/{valkey}/fd").iterdir() if path.is_symlink()}
+    inodes = {str(path.readlink()) for path in Path(f"/proc/{valkey}/fd").iterdir() if path.is_symlink()}
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/{valkey}/net/{table}").read_text().splitlines()[1:]:
             assert f"socket:[{line.split()[9]}]" not in inodes, "it listens on a port"
