@@ -35,8 +35,11 @@ pub const body_bytes_max = 6 * mib;
 pub const body_inline_bytes_max = 32 * kib;
 /// A chunk-size line: hexadecimal digits and extensions (RFC 9112 section 7.1.1).
 pub const chunk_line_bytes_max = 256;
-/// All framing of a chunked body (size lines, extensions, trailers) together: a flood of one-byte chunks ends here.
+/// All framing of a chunked body (size lines, extensions, trailers) together may exceed the body's own bytes by this:
+/// a flood of one-byte chunks or of extensions ends here, an upload line by line does not.
 pub const chunk_overhead_bytes_max = 64 * kib;
+/// Trailers of a chunked body, all together; more is 431.
+pub const trailer_bytes_max = 8 * kib;
 pub const header_timeout_ns = 10 * s_ns;
 /// From the end of the headers to the end of the body, plus a second for every `body_bytes_per_s_min` received.
 pub const body_timeout_ns = 30 * s_ns;
