@@ -207,7 +207,7 @@ pub fn decode(c: *Connection, target: ?[]u8) Decoded {
     const rest = raw[step.consumed..];
     const rest_at = c.in_start + c.head_bytes + if (target == null) c.body_bytes else 0;
     assert(rest_at <= c.in_end - rest.len);
-    if (rest.len > 0 and step.consumed != step.produced or target != null) @memmove(c.in[rest_at..][0..rest.len], rest);
+    if (rest.len > 0) @memmove(c.in[rest_at..][0..rest.len], rest);
     c.in_end = @intCast(rest_at + rest.len);
     return switch (step.state) {
         .done => .done,
