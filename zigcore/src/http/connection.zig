@@ -10,7 +10,8 @@ const std = @import("std");
 const assert = std.debug.assert;
 const limits = @import("../limits.zig");
 const sys = @import("../io/sys.zig");
-const parser = @import("parser.zig");
+const Parser = @import("parser.zig").Parser;
+const Refusal = @import("refusal.zig").Refusal;
 const Decoder = @import("body.zig").Decoder;
 
 const Connection = @This();
@@ -26,8 +27,10 @@ in_start: u32,
 in_end: u32,
 /// The answer's head and a small body.
 out: []u8,
-parser: parser.Parser,
+parser: Parser,
 head_bytes: u32,
+/// Bytes at `in_start` that belong to the request, once it is complete.
+request_bytes: u32,
 /// Decoded bytes of the body so far, behind the head in `in`, or in `body_buffer`.
 body_bytes: u32,
 body_kind: BodyKind,
@@ -115,6 +118,7 @@ pub fn requestReset(c: *Connection) void {
     assert(c.body_buffer == null and c.invocation == null);
     c.parser.reset();
     c.head_bytes = 0;
+    c.request_bytes = 0;
     c.body_bytes = 0;
     c.body_kind = .none;
     c.head_agreed = false;
@@ -147,11 +151,6 @@ pub fn head(c: *const Connection) []const u8 {
     return c.in[c.in_start..][0..c.head_bytes];
 }
 
-/// Bytes in `in` that belong to the current request.
-pub fn requestBytes(c: *const Connection) u32 {
-    return c.head_bytes + if (c.body_buffer == null and c.body_kind != .none) c.body_bytes else 0;
-}
-
 /// Makes room for `bytes` more at the end of `in`, moving what is there if that helps.
 pub fn room(c: *Connection, bytes: usize) bool {
     if (c.in.len - c.in_end >= bytes) return true;
@@ -172,7 +171,7 @@ pub fn append(c: *Connection, bytes: []const u8) void {
 /// The answer has been sent: the request's bytes go, what is behind them becomes the next request's start.
 pub fn requestDrop(c: *Connection) void {
     assert(c.state == .idle);
-    c.in_start += c.requestBytes();
+    c.in_start += c.request_bytes;
     assert(c.in_start <= c.in_end);
     if (c.in_start == c.in_end) {
         c.in_start = 0;
@@ -191,7 +190,7 @@ pub const Decoded = union(enum) {
     /// Does not fit behind the head: continue in a pool buffer.
     full,
     done,
-    refused: parser.Refusal,
+    refused: Refusal,
 };
 
 /// Unwraps what has arrived of a body, in place behind the head, or into `target` (a pool buffer).

@@ -9,6 +9,7 @@ const limits = @import("../limits.zig");
 const sys = @import("../io/sys.zig");
 const clock = @import("../io/clock.zig");
 const Ring = @import("../io/ring.zig");
+const Arena = @import("../io/arena.zig");
 const Deadlines = @import("../io/deadlines.zig");
 const Bodies = @import("bodies.zig");
 const Connection = @import("connection.zig");
@@ -88,13 +89,13 @@ pub fn memoryBytes(connections_max: u32) usize {
         Bodies.memory_bytes + limits.receive_buffers_count * (limits.receive_buffer_bytes + 64) + limits.mib;
 }
 
-pub fn init(ring: *Ring, fd: sys.Fd, memory: std.mem.Allocator, options: Options, node: u64, counter_first: u64) !Listener {
+pub fn init(ring: *Ring, fd: sys.Fd, arena: *Arena, options: Options, node: u64, counter_first: u64) !Listener {
     assert(options.connections_max >= 1 and options.connections_max <= limits.connections_max);
     const slots = options.connections_max + spare_connections;
-    const connections = try memory.alloc(Connection, slots);
-    const free = try memory.alloc(u16, slots);
-    const in = try memory.alloc(u8, slots * Connection.in_bytes);
-    const out = try memory.alloc(u8, slots * Connection.out_bytes);
+    const connections = try arena.take(Connection, slots);
+    const free = try arena.take(u16, slots);
+    const in = try arena.take(u8, slots * Connection.in_bytes);
+    const out = try arena.take(u8, slots * Connection.out_bytes);
     for (connections, 0..) |*c, index| {
         c.state = .free;
         c.generation = 0;
@@ -102,8 +103,8 @@ pub fn init(ring: *Ring, fd: sys.Fd, memory: std.mem.Allocator, options: Options
         c.out = out[index * Connection.out_bytes ..][0..Connection.out_bytes];
         free[slots - 1 - index] = @intCast(index);
     }
-    const ring_memory = try memory.alignedAlloc(u8, .fromByteUnits(4096), limits.receive_buffers_count * 16);
-    const receive_memory = try memory.alignedAlloc(u8, .fromByteUnits(4096), limits.receive_buffers_count * limits.receive_buffer_bytes);
+    const ring_memory = try arena.takePages(limits.receive_buffers_count * 16);
+    const receive_memory = try arena.takePages(limits.receive_buffers_count * limits.receive_buffer_bytes);
     return .{
         .ring = ring,
         .fd = fd,
@@ -111,11 +112,11 @@ pub fn init(ring: *Ring, fd: sys.Fd, memory: std.mem.Allocator, options: Options
         .connections = connections,
         .free = free,
         .free_count = slots,
-        .deadlines = .init(try memory.alloc(u64, slots), deadline_granularity_ns),
+        .deadlines = .init(try arena.take(u64, slots), deadline_granularity_ns),
         .receive_buffers = try .init(ring, receive_group, ring_memory, receive_memory, limits.receive_buffer_bytes),
-        .held = try memory.alloc(Held, limits.receive_buffers_count),
-        .bodies = .init(try memory.alloc(u8, Bodies.memory_bytes)),
-        .starved = try memory.alloc(u16, slots),
+        .held = try arena.take(Held, limits.receive_buffers_count),
+        .bodies = .init(try arena.take(u8, Bodies.memory_bytes)),
+        .starved = try arena.take(u16, slots),
         .starved_count = 0,
         .accepting = false,
         .accept_again_ns = 0,
@@ -162,7 +163,7 @@ pub fn expire(l: *Listener) void {
             .idle, .sending, .lingering => l.close(c),
             .head, .body => {
                 l.counts.timeouts += 1;
-                if (c.ended) l.close(c) else l.refuse(c, 408, "request-timeout", "Request timed out", if (c.state == .head)
+                if (c.ended) l.close(c) else l.refuse(c, .request_timeout, if (c.state == .head)
                     "The head of the request did not arrive in time."
                 else
                     "The body of the request did not arrive in time.");
@@ -175,7 +176,7 @@ pub fn accepted(l: *Listener, completion: Ring.Completion) void {
     if (completion.flags & Ring.more == 0) {
         l.accepting = false;
         // Out of descriptors or memory, perhaps: not at once again.
-        l.accept_again_ns = l.now_ns + if (completion.res < 0) accept_retry_ns else 0;
+        l.accept_again_ns = if (completion.res < 0) l.now_ns + accept_retry_ns else l.now_ns;
     }
     if (completion.res < 0) return;
     const fd: sys.Fd = completion.res;
@@ -191,7 +192,7 @@ pub fn accepted(l: *Listener, completion: Ring.Completion) void {
     if (l.free_count < spare_connections) {
         l.counts.refused_full += 1;
         l.receiveArm(c);
-        l.refuse(c, 503, "overloaded", "Too many connections", "The node's table of connections is full; try again in a second.");
+        l.refuse(c, .overloaded, "The node's table of connections is full; try again in a second.");
         return;
     }
     l.deadlines.set(l.indexOf(c), l.now_ns + l.options.idle_timeout_ns);
@@ -325,9 +326,9 @@ pub fn sent(l: *Listener, tag: Ring.Tag, completion: Ring.Completion) ?*Connecti
         l.lingerStart(c);
         return null;
     }
-    if (!c.keep_alive or l.draining and c.in_end - c.in_start == c.requestBytes()) {
+    if (!c.keep_alive or l.draining and c.in_end - c.in_start == c.request_bytes) {
         // Everything that was asked has been read: no reset can follow, unless more came than was asked for.
-        if (c.in_end - c.in_start > c.requestBytes() or c.held_first != Connection.held_none) l.lingerStart(c) else l.close(c);
+        if (c.in_end - c.in_start > c.request_bytes or c.held_first != Connection.held_none) l.lingerStart(c) else l.close(c);
         return null;
     }
     c.to(.idle);
@@ -393,7 +394,9 @@ pub fn finish(l: *Listener, c: *Connection, response: *Response, status: u16, bo
         .bytes => |bytes| bytes.len,
         .pooled => |bytes| bytes,
     };
-    const keep_alive = c.keep_alive and !l.draining and !c.linger;
+    // What is still on its way of this request cannot be told from the next one.
+    if (c.state != .waiting) c.linger = !c.ended;
+    const keep_alive = c.keep_alive and !l.draining and c.state == .waiting;
     if (Response.hasBody(status)) response.headerNumber("Content-Length", bytes);
     if (!keep_alive) response.text("Connection: close\r\n") else if (c.parser.version_minor == 0) response.text("Connection: keep-alive\r\n");
     response.text("\r\n");
@@ -413,48 +416,43 @@ pub fn finish(l: *Listener, c: *Connection, response: *Response, status: u16, bo
 }
 
 /// An answer of the gateway itself about bytes that are no request: problem+json, then the connection ends.
-pub fn refuse(l: *Listener, c: *Connection, status: u16, kind: []const u8, title: []const u8, detail: []const u8) void {
+pub fn refuse(l: *Listener, c: *Connection, kind: problem.Type, detail: []const u8) void {
     const id = l.idNext();
+    const about = kind.about();
+    var buffer: [problem.body_bytes_min]u8 = undefined;
+    var body: problem.Body = .init(&buffer, kind, l.options.problem_base_url, &std.fmt.bytesToHex(id, .lower), detail);
+    var response = l.begin(c, about.status, &id);
+    response.header("Content-Type", problem.content_type);
+    if (about.retry_after_s) |seconds| response.headerNumber("Retry-After", seconds);
     c.keep_alive = false;
-    c.linger = !c.ended;
-    var buffer: [4096]u8 = undefined;
-    const body = problem.write(&buffer, .{
-        .base_url = l.options.problem_base_url,
-        .kind = kind,
-        .title = title,
-        .status = status,
-        .detail = detail,
-        .request_id = &std.fmt.bytesToHex(id, .lower),
-        .component = .gateway,
-    });
-    var response = l.begin(c, status, &id);
-    response.header("Content-Type", "application/problem+json");
-    if (status == 503) response.header("Retry-After", "1");
-    if (!l.finish(c, &response, status, .{ .bytes = body })) l.close(c);
+    if (!l.finish(c, &response, about.status, .{ .bytes = body.finish() })) l.close(c);
 }
 
-fn refuseBytes(l: *Listener, c: *Connection, refusal: Refusal) void {
+pub fn refuseBytes(l: *Listener, c: *Connection, refusal: Refusal) void {
     l.counts.bad_requests += 1;
-    const status = refusal.status();
-    // 400 Bad Request is bad-request, 431 request-header-fields-too-large: the type is the phrase.
-    const title = Response.reason(status);
-    var kind: [64]u8 = undefined;
-    for (title, 0..) |byte, at| kind[at] = if (byte == ' ') '-' else std.ascii.toLower(byte);
-    l.refuse(c, status, kind[0..title.len], title, refusal.detail());
+    l.refuse(c, switch (refusal.status()) {
+        413 => .content_too_large,
+        414 => .uri_too_long,
+        417 => .expectation_failed,
+        431 => .header_fields_too_large,
+        501 => .not_implemented,
+        505 => .version_not_supported,
+        else => .bad_request,
+    }, refusal.detail());
 }
 
 fn refuseBody(l: *Listener, c: *Connection, bytes_max: u32) void {
     l.counts.bad_requests += 1;
     var buffer: [128]u8 = undefined;
     const detail = std.fmt.bufPrint(&buffer, "The body is larger than the {d} bytes that are allowed here.", .{bytes_max}) catch unreachable;
-    l.refuse(c, 413, "content-too-large", "Content Too Large", detail);
+    l.refuse(c, .content_too_large, detail);
 }
 
 /// Takes a pool buffer for the connection; false: none is left, and the client has been told.
 fn bodyTake(l: *Listener, c: *Connection) bool {
     assert(c.body_buffer == null);
     c.body_buffer = l.bodies.take() orelse {
-        l.refuse(c, 503, "overloaded", "Too many large bodies", "All buffers for large bodies are in use; try again in a second.");
+        l.refuse(c, .overloaded, "All buffers for large bodies are in use; try again in a second.");
         return false;
     };
     return true;
@@ -462,8 +460,6 @@ fn bodyTake(l: *Listener, c: *Connection) bool {
 
 pub fn bodyGiveBack(l: *Listener, c: *Connection) void {
     const number = c.body_buffer orelse return;
-    // The head stays what it is; `requestBytes` must keep counting nothing for this body.
-    if (c.body_kind == .decoded) c.body_bytes = 0;
     c.body_buffer = null;
     l.bodies.giveBack(number);
 }
@@ -538,6 +534,7 @@ fn takeBody(l: *Listener, c: *Connection) ?Step {
 }
 
 fn requestComplete(l: *Listener, c: *Connection) Step {
+    c.request_bytes = c.head_bytes + if (c.body_buffer == null and c.body_kind != .none) c.body_bytes else 0;
     c.to(.waiting);
     l.deadlines.clear(l.indexOf(c));
     return .request;
@@ -549,18 +546,18 @@ fn receiveArm(l: *Listener, c: *Connection) void {
     assert(!c.receiving and !c.ended);
     c.receiving = true;
     c.receive_cancelled = false;
-    l.ring.receive(c.fd, receive_group, l.tag(c, .client_receive));
+    l.ring.receive(c.fd, receive_group, l.tagOf(c, .client_receive));
 }
 
 /// Reads on, or stops reading when enough waits already.
 fn receiveContinue(l: *Listener, c: *Connection, no_buffers: bool) void {
-    const behind = c.in_end - c.in_start -| c.requestBytes();
+    const behind = c.in_end - c.in_start -| c.request_bytes;
     const busy = c.state == .waiting or c.state == .sending;
     const enough = c.held_first != Connection.held_none or busy and behind >= waiting_bytes_max;
     if (c.receiving) {
         if (enough and !c.receive_cancelled) {
             c.receive_cancelled = true;
-            l.ring.cancel(l.tag(c, .client_receive));
+            l.ring.cancel(l.tagOf(c, .client_receive));
         }
     } else if (!enough and !c.ended) {
         if (no_buffers) l.starve(c) else if (!c.starved) l.receiveArm(c);
@@ -633,10 +630,10 @@ fn partsSubmit(l: *Listener, c: *Connection) void {
     assert(!c.sending);
     c.sending = true;
     if (c.parts_count == 1) {
-        l.ring.send(c.fd, c.parts[0].base[0..c.parts[0].len], l.tag(c, .client_send));
+        l.ring.send(c.fd, c.parts[0].base[0..c.parts[0].len], l.tagOf(c, .client_send));
     } else {
         c.message = .{ .parts = &c.parts, .parts_count = c.parts_count };
-        l.ring.sendMessage(c.fd, &c.message, l.tag(c, .client_send));
+        l.ring.sendMessage(c.fd, &c.message, l.tagOf(c, .client_send));
     }
 }
 
@@ -671,7 +668,7 @@ fn lingerStart(l: *Listener, c: *Connection) void {
     c.to(.lingering);
     l.unholdAll(c);
     c.shutting = true;
-    l.ring.shutdownWrites(c.fd, l.tag(c, .client_shutdown));
+    l.ring.shutdownWrites(c.fd, l.tagOf(c, .client_shutdown));
     if (!c.receiving and !c.starved) l.receiveArm(c);
     l.deadlines.set(l.indexOf(c), l.now_ns + limits.linger_timeout_ns);
 }
@@ -687,8 +684,8 @@ fn closeLater(l: *Listener, c: *Connection) void {
     c.to(.closing);
     l.deadlines.clear(l.indexOf(c));
     l.unholdAll(c);
-    if (c.receiving and !c.receive_cancelled) l.ring.cancel(l.tag(c, .client_receive));
-    if (c.sending) l.ring.cancel(l.tag(c, .client_send));
+    if (c.receiving and !c.receive_cancelled) l.ring.cancel(l.tagOf(c, .client_receive));
+    if (c.sending) l.ring.cancel(l.tagOf(c, .client_send));
 }
 
 /// After `Step.gone`: the caller has forgotten the connection.
@@ -713,6 +710,6 @@ pub fn indexOf(l: *const Listener, c: *const Connection) u32 {
     return @intCast((@intFromPtr(c) - @intFromPtr(l.connections.ptr)) / @sizeOf(Connection));
 }
 
-fn tag(l: *const Listener, c: *const Connection, kind: Ring.Kind) Ring.Tag {
+fn tagOf(l: *const Listener, c: *const Connection, kind: Ring.Kind) Ring.Tag {
     return .{ .kind = kind, .index = @intCast(l.indexOf(c)), .generation = c.generation };
 }

@@ -11,8 +11,8 @@ const Arena = @This();
 memory: []align(4096) u8,
 used: usize = 0,
 
-pub fn init(bytes: usize) sys.Error!Arena {
-    return .{ .memory = try sys.mapAnonymous(std.mem.alignForward(usize, bytes, 4096)) };
+pub fn init(size: usize) sys.Error!Arena {
+    return .{ .memory = try sys.mapAnonymous(std.mem.alignForward(usize, size, 4096)) };
 }
 
 /// A piece of `count` things, all bytes zero.

@@ -44,9 +44,9 @@ pub fn httpDate(realtime_ns: u64, out: *[date_bytes]u8) void {
     const month = year.calculateMonthDay();
     const time = epoch.getDaySeconds();
     const text = std.fmt.bufPrint(out, "{s}, {d:0>2} {s} {d:0>4} {d:0>2}:{d:0>2}:{d:0>2} GMT", .{
-        days[@intCast(day.day % 7)],             month.day_index + 1,
-        months[@intFromEnum(month.month) - 1],   year.year,
-        time.getHoursIntoDay(),                  time.getMinutesIntoHour(),
+        days[@intCast(day.day % 7)],          month.day_index + 1,
+        months[@backingInt(month.month) - 1], year.year,
+        time.getHoursIntoDay(),               time.getMinutesIntoHour(),
         time.getSecondsIntoMinute(),
     }) catch unreachable;
     std.debug.assert(text.len == date_bytes);

@@ -79,6 +79,11 @@ pub fn pending(ring: *Ring) bool {
         @atomicLoad(u32, ring.uring.sq.flags, .acquire) & (linux.IORING_SQ_TASKRUN | linux.IORING_SQ_CQ_OVERFLOW) != 0;
 }
 
+/// Completions that have been made already.
+pub fn ready(ring: *Ring) bool {
+    return ring.uring.cq_ready() > 0;
+}
+
 pub fn queued(ring: *Ring) bool {
     return ring.uring.sq_ready() > 0;
 }

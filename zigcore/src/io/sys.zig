@@ -245,6 +245,12 @@ pub fn nameThread(name: [*:0]const u8) void {
     _ = linux.syscall2(.prctl, pr_set_name, @intFromPtr(name));
 }
 
+/// Bytes that nobody can guess.
+pub fn random(bytes: []u8) Error!void {
+    const got = try check("getrandom", linux.syscall3(.getrandom, @intFromPtr(bytes.ptr), bytes.len, 0));
+    if (got != bytes.len) return error.Again;
+}
+
 pub fn sleep(ns: u64) void {
     const request: [2]u64 = .{ ns / std.time.ns_per_s, ns % std.time.ns_per_s };
     _ = linux.syscall2(.nanosleep, @intFromPtr(&request), 0);
@@ -291,5 +297,5 @@ test "a sealed memory file cannot be truncated" {
 
 test "connecting where nobody listens is Missing, a path too long is Invalid" {
     try std.testing.expectError(error.Missing, connectUnix("/nonexistent/zygote.sock"));
-    try std.testing.expectError(error.Invalid, connectUnix("x" ** 108));
+    try std.testing.expectError(error.Invalid, connectUnix(&@as([108]u8, @splat(120))));
 }

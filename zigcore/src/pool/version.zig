@@ -43,7 +43,7 @@ pub fn id(version: *const Version) []const u8 {
 pub fn backoff(failures: u32) u64 {
     if (failures == 0) return 0;
     const doublings: u6 = @intCast(@min(failures - 1, 20));
-    return @min(limits.start_backoff_first_ns << doublings, limits.start_backoff_last_ns);
+    return @min(@as(u64, limits.start_backoff_first_ns) << doublings, limits.start_backoff_last_ns);
 }
 
 /// How many workers it may have on this reactor.

@@ -34,6 +34,20 @@ served: u64,
 next: u16,
 previous: u16,
 
+/// Log frames since its last invocation that belong to none.
+stray_frames: u32,
+/// Of the request's body that lies in `shared`, so that it can be removed.
+shared_request_bytes: u32,
+shared_answer_bytes: u32,
+/// It was never ready.
+was_starting: bool,
+/// The host knows that its start failed.
+start_reported: bool,
+/// The wait for the word on how it died is over.
+exit_waited: bool,
+/// Somebody needs its slot: it ends after this invocation.
+stop_after: bool,
+
 receiving: bool,
 /// Its pidfd is being watched.
 watching: bool,

@@ -49,7 +49,7 @@ pub fn connected(z: *const Zygote) bool {
 pub fn tick(z: *Zygote, now_ns: u64) bool {
     if (z.fd != sys.none or now_ns < z.connect_after_ns) return false;
     z.fd = sys.connectUnix(z.path) catch {
-        z.connect_after_ns = now_ns + @min(connect_pause_first_ns << @intCast(@min(z.failures, 10)), connect_pause_last_ns);
+        z.connect_after_ns = now_ns + @min(@as(u64, connect_pause_first_ns) << @as(u6, @intCast(@min(z.failures, 10))), connect_pause_last_ns);
         z.failures +|= 1;
         return false;
     };
@@ -130,7 +130,7 @@ test "what the zygote says is checked" {
     reply.kind = .spawned;
     try std.testing.expectEqual(Heard.nothing, decode(std.mem.asBytes(&reply), sys.none));
     try std.testing.expectEqual(5, decode(std.mem.asBytes(&reply), 5).spawned.pidfd);
-    reply.kind = @enumFromInt(200);
+    reply.kind = @fromBackingInt(@intCast(200));
     try std.testing.expectEqual(Heard.nothing, decode(std.mem.asBytes(&reply), sys.none));
     reply.magic = 0;
     try std.testing.expectEqual(Heard.nothing, decode(std.mem.asBytes(&reply), sys.none));
