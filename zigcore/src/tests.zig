@@ -8,4 +8,5 @@ comptime {
     _ = @import("http/body.zig");
     _ = @import("http/target.zig");
     _ = @import("http/table_test.zig");
+    _ = @import("http/fuzz.zig");
 }
