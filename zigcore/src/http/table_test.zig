@@ -27,6 +27,17 @@ test "the table holds, whole, byte by byte and split at every position" {
     try std.testing.expectEqual(0, failed);
 }
 
+test "every refusal is in the table" {
+    for (std.enums.values(Refusal)) |refusal| {
+        var buffer: [64]u8 = undefined;
+        const entry = try std.fmt.bufPrint(&buffer, "\"refusal\": \"{t}\"", .{refusal});
+        if (std.mem.find(u8, table_json, entry) == null) {
+            std.debug.print("no case ends in {t}\n", .{refusal});
+            return error.NotCovered;
+        }
+    }
+}
+
 fn caseCheck(case: Value) !void {
     var arena_state: std.heap.ArenaAllocator = .init(std.testing.allocator);
     defer arena_state.deinit();
