@@ -137,7 +137,8 @@ const route_fields = [_]Field{
 const Section = enum { revision, tenants, keys, versions, routes };
 
 fn decode(region: *Region, document: []const u8, seed: u64, table: *Table, message: *[512]u8) Error!void {
-    var nesting: [64]u8 = undefined;
+    // One bit a level; no deeper than a field of a row is ever entered.
+    var nesting: [512]u8 = undefined;
     var nesting_allocator = std.heap.FixedBufferAllocator.init(&nesting);
     var decoder: Decoder = .{
         .scanner = .initCompleteInput(nesting_allocator.allocator(), document),
