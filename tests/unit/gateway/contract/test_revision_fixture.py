@@ -1,7 +1,7 @@
 """The host's dataclasses and the Zig decoder agree: the JSON that they serialise to is the fixture of a Zig test.
 
-``zigcore/src/route/revision_test.zig`` decodes ``revision_fixture.json`` and asks it for rows, keys and routes; here the
-fixture is compared with what the dataclasses give now. After a change of ``gateway/contract/revision.py``:
+``zigcore/src/route/revision_test.zig`` decodes ``revision_fixture.json`` and asks it for rows, keys and routes; here
+the fixture is compared with what the dataclasses give now. After a change of ``gateway/contract/revision.py``:
 ``python tests/unit/gateway/contract/test_revision_fixture.py`` writes it anew, and the Zig test says what it lacks.
 """
 
