@@ -13,7 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = sys.executable
-SHOWN_PYTHON = ".venv/bin/python"
+SHOWN_BIN = ".venv/bin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +23,11 @@ class Step:
     folder: str = "."
 
     def shown(self) -> str:
-        text = " ".join(SHOWN_PYTHON if word == PYTHON else word for word in self.command)
-        return text if self.folder == "." else f"(cd {self.folder} && {text.replace(SHOWN_PYTHON, '../' + SHOWN_PYTHON)})"
+        text = " ".join(self.command).replace(str(Path(PYTHON).parent), SHOWN_BIN)
+        return text if self.folder == "." else f"(cd {self.folder} && ../{text})"
 
 
-TYPED = ("deploy/local", "tests/run.py", "tests/lint", "tests/bench", "tests/setup")
+TYPED = ("deploy/local", "tests/run.py", "tests/lint", "tests/setup", "tests/bench")
 
 CHECKS = (
     Step("lint", (PYTHON, "-m", "ruff", "check", ".")),
@@ -35,7 +35,7 @@ CHECKS = (
     Step("zig format", (PYTHON, "-m", "ziglang", "fmt", "--check", "zigcore/src", "zigcore/build.zig")),
     Step("types", (PYTHON, "-m", "mypy")),
     Step("types of tools", (PYTHON, "-m", "mypy", *TYPED)),
-    Step("import rules", (PYTHON, "-m", "importlinter.cli", "lint", "--no-logo")),
+    Step("import rules", (str(Path(PYTHON).with_name("lint-imports")), "--no-logo")),
     Step("repository rules", (PYTHON, "-m", "tests.lint")),
 )
 

@@ -11,7 +11,9 @@ import json
 import os
 import signal
 import subprocess
-from typing import NamedTuple
+from typing import Any, Dict, NamedTuple
+
+Facts = Dict[str, Any]
 
 VERSION_MIN = (3, 12)
 VERSION_PREFERRED = (3, 13)
@@ -20,8 +22,7 @@ PROBE_TIMEOUT_S = 10.0
 MODULES_NEEDED = ("ssl", "sqlite3", "zlib", "ctypes", "hashlib", "lzma")
 
 # Runs inside the candidate, which may be any Python from 2.7 on: old syntax.
-PROBE = (
-    """
+PROBE = """
 import json, platform, sys
 try:
     import sysconfig
@@ -43,9 +44,7 @@ print("tailcut-probe " + json.dumps({
     "executable": getattr(sys, "_base_executable", None) or sys.executable,
     "missing": missing,
 }))
-"""
-    % (MODULES_NEEDED,)
-)
+""" % (MODULES_NEEDED,)
 
 
 class Interpreter(NamedTuple):
@@ -87,7 +86,7 @@ def search(candidates: "list[str]", timeout_s: float = PROBE_TIMEOUT_S) -> Searc
     return Search(usable, rejected)
 
 
-def probe(path: str, timeout_s: float) -> "tuple[dict | None, str]":
+def probe(path: str, timeout_s: float) -> "tuple[Facts | None, str]":
     """Runs the candidate; returns what it says of itself, or None and why there is nothing."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
     try:
@@ -117,7 +116,7 @@ def probe(path: str, timeout_s: float) -> "tuple[dict | None, str]":
     return None, "does not run (exit status %d%s)" % (process.returncode, ": " + words[0][:80] if words else "")
 
 
-def checked(facts: "dict") -> "dict":
+def checked(facts: "Facts") -> "Facts":
     """The probe's answer with the types that the rest relies on; raises KeyError, TypeError or ValueError."""
     return {
         "implementation": str(facts["implementation"]),
@@ -130,13 +129,13 @@ def checked(facts: "dict") -> "dict":
     }
 
 
-def refusal(facts: "dict") -> str:
+def refusal(facts: "Facts") -> str:
     """Why this one is not taken; empty when it may be."""
     version = ".".join(map(str, facts["version"]))
     if facts["implementation"] != "CPython":
         return "is %s, not CPython" % facts["implementation"]
     if tuple(facts["version"][:2]) < VERSION_MIN:
-        return "is %s, older than %d.%d" % ((version,) + VERSION_MIN)
+        return "is %s, older than %d.%d" % (version, *VERSION_MIN)
     if facts["level"] != "final":
         return "is a pre-release (%s %s)" % (version, facts["level"])
     if facts["free_threaded"]:

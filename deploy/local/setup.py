@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
+from typing import Any, Dict, Iterator
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import interpreters
@@ -25,6 +26,10 @@ BOOTSTRAP = os.path.join(ROOT, ".bootstrap")
 STAMP = os.path.join(VENV, "tailcut-setup.json")
 LOCK = os.path.join(ROOT, "requirements.lock")
 BUILD_OUTPUTS = ("gateway/core/libzigcore.so", "gateway/core/_zigcore_abi.py")
+
+
+Stamp = Dict[str, Any]
+"""What has been done, each with the hash of what it was done from."""
 
 
 class SetupError(Exception):
@@ -138,7 +143,7 @@ def environment_works() -> bool:
     return True
 
 
-def python_identity() -> "list":
+def python_identity() -> "list[object]":
     """Changes when the file behind .venv/bin/python is another one: then it is asked again what it is."""
     try:
         status = os.stat(VENV_PYTHON)
@@ -174,7 +179,7 @@ def apt_install(packages: "list[str]", reason: str) -> bool:
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         return False
     say("installing the Debian package %s: %s" % (" ".join(packages), reason))
-    command = ["apt-get", "install", "-y", "--no-install-recommends"] + packages
+    command = ["apt-get", "install", "-y", "--no-install-recommends", *packages]
     environment = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
     if subprocess.call(command, env=environment) == 0:
         return True
@@ -212,9 +217,7 @@ def locked_lines(name: str) -> str:
     lines = []  # type: list[str]
     with open(LOCK) as file:
         for line in file:
-            if line.startswith(name + "=="):
-                lines.append(line)
-            elif lines and line.startswith("    --hash"):
+            if line.startswith(name + "==") or (lines and line.startswith("    --hash")):
                 lines.append(line)
             elif lines:
                 break
@@ -224,7 +227,7 @@ def locked_lines(name: str) -> str:
 
 
 def pip(*arguments: str) -> None:
-    run([VENV_PYTHON, "-m", "pip", "--disable-pip-version-check", "--no-input"] + list(arguments) + ["-qq"])
+    run([VENV_PYTHON, "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments, "-qq"])
 
 
 # -- Small things ---------------------------------------------------------------------------------------------------
@@ -251,7 +254,7 @@ def count_locked() -> int:
         return sum(1 for line in file if line[:1].isalnum())
 
 
-def read_stamp() -> "dict":
+def read_stamp() -> "Stamp":
     try:
         with open(STAMP) as file:
             stamp = json.load(file)
@@ -260,14 +263,14 @@ def read_stamp() -> "dict":
     return stamp if isinstance(stamp, dict) else {}
 
 
-def write_stamp(stamp: "dict") -> None:
+def write_stamp(stamp: "Stamp") -> None:
     with open(STAMP + ".new", "w") as file:
         json.dump(stamp, file)
     os.replace(STAMP + ".new", STAMP)
 
 
 @contextlib.contextmanager
-def only_one() -> "object":
+def only_one() -> "Iterator[None]":
     """Two targets started at once do not build one environment twice."""
     os.makedirs(BOOTSTRAP, exist_ok=True)
     with open(os.path.join(BOOTSTRAP, "setup.lock"), "w") as file:

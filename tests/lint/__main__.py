@@ -1,4 +1,4 @@
-"""`python -m tests.lint`: every rule over every tracked file; prints what it finds, exit status 1 if that is an error."""
+"""`python -m tests.lint`: every rule over every tracked file; exit status 1 if one finds an error."""
 
 import sys
 

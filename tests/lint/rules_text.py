@@ -93,7 +93,9 @@ def words(repository: Repository) -> Iterator[Finding]:
                 yield from judged(path, number, match.group(1) or match.group(2), allowed=frozenset())
         else:
             # asyncio calls its own things tasks; where it is used the word means those.
-            allowed = frozenset({"task"}) if re.search(r"^\s*(?:import|from) (?:asyncio|anyio)", text, re.M) else frozenset()
+            allowed = (
+                frozenset({"task"}) if re.search(r"^\s*(?:import|from) (?:asyncio|anyio)", text, re.M) else frozenset()
+            )
             for number, name in python_names(text):
                 yield from judged(path, number, name, allowed)
 

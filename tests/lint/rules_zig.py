@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from tests.lint.repository import Finding, Repository, rule
 
 SOURCE = "zigcore/src/"
-# Folder → the folders it may import (besides itself). docs/ARCHITECTURE.md, "Who may import whom", is the same in words.
+# Folder → the folders it may import, besides itself. The same in words: docs/ARCHITECTURE.md, "Who may import whom".
 MAY_IMPORT: dict[str, frozenset[str]] = {
     "io": frozenset(),
     "meter": frozenset({"io"}),
@@ -48,9 +48,13 @@ def judged(path: str, number: int, name: str, folder: str, target: str) -> Itera
     if target in SHARED:
         return
     if name in SHARED:
-        yield Finding(path, number, f"imports {target}: what every folder imports may import only std and {sorted(SHARED)}")
+        yield Finding(
+            path, number, f"imports {target}: what every folder imports may import only std and {sorted(SHARED)}"
+        )
     elif folder not in MAY_IMPORT:
-        yield Finding(path, number, f"the folder {folder!r} has no rule: add it to MAY_IMPORT in tests/lint/rules_zig.py")
+        yield Finding(
+            path, number, f"the folder {folder!r} has no rule: add it to MAY_IMPORT in tests/lint/rules_zig.py"
+        )
     elif target_folder != folder and target_folder not in MAY_IMPORT[folder]:
         allowed = ", ".join(sorted(MAY_IMPORT[folder])) or "none"
         fix = "hand the value in as an argument, or move the file"
