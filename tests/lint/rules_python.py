@@ -7,27 +7,13 @@ from collections.abc import Iterator
 from tests.lint.repository import EXCEPTIONS_PATH, Finding, Repository, rule
 
 OURS = ("gateway/", "control_plane/", "sdk/tailcut/")
-SETTINGS_NAMES = ("settings.py", "_settings.py")
+SETTINGS_NAMES = ("settings.py", "_settings.py", "_profile.py")
+"""``_profile.py`` holds the SDK's: what the environment says, then what `tailcut login` wrote."""
 SKIPS = re.compile(
     r"pytest\.mark\.(?:skip|skipif|xfail)\b|pytest\.(?:skip|xfail|importorskip)\(|unittest\.skip|SkipZig" + "Test"
 )
 CHECKING_CALL = re.compile(r"assert|expect|check|raises|verify|must|fail|wait|warns|until", re.IGNORECASE)
-UNITS = (
-    "_s",
-    "_ms",
-    "_us",
-    "_ns",
-    "_bytes",
-    "_mib",
-    "_max",
-    "_min",
-    "_count",
-    "_port",
-    "_fd",
-    "_pid",
-    "_percent",
-    "_days",
-)
+UNITS = tuple("_s _ms _us _ns _bytes _mib _max _min _count _port _fd _pid _percent _days _backlog".split())
 
 
 @rule

@@ -20,6 +20,7 @@ FORBIDDEN = {
     "plan": "tier",
     "account": "tenant",
 }
+TASKS_OF_OTHERS = re.compile(r"^\s*(?:import|from) (?:asyncio|anyio|rich\.progress)", re.MULTILINE)
 ZIG_NAME = re.compile(r"^\s*(?:pub )?(?:export )?(?:inline )?(?:fn|const|var) (\w+)|^\s+(\w+): [\w\[?*.]", re.MULTILINE)
 
 
@@ -92,10 +93,8 @@ def words(repository: Repository) -> Iterator[Finding]:
                 number = text.count("\n", 0, match.start()) + 1
                 yield from judged(path, number, match.group(1) or match.group(2), allowed=frozenset())
         else:
-            # asyncio calls its own things tasks; where it is used the word means those.
-            allowed = (
-                frozenset({"task"}) if re.search(r"^\s*(?:import|from) (?:asyncio|anyio)", text, re.M) else frozenset()
-            )
+            # asyncio calls its own things tasks, and so does rich's progress display: there the word means those.
+            allowed = frozenset({"task"}) if TASKS_OF_OTHERS.search(text) else frozenset()
             for number, name in python_names(text):
                 yield from judged(path, number, name, allowed)
 

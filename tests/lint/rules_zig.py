@@ -21,7 +21,6 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
 }
 # Files that every folder may import: the bounds and the wire format, which import nothing but std and each other.
 SHARED = frozenset({"limits.zig", "pool/frame.zig"})
-ROOTS = frozenset({"zigcore.zig", "tests.zig"})
 SYSTEM_CALL_FILES = ("io/",)
 IMPORT = re.compile(r'@import\("([^"]+\.zig)"\)')
 SYSTEM_CALL = re.compile(r"\b(?:std\.os\.linux|std\.posix|std\.c|linux|posix)\.(?!(?:errno|W)\b)([a-z][a-z0-9_]*)\(")
@@ -34,7 +33,7 @@ BOUND_UNITS = frozenset({"kib", "mib"})
 def zig_imports(repository: Repository) -> Iterator[Finding]:
     for path, text in repository.matching(".zig", under=SOURCE):
         name = path.removeprefix(SOURCE)
-        if name in ROOTS:
+        if is_root(name):
             continue
         folder = name.split("/")[0] if "/" in name else ""
         for number, line in enumerate(text.splitlines(), 1):
@@ -43,11 +42,18 @@ def zig_imports(repository: Repository) -> Iterator[Finding]:
                 yield from judged(path, number, name, folder, target)
 
 
+def is_root(name: str) -> bool:
+    """A file in src/ itself: the root of something that is built (the library, the tests, a fuzzer, a measurement)."""
+    return "/" not in name and name not in SHARED
+
+
 def judged(path: str, number: int, name: str, folder: str, target: str) -> Iterator[Finding]:
     target_folder = target.split("/")[0] if "/" in target else ""
     if target in SHARED:
         return
-    if name in SHARED:
+    if is_root(target):
+        yield Finding(path, number, f"imports {target}, the root of a build: move what is needed into a folder")
+    elif name in SHARED:
         yield Finding(
             path, number, f"imports {target}: what every folder imports may import only std and {sorted(SHARED)}"
         )

@@ -84,6 +84,10 @@ SAMPLES: dict[str, list[tuple[dict[str, str], dict[str, str]]]] = {
             {"zigcore/src/zigcore.zig": ZIG + '_ = @import("abi/a.zig");\n'},
             {"zigcore/src/new/a.zig": ZIG + '_ = @import("b.zig");\n'},
         ),
+        (
+            {"zigcore/src/fuzz.zig": ZIG + '_ = @import("http/a.zig");\n'},
+            {"zigcore/src/http/a.zig": ZIG + '_ = @import("../fuzz.zig");\n'},
+        ),
     ],
     "system-calls": [
         (
