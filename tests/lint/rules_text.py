@@ -20,7 +20,7 @@ FORBIDDEN = {
     "plan": "tier",
     "account": "tenant",
 }
-TASKS_OF_OTHERS = re.compile(r"^\s*(?:import|from) (?:asyncio|anyio|rich\.progress)", re.MULTILINE)
+OTHERS_WORD = re.compile(r"^\s*(?:import|from) (?:asyncio|anyio|rich\.progress)", re.MULTILINE)
 ZIG_NAME = re.compile(r"^\s*(?:pub )?(?:export )?(?:inline )?(?:fn|const|var) (\w+)|^\s+(\w+): [\w\[?*.]", re.MULTILINE)
 
 
@@ -94,7 +94,7 @@ def words(repository: Repository) -> Iterator[Finding]:
                 yield from judged(path, number, match.group(1) or match.group(2), allowed=frozenset())
         else:
             # asyncio calls its own things tasks, and so does rich's progress display: there the word means those.
-            allowed = frozenset({"task"}) if TASKS_OF_OTHERS.search(text) else frozenset()
+            allowed = frozenset({"task"}) if OTHERS_WORD.search(text) else frozenset()
             for number, name in python_names(text):
                 yield from judged(path, number, name, allowed)
 
