@@ -88,12 +88,13 @@ def choose() -> "interpreters.Interpreter":
     found = look()
     if not found.usable:
         say("no CPython >= %d.%d works here: asking uv for one" % interpreters.VERSION_MIN)
-        run([uv(), "python", "install", "%d.%d" % interpreters.VERSION_PREFERRED])
+        subprocess.call([uv(), "python", "install", "%d.%d" % interpreters.VERSION_PREFERRED])
         found = look()
     if not found.usable:
         raise SetupError(
-            "found no CPython >= %d.%d that works, and uv could not install one. Install one (for example the packages "
-            "python3.13 and python3.13-venv), then run this again" % interpreters.VERSION_MIN
+            "found no CPython >= %d.%d that works, and uv could not install one. Install one (packages like python3.13 "
+            "and python3.13-venv, or pyenv), or let this machine reach what uv downloads, then run this again"
+            % interpreters.VERSION_MIN
         )
     best = found.usable[0]
     for other in found.usable[1:]:
@@ -161,9 +162,18 @@ def create_venv(python: "interpreters.Interpreter") -> None:
         say("creating .venv")
         run([python.path, "-m", "venv", VENV])
     else:
-        say("creating .venv with uv: %s has no ensurepip, and only root could install its package" % python.path)
-        run([uv(), "venv", "--seed", "--python", python.path, VENV])
+        create_venv_without_ensurepip(python)
     write_stamp({"python": python_identity()})
+
+
+def create_venv_without_ensurepip(python: "interpreters.Interpreter") -> None:
+    """pip comes from .bootstrap, whose pip obeys the user's own configuration; where that is too old, from uv."""
+    say("creating .venv; pip comes from outside, because %s has no ensurepip" % python.path)
+    made = subprocess.call([python.path, "-m", "venv", "--without-pip", VENV]) == 0
+    seed = [bootstrap_python(), "-m", "pip", "--python", VENV_PYTHON, "install", "-qq", "pip"]
+    if not made or subprocess.call(seed) != 0:
+        shutil.rmtree(VENV, ignore_errors=True)
+        run([uv(), "venv", "--seed", "--python", python.path, VENV])
 
 
 def with_venv(python: "interpreters.Interpreter") -> "interpreters.Interpreter":
@@ -193,23 +203,31 @@ def uv() -> str:
     if on_path and subprocess.call([on_path, "--version"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) == 0:
         return on_path
     local = os.path.join(BOOTSTRAP, "venv", "bin", "uv")
-    if os.path.exists(local):
-        return local
-    say("installing uv into .bootstrap")
-    requirement = os.path.join(BOOTSTRAP, "uv.lock")
-    with open(requirement, "w") as file:
-        file.write(locked_lines("uv"))
-    home = os.path.join(BOOTSTRAP, "venv")
-    if subprocess.call([sys.executable, "-m", "venv", home]) != 0:
-        shutil.rmtree(home, ignore_errors=True)
-        if not apt_install(["python3-venv"], "uv is installed with it"):
-            raise SetupError(
-                "%s cannot make environments, so uv cannot be installed. Install the package python3-venv, "
-                "or uv itself, then run this again" % sys.executable
-            )
-        run([sys.executable, "-m", "venv", home])
-    run([os.path.join(home, "bin", "python"), "-m", "pip", "install", "-q", "--require-hashes", "-r", requirement])
+    if not os.path.exists(local):
+        python = bootstrap_python()
+        say("installing uv into .bootstrap")
+        requirement = os.path.join(BOOTSTRAP, "uv.lock")
+        with open(requirement, "w") as file:
+            file.write(locked_lines("uv"))
+        run([python, "-m", "pip", "install", "-qq", "--require-hashes", "-r", requirement])
     return local
+
+
+def bootstrap_python() -> str:
+    """A small environment of the Python that runs this: for what is needed before .venv is there."""
+    home = os.path.join(BOOTSTRAP, "venv")
+    python = os.path.join(home, "bin", "python")
+    if os.path.exists(python):
+        return python
+    if subprocess.call([sys.executable, "-m", "venv", home]) == 0:
+        return python
+    shutil.rmtree(home, ignore_errors=True)
+    if not apt_install(["python3-venv"], "%s cannot make environments without it" % sys.executable):
+        raise SetupError(
+            "%s cannot make environments. Install the package python3-venv, or uv, then run this again" % sys.executable
+        )
+    run([sys.executable, "-m", "venv", home])
+    return python
 
 
 def locked_lines(name: str) -> str:
