@@ -179,6 +179,8 @@ def create_venv_without_ensurepip(python: "interpreters.Interpreter") -> None:
 def with_venv(python: "interpreters.Interpreter") -> "interpreters.Interpreter":
     """Debian keeps venv and ensurepip in packages of their own; root can install them."""
     package = "python%d.%d-venv" % tuple(python.version[:2])
+    if not python.path.startswith("/usr/bin/"):
+        return python
     if not apt_install([package], "%s cannot make environments without it" % python.path):
         return python
     return interpreters.search([python.path]).usable[0]
@@ -200,7 +202,7 @@ def apt_install(packages: "list[str]", reason: str) -> bool:
 def uv() -> str:
     """A uv: the one on PATH if it runs, else the locked one, installed into .bootstrap with its hashes checked."""
     on_path = shutil.which("uv")
-    if on_path and subprocess.call([on_path, "--version"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) == 0:
+    if on_path and quiet([on_path, "--version"]):
         return on_path
     local = os.path.join(BOOTSTRAP, "venv", "bin", "uv")
     if not os.path.exists(local):
@@ -214,20 +216,19 @@ def uv() -> str:
 
 
 def bootstrap_python() -> str:
-    """A small environment of the Python that runs this: for what is needed before .venv is there."""
+    """A small environment of any Python here that can make one: for what is needed before .venv is there."""
     home = os.path.join(BOOTSTRAP, "venv")
     python = os.path.join(home, "bin", "python")
-    if os.path.exists(python):
+    candidates = [sys.executable] + [c for c in interpreters.candidates(dict(os.environ)) if c != sys.executable]
+    if os.path.exists(python) or any(quiet([candidate, "-m", "venv", "--clear", home]) for candidate in candidates):
         return python
-    if subprocess.call([sys.executable, "-m", "venv", home]) == 0:
+    if apt_install(["python3-venv"], "no Python here can make environments without it"):
+        run(["/usr/bin/python3", "-m", "venv", "--clear", home])
         return python
     shutil.rmtree(home, ignore_errors=True)
-    if not apt_install(["python3-venv"], "%s cannot make environments without it" % sys.executable):
-        raise SetupError(
-            "%s cannot make environments. Install the package python3-venv, or uv, then run this again" % sys.executable
-        )
-    run([sys.executable, "-m", "venv", home])
-    return python
+    raise SetupError(
+        "none of the Pythons here can make environments. Install the package python3-venv, or uv, then run this again"
+    )
 
 
 def locked_lines(name: str) -> str:
@@ -302,6 +303,10 @@ def only_one() -> "Iterator[None]":
 
 def run(command: "list[str]") -> None:
     subprocess.check_call(command, cwd=ROOT)
+
+
+def quiet(command: "list[str]") -> bool:
+    return subprocess.call(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) == 0
 
 
 def shown(command: "object") -> str:
