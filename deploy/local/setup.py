@@ -167,11 +167,13 @@ def create_venv(python: "interpreters.Interpreter") -> None:
 
 
 def create_venv_without_ensurepip(python: "interpreters.Interpreter") -> None:
-    """pip comes from .bootstrap, whose pip obeys the user's own configuration; where that is too old, from uv."""
-    say("creating .venv; pip comes from outside, because %s has no ensurepip" % python.path)
-    made = subprocess.call([python.path, "-m", "venv", "--without-pip", VENV]) == 0
-    seed = [bootstrap_python(), "-m", "pip", "--python", VENV_PYTHON, "install", "-qq", "pip"]
-    if not made or subprocess.call(seed) != 0:
+    """Another Python's pip fetches the pip for it: that obeys the user's own configuration, which uv's does not."""
+    say("creating .venv; another Python's pip fetches its pip, because %s has no ensurepip" % python.path)
+    version = "%d.%d" % tuple(python.version[:2])
+    packages = os.path.join(VENV, "lib", "python" + version, "site-packages")
+    fetch = [bootstrap_python(), "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--target", packages]
+    fetch += ["--only-binary", ":all:", "--python-version", version, "pip"]
+    if not quiet([python.path, "-m", "venv", "--without-pip", VENV]) or subprocess.call(fetch) != 0:
         shutil.rmtree(VENV, ignore_errors=True)
         run([uv(), "venv", "--seed", "--python", python.path, VENV])
 
