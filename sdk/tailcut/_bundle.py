@@ -134,7 +134,7 @@ def _folder(root: Path, ignore: Ignore) -> Iterator[Source]:
         for entry in listed:
             name = prefix + entry.name
             path = Path(entry.path)
-            if ignore.excludes(name, is_folder=entry.is_dir()):
+            if ignore.excludes(name, is_folder=path.is_dir()):
                 continue
             target = _target(path, inside) if entry.is_symlink() else path
             mode = target.stat().st_mode

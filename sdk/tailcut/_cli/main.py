@@ -49,7 +49,7 @@ app.command("open")(start.open_)
 def main() -> None:
     """Runs the command line; the process ends with one of the exit codes above."""
     try:
-        app()
+        app(prog_name="tailcut")
     except TailcutError as error:
         sys.exit(print_error(error, as_json="--json" in sys.argv[1:]))
     except KeyboardInterrupt:
@@ -69,7 +69,3 @@ def _global(
     ] = False,
 ) -> None:
     pass
-
-
-if __name__ == "__main__":
-    main()

@@ -96,6 +96,23 @@ pub const Slots = struct {
     }
 };
 
+/// The tenants of a table, as meter/counters.zig asks for them.
+pub const Gauges = struct {
+    slots: *const Slots,
+    tenants: []const Tenant,
+
+    pub fn len(gauges: Gauges) usize {
+        return gauges.tenants.len;
+    }
+
+    pub fn gauge(gauges: Gauges, position: usize) Gauge {
+        const tenant = &gauges.tenants[position];
+        return .{ .tenant = tenant.name, .in_flight = gauges.slots.inFlight(tenant.slot), .concurrency_max = tenant.concurrency_max };
+    }
+};
+
+pub const Gauge = struct { tenant: []const u8, in_flight: u32, concurrency_max: u32 };
+
 /// Two cache lines: reactors that serve different tenants do not disturb each other.
 const Slot = struct {
     in_flight: std.atomic.Value(u32) align(64),
@@ -142,6 +159,10 @@ test "in flight survives a swap, under the same name only" {
     try std.testing.expectEqual(first[0].slot, second[1].slot);
     try std.testing.expect(second[0].slot != first[1].slot); // zeta is still in flight
     try std.testing.expectEqual(2, slots.inFlight(second[1].slot));
+    const gauges: Gauges = .{ .slots = slots, .tenants = &second };
+    try std.testing.expectEqual(2, gauges.len());
+    try std.testing.expectEqualStrings("acme", gauges.gauge(1).tenant);
+    try std.testing.expectEqual(2, gauges.gauge(1).in_flight);
     // A lowered limit holds at once, a raised one too.
     try std.testing.expect(!slots.acquire(second[1].slot, 1));
     try std.testing.expect(slots.acquire(second[1].slot, 3));
@@ -174,6 +195,31 @@ test "a refused revision takes nothing away from the one in use" {
     var again = [_]Tenant{testTenant("acme")};
     try slots.assign(&again);
     try std.testing.expectEqual(used[0].slot, again[0].slot);
+}
+
+test "deleted tenants that are still in flight may use up the slots: an answer, until they end" {
+    const slots = try Slots.create();
+    defer slots.destroy();
+    const tenants = try std.testing.allocator.alloc(Tenant, limits.tenants_max);
+    defer std.testing.allocator.free(tenants);
+    const names = try std.testing.allocator.alloc([8]u8, limits.tenants_max);
+    defer std.testing.allocator.free(names);
+    for ("abc") |generation| {
+        for (tenants, names, 0..) |*tenant, *name, i| {
+            tenant.* = testTenant(try std.fmt.bufPrint(name, "{c}{d}", .{ generation, i }));
+        }
+        if (generation == 'c') break;
+        try slots.assign(tenants);
+        slots.commit();
+        if (generation == 'a') for (tenants) |tenant| try std.testing.expect(slots.acquire(tenant.slot, 1));
+    }
+    // All slots are taken: a's by what is in flight, b's by the revision in use.
+    for (0..2) |_| try std.testing.expectError(error.TooLarge, slots.assign(tenants));
+    for (0..slots_max) |slot| {
+        if (slots.inFlight(@intCast(slot)) > 0) slots.release(@intCast(slot));
+    }
+    try slots.assign(tenants);
+    slots.commit();
 }
 
 test "reactors together never exceed the limit" {
