@@ -19,6 +19,7 @@ comptime {
     _ = @import("http/bodies.zig");
     _ = @import("route/table.zig");
     _ = @import("route/key.zig");
+    _ = @import("route/reader.zig");
     _ = @import("route/revision.zig");
     _ = @import("admit/slots.zig");
     _ = @import("admit/admit.zig");
