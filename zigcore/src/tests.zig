@@ -29,4 +29,5 @@ comptime {
     _ = @import("pool/version.zig");
     _ = @import("pool/worker.zig");
     _ = @import("pool/zygote.zig");
+    _ = @import("http/fuzz.zig");
 }

@@ -246,7 +246,7 @@ pub const Parser = struct {
         const first = std.mem.findScalar(u8, line, ' ') orelse return p.refuse(.request_line);
         const last = std.mem.findScalarLast(u8, line, ' ').?;
         const method = line[0..first];
-        if (method.len == 0 or last == first) return p.refuse(.request_line);
+        if (method.len == 0 or last <= first + 1) return p.refuse(.request_line);
         for (method) |byte| if (!chars.isToken(byte)) return p.refuse(.method_syntax);
 
         const version = line[last + 1 ..];
