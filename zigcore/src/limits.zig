@@ -35,8 +35,11 @@ pub const body_bytes_max = 6 * mib;
 pub const body_inline_bytes_max = 32 * kib;
 /// A chunk-size line: hexadecimal digits and extensions (RFC 9112 section 7.1.1).
 pub const chunk_line_bytes_max = 256;
-/// All framing of a chunked body (size lines, extensions, trailers) together: a flood of one-byte chunks ends here.
+/// All framing of a chunked body (size lines, extensions, trailers) together may exceed the body's own bytes by this:
+/// a flood of one-byte chunks or of extensions ends here, an upload line by line does not.
 pub const chunk_overhead_bytes_max = 64 * kib;
+/// Trailers of a chunked body, all together; more is 431.
+pub const trailer_bytes_max = 8 * kib;
 pub const header_timeout_ns = 10 * s_ns;
 /// From the end of the headers to the end of the body, plus a second for every `body_bytes_per_s_min` received.
 pub const body_timeout_ns = 30 * s_ns;
@@ -87,6 +90,14 @@ pub const keys_max = 64 * kib;
 pub const versions_max = 64 * kib;
 pub const routes_max = 64 * kib;
 pub const name_bytes_max = 63;
+/// An API key as it is sent; longer ones are unknown without being hashed.
+pub const token_bytes_max = 256;
+/// What a version's row may ask for (gateway/contract/table.py, Limits, promises the same).
+pub const timeout_ms_min = 10;
+pub const timeout_ms_max = 900_000;
+pub const version_concurrency_max = 256;
+pub const version_workers_min_max = 16;
+pub const log_bytes_max = 1 * mib;
 /// What the zygote is told about a version, as opaque bytes.
 pub const spawn_bytes_max = 48 * kib;
 
@@ -94,12 +105,21 @@ pub const spawn_bytes_max = 48 * kib;
 
 /// Ring of events (ready, failed, log, exit) from one reactor to the Python host.
 pub const events_bytes = 4 * mib;
-pub const event_bytes_max = 64 * kib;
+/// One event, its header included: room for whatever fits a worker's frame.
+pub const event_bytes_max = frame_bytes_max + 64;
+/// The last part of the ring, kept free of logs for what must not be lost (ready, failed, exited, drained).
+pub const events_reserve_bytes = 1 * mib;
+/// The last part of that, kept for such events without their payload.
+pub const events_header_reserve_bytes = 64 * kib;
 
 comptime {
     assert(body_inline_bytes_max + header_bytes_max + request_line_bytes_max < frame_bytes_max);
     assert(answer_header_bytes_max < frame_bytes_max);
     assert(event_bytes_max * 8 <= events_bytes);
+    assert(event_bytes_max % 8 == 0);
+    assert(events_reserve_bytes * 2 <= events_bytes);
+    assert(events_header_reserve_bytes * 2 <= events_reserve_bytes);
+    assert(version_concurrency_max <= workers_max);
     assert(spawn_bytes_max < frame_bytes_max);
     assert(chunk_line_bytes_max < receive_buffer_bytes);
     assert(std.math.isPowerOfTwo(receive_buffers_count));
