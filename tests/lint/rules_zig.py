@@ -23,7 +23,8 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
 SHARED = frozenset({"limits.zig", "pool/frame.zig"})
 SYSTEM_CALL_FILES = ("io/",)
 IMPORT = re.compile(r'@import\("([^"]+\.zig)"\)')
-SYSTEM_CALL = re.compile(r"\b(?:std\.os\.linux|std\.posix|std\.c|linux|posix)\.(?!(?:errno|W)\b)([a-z][a-z0-9_]*)\(")
+# Not calls of the kernel: reading an error number, mutexes.
+SYSTEM_CALL = re.compile(r"\b(?:std\.os\.linux|std\.posix|std\.c|linux|posix)\.(?!errno\b|pthread_)([a-z][a-z0-9_]*)\(")
 BOUND = re.compile(r"^pub const (\w+)(?:: \w+)? = ", re.MULTILINE)
 BOUND_SUFFIXES = ("_max", "_min", "_bytes", "_ns", "_count", "_entries")
 BOUND_UNITS = frozenset({"kib", "mib"})
