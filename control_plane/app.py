@@ -39,7 +39,7 @@ log = structlog.get_logger(__name__)
 _STATIC_DIR: Final = Path(__file__).with_name("dashboard") / "static"
 _ERRORS_MAX: Final = 20
 _TASK_RESTART_S: Final = 1.0
-_SLUG_OF_STATUS: Final = {400: "bad-request", 404: "not-found", 405: "method-not-allowed", 413: "too-large"}
+_SLUG_OF_STATUS: Final = {400: "bad-request", 404: "not-found", 405: "method-not-allowed", 413: "content-too-large"}
 
 
 def create_app(settings: Settings) -> FastAPI:

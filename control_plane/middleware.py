@@ -93,7 +93,7 @@ class _Exchange:
             self._received_bytes += len(message.get("body", b""))
             if self._received_bytes > self._bytes_max:
                 raise Problem(
-                    "too-large",
+                    "content-too-large",
                     f"The body has more than the {self._bytes_max} bytes allowed here.",
                     headers={"Connection": "close"},
                     allowed_bytes=self._bytes_max,
@@ -107,6 +107,7 @@ class _Exchange:
             headers.append((REQUEST_ID_HEADER.lower().encode(), self._request_id.encode()))
             headers.extend(_SECURITY_HEADERS)
             if not any(name.lower() == b"cache-control" for name, _ in headers):
-                headers.append((b"cache-control", b"no-store"))
+                is_static = self._scope["path"].startswith("/static/")
+                headers.append((b"cache-control", b"no-cache" if is_static else b"no-store"))
             message = {**message, "headers": headers}
         await self._send(message)

@@ -26,7 +26,7 @@ KINDS: Final[dict[str, tuple[int, str]]] = {
     "nothing-to-roll-back": (409, "There is no earlier version to go back to"),
     "overloaded": (503, "The control plane is busy; nothing was done"),
     "request-timeout": (408, "The request took too long to arrive"),
-    "too-large": (413, "The request is too large"),
+    "content-too-large": (413, "The request is too large"),
     "unauthorized": (401, "A valid key is missing"),
     "unsupported-media-type": (415, "The content type is not accepted here"),
 }

@@ -171,7 +171,7 @@ class _Parser:
     def _bound_headers(self) -> None:
         held = sum(len(name) + len(value) for name, value in self._headers.items())
         if held + len(self._header_name) + len(self._header_value) > PART_HEADER_BYTES_MAX:
-            raise Problem("too-large", f"The headers of a part have more than {PART_HEADER_BYTES_MAX} bytes.")
+            raise Problem("content-too-large", f"The headers of a part have more than {PART_HEADER_BYTES_MAX} bytes.")
 
     def _header_end(self) -> None:
         self._headers[bytes(self._header_name).lower()] = bytes(self._header_value)
@@ -195,12 +195,14 @@ class _Parser:
         if not self._in_file:
             self._value += data[start:end]
             if len(self._value) > FIELD_BYTES_MAX:
-                raise Problem("too-large", f"The form field {self._name!r} has more than {FIELD_BYTES_MAX} bytes.")
+                raise Problem(
+                    "content-too-large", f"The form field {self._name!r} has more than {FIELD_BYTES_MAX} bytes."
+                )
             return
         self._upload.bytes_count += end - start
         if self._upload.bytes_count > self._bytes_max:
             raise Problem(
-                "too-large",
+                "content-too-large",
                 f"The archive has more than {self._bytes_max} bytes. Leave out files that the function does not need "
                 "(.tailcutignore).",
                 headers={"Connection": "close"},

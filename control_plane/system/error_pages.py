@@ -28,11 +28,13 @@ def render_page(slug: str) -> str | None:
     if body is None:
         return None
     status, title = KINDS.get(slug, (None, slug))
-    return _environment.get_template("error.html").render(slug=slug, status=status, title=title, body=body)
+    return _environment.get_template("error.html").render(
+        visitor=None, slug=slug, status=status, title=title, body=body
+    )
 
 
 def render_index() -> str:
-    return _environment.get_template("errors.html").render(slugs=sorted(_sections()))
+    return _environment.get_template("errors.html").render(visitor=None, slugs=sorted(_sections()))
 
 
 @cache

@@ -1,8 +1,8 @@
 """Zig → host: the counters, one JSON document (``zc_gateway_metrics``).
 
-Written by ``zigcore/src/meter/counters.zig``. Counters only grow while the gateway lives; one of a version that has left
-the revision is gone from the document (its Prometheus series ends; the ``version`` label keeps it from being continued
-by another). Numbers of one document may be of slightly different moments.
+Written by ``zigcore/src/meter/counters.zig``. Counters only grow while the gateway lives; those of a version that has
+left the revision are gone from the document (its Prometheus series ends; the ``version`` label keeps it from being
+continued by another). Numbers of one document may be of slightly different moments.
 """
 
 from typing import Literal, TypedDict
@@ -20,7 +20,8 @@ Outcome = Literal[
     "cancelled",
     "internal",
 ]
-"""What became of an invocation whose route was found; each is counted once. ``ok``: the function answered, with any status."""
+"""What became of an invocation whose route was found; each is counted once. ``ok``: the function answered, with
+whatever status."""
 
 WorkerState = Literal["starting", "idle", "busy", "stopping"]
 
@@ -106,7 +107,7 @@ class Metrics(TypedDict):
     versions: list[Version]
     tenants: list[Tenant]
     answers: dict[str, int]
-    """Answers sent, by HTTP status; 0s are left out. Refusals are the 4xx and 5xx that no version's outcomes explain."""
+    """Answers sent, by HTTP status, those of functions included; statuses that never happened are left out."""
     queue: Histogram
     """From the complete request to its dispatch."""
     start: Histogram

@@ -1,6 +1,6 @@
 """The supervisor: starts the tree in order, keeps it alive, reloads the gateway, ends it all.
 
-    sockets → Valkey → migrations → control plane, zygote, gateway → everything healthy
+    sockets → Valkey → control plane (it brings its schema up to date), zygote, gateway → everything healthy
     stop: gateway (it drains) → zygote → control plane → Valkey → whatever is left
 
 A child that dies is started again with back-off. SIGHUP reloads the gateway: a new one starts beside the old one on
@@ -27,6 +27,7 @@ from gateway.supervisor.problems import EXIT_CHILD_FAILED, CannotStart
 from gateway.supervisor.reaper import Reaper
 
 _POLL_S = 0.05
+_LAST_WORDS_S = 0.05
 
 
 class Keeper:
@@ -81,6 +82,9 @@ class Keeper:
             if self._stopping:
                 return
             self._tree.child_died(self, process)
+            # Its last words come through a pipe, perhaps after the exit.
+            await asyncio.sleep(_LAST_WORDS_S)
+            self._tree.say_died(self, process)
             if self.was_healthy and self.name not in settings.supervise:
                 return
             lived_s = time.monotonic() - process.started_s
@@ -162,7 +166,9 @@ class Tree:
             raise self.failure
 
     def spawn(self, program: Program) -> Process:
-        return self._spawner.start(program, self._log(program.name))
+        log = self._log(program.name)
+        log.tail.clear()
+        return self._spawner.start(program, log)
 
     async def run_once(self, program: Program, timeout_s: float) -> Process:
         """A short program (migrate, create-tenant). Raises CannotStart with its last words if it fails."""
@@ -177,11 +183,15 @@ class Tree:
         return process
 
     def child_died(self, keeper: Keeper, process: Process) -> None:
-        """Says it, and removes what a dead gateway may have left to us."""
+        """Removes what a dead gateway may have left to us."""
         if process.program.name == "gateway" and (self._old is None or not self._old.alive):
             self._reaper.kill_orphans()
-        # The last words come through a pipe, perhaps after the exit.
-        asyncio.get_running_loop().call_later(0.1, self._say_died, keeper, process)
+
+    def say_died(self, keeper: Keeper, process: Process) -> None:
+        """With its last words, if it had any to say: one that is killed has none."""
+        self.screen.say(f"{keeper.name} (pid {process.pid}) {process.how_it_ended()}", "yellow")
+        if process.status is not None and os.waitstatus_to_exitcode(process.status) >= 0:
+            self.screen.tail(keeper.name, list(self._log(keeper.name).tail)[-10:])
 
     def give_up(self, reason: str) -> None:
         self.failure = CannotStart(f"{reason}; see {self.places.log_dir}", EXIT_CHILD_FAILED)
@@ -228,7 +238,7 @@ class Tree:
         timeout_s = self.settings.start_timeout.total_seconds()
         async with asyncio.timeout(timeout_s) as deadline:
             try:
-                await self._start_children(timeout_s)
+                await self._start_children()
                 deadline.reschedule(None)
             except TimeoutError:
                 waiting = ", ".join(keeper.name for keeper in self.keepers if not keeper.was_healthy)
@@ -239,11 +249,10 @@ class Tree:
         self.write_status()
         await when_up(self)
 
-    async def _start_children(self, timeout_s: float) -> None:
+    async def _start_children(self) -> None:
         places, listeners = self.places, self.listeners
         if places.own_valkey:
             await self._healthy(self._keep("valkey", lambda: programs.valkey(places)), self._valkey_answers)
-        await self.run_once(programs.control_plane(self.settings, places, "migrate"), timeout_s)
         control_plane = self._keep("control-plane", lambda: programs.control_plane(self.settings, places, "serve"))
         zygote = self._keep("zygote", lambda: programs.zygote(listeners))
         gateway = self._keep("gateway", lambda: programs.gateway(places, listeners, self.cpus, os.getpid()))
@@ -354,11 +363,6 @@ class Tree:
             keeper.kill()
         if self._old is not None:
             self._old.send(signal.SIGKILL)
-
-    def _say_died(self, keeper: Keeper, process: Process) -> None:
-        self.screen.say(f"{keeper.name} (pid {process.pid}) {process.how_it_ended()}; it is started again", "yellow")
-        if process.status is not None and os.waitstatus_to_exitcode(process.status) >= 0:
-            self.screen.tail(keeper.name, list(self._log(keeper.name).tail)[-10:])
 
     def _log(self, name: str) -> Log:
         if name not in self._logs:

@@ -132,7 +132,6 @@ class Server:
         content: bytes | None = None,
         method: str = "POST",
         headers: Mapping[str, str] | None = None,
-        path: str | None = None,
         **arguments: Any,
     ) -> httpx.Response:
         """Calls ``function`` (or ``function/rest``, ``function@alias``) with JSON arguments, or with ``content``.
@@ -142,8 +141,6 @@ class Server:
         all_headers = dict(headers or {})
         if key is not None:
             all_headers["Authorization"] = f"Bearer {key or self.key}"
-        if path is not None:
-            arguments["path"] = path
         url = f"{self.gateway_url}/{self.tenant}/{function}"
         client = self._client("gateway", self.gateway_url)
         if content is not None:
@@ -171,7 +168,7 @@ class Server:
 
     def function_logs(self) -> list[dict[str, Any]]:
         """What functions have written, oldest first: time, tenant, function, version, request_id, stream, text."""
-        paths = sorted(self.log_dir.glob("functions.jsonl.*"), reverse=True) + [self.log_dir / "functions.jsonl"]
+        paths = [*sorted(self.log_dir.glob("functions.jsonl.*"), reverse=True), self.log_dir / "functions.jsonl"]
         lines = b"".join(path.read_bytes() for path in paths if path.exists()).splitlines(keepends=True)
         return [json.loads(line) for line in lines if line.endswith(b"\n")]
 
@@ -263,10 +260,8 @@ class Server:
 
     def tails(self) -> str:
         """The last lines of every log, for messages."""
-        texts = []
-        for path in sorted(self.log_dir.glob("*.log")):
-            texts.append(f"--- {path.name}\n" + "\n".join(path.read_text(errors="replace").splitlines()[-15:]))
-        return "\n".join(texts)
+        lasts = {path.name: path.read_text(errors="replace").splitlines()[-15:] for path in self.log_dir.glob("*.log")}
+        return "\n".join(f"--- {name}\n" + "\n".join(lines) for name, lines in sorted(lasts.items()))
 
     def wait_for[T](self, condition: Callable[[], T], *, what: str) -> T:
         """The first true value of ``condition``."""

@@ -176,6 +176,31 @@ test "a refused revision takes nothing away from the one in use" {
     try std.testing.expectEqual(used[0].slot, again[0].slot);
 }
 
+test "deleted tenants that are still in flight may use up the slots: an answer, until they end" {
+    const slots = try Slots.create();
+    defer slots.destroy();
+    const tenants = try std.testing.allocator.alloc(Tenant, limits.tenants_max);
+    defer std.testing.allocator.free(tenants);
+    const names = try std.testing.allocator.alloc([8]u8, limits.tenants_max);
+    defer std.testing.allocator.free(names);
+    for ("abc") |generation| {
+        for (tenants, names, 0..) |*tenant, *name, i| {
+            tenant.* = testTenant(try std.fmt.bufPrint(name, "{c}{d}", .{ generation, i }));
+        }
+        if (generation == 'c') break;
+        try slots.assign(tenants);
+        slots.commit();
+        if (generation == 'a') for (tenants) |tenant| try std.testing.expect(slots.acquire(tenant.slot, 1));
+    }
+    // All slots are taken: a's by what is in flight, b's by the revision in use.
+    for (0..2) |_| try std.testing.expectError(error.TooLarge, slots.assign(tenants));
+    for (0..slots_max) |slot| {
+        if (slots.inFlight(@intCast(slot)) > 0) slots.release(@intCast(slot));
+    }
+    try slots.assign(tenants);
+    slots.commit();
+}
+
 test "reactors together never exceed the limit" {
     const slots = try Slots.create();
     defer slots.destroy();

@@ -272,6 +272,9 @@ test "the snapshot is JSON, sums the reactors, and says how much room it needs" 
 
     var buffer: [8192]u8 = undefined;
     const needed = snapshotWrite(&buffer, snapshot, TestVersions{}, TestTenants{});
+    // Byte for byte what tests/unit/gateway/contract/test_metrics.py checks against the types of metrics.py.
+    const fixture = @embedFile("metrics_fixture.json");
+    try testing.expectEqualStrings(std.mem.trimEnd(u8, fixture, "\n"), buffer[0..needed]);
     var small: [100]u8 = undefined;
     try testing.expectEqual(needed, snapshotWrite(&small, snapshot, TestVersions{}, TestTenants{}));
     try testing.expectEqualStrings(buffer[0..100], &small);

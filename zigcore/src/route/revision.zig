@@ -12,10 +12,15 @@ const table_module = @import("table.zig");
 const Table = table_module.Table;
 const Index = table_module.Index;
 const position_none = table_module.position_none;
+const reader_module = @import("reader.zig");
+const Reader = reader_module.Reader;
+const Field = reader_module.Field;
+const Value = reader_module.Value;
+const quoted = reader_module.quoted;
 
-pub const Error = error{ Invalid, TooLarge };
+pub const Error = reader_module.Error;
 
-/// Two regions, one in use. About 190 MiB of address space, resident only where documents have reached.
+/// Two regions, one in use. About 170 MiB of address space, resident only where documents have reached.
 pub const Revisions = struct {
     regions: [2]Region,
     tables: [2]Table,
@@ -78,24 +83,6 @@ pub const Region = struct {
     version_positions: [limits.versions_max]u32,
 };
 
-const Rule = union(enum) {
-    /// A DNS label: gateway/contract/table.py, NAME_PATTERN.
-    name,
-    /// A version's id: letters, digits, "_" and "-".
-    id,
-    /// A name or an id.
-    qualifier,
-    sha256,
-    flag,
-    /// Any text of at most so many bytes.
-    text: usize,
-    integer: struct { i64, i64 },
-};
-
-const Field = struct { name: []const u8, rule: Rule, optional: bool = false };
-
-const Value = union(enum) { absent, text: []const u8, integer: i64, flag: bool };
-
 const tenant_fields = [_]Field{
     .{ .name = "name", .rule = .name },
     .{ .name = "concurrency_max", .rule = .{ .integer = .{ 1, std.math.maxInt(u32) } } },
@@ -137,17 +124,12 @@ const route_fields = [_]Field{
 const Section = enum { revision, tenants, keys, versions, routes };
 
 fn decode(region: *Region, document: []const u8, seed: u64, table: *Table, message: *[512]u8) Error!void {
-    var nesting: [64]u8 = undefined;
-    var nesting_allocator = std.heap.FixedBufferAllocator.init(&nesting);
-    var decoder: Decoder = .{
-        .scanner = .initCompleteInput(nesting_allocator.allocator(), document),
-        .region = region,
-        .seed = seed,
-        .message = message,
-    };
+    var reader: Reader = .{ .text = &region.text, .message = message };
     if (document.len > limits.revision_bytes_max) {
-        return decoder.tooLarge("the document has {d} bytes, at most {d} are allowed", .{ document.len, limits.revision_bytes_max });
+        return reader.tooLarge("the document has {d} bytes, at most {d} are allowed", .{ document.len, limits.revision_bytes_max });
     }
+    reader.begin(document);
+    var decoder: Decoder = .{ .reader = &reader, .region = region, .seed = seed };
     try decoder.documentRead();
     try decoder.tenantsCheck();
     try decoder.keysCheck();
@@ -168,11 +150,9 @@ fn decode(region: *Region, document: []const u8, seed: u64, table: *Table, messa
 }
 
 const Decoder = struct {
-    scanner: std.json.Scanner,
+    reader: *Reader,
     region: *Region,
     seed: u64,
-    message: *[512]u8,
-    text_bytes: usize = 0,
     revision: u64 = 0,
     tenants_count: usize = 0,
     keys_count: usize = 0,
@@ -181,34 +161,31 @@ const Decoder = struct {
     tenant_index: Index = undefined,
     key_index: Index = undefined,
     route_index: Index = undefined,
-    /// Where we are, for messages.
-    section: ?Section = null,
-    row: ?usize = null,
-    field: []const u8 = "",
 
     fn documentRead(d: *Decoder) Error!void {
-        try d.expect(.object_begin, "an object");
+        const r = d.reader;
+        try r.expect(.object_begin, "an object");
         var seen: [std.enums.values(Section).len]bool = @splat(false);
         var name_buffer: [24]u8 = undefined;
-        while (try d.nameRead(&name_buffer)) |name| {
+        while (try r.nameRead(&name_buffer)) |name| {
             const section = std.meta.stringToEnum(Section, name) orelse
-                return d.invalid("\"{f}\" is not a field of the document; it has revision, tenants, keys, versions, routes", .{quoted(name)});
-            d.section = section;
-            if (seen[@backingInt(section)]) return d.invalid("appears twice", .{});
+                return r.invalid("\"{f}\" is not a field of the document; it has revision, tenants, keys, versions, routes", .{quoted(name)});
+            r.section = @tagName(section);
+            if (seen[@backingInt(section)]) return r.invalid("appears twice", .{});
             seen[@backingInt(section)] = true;
             switch (section) {
-                .revision => d.revision = @intCast((try d.valueRead(.{ .integer = .{ 0, std.math.maxInt(i64) } })).integer),
+                .revision => d.revision = @intCast((try r.valueRead(.{ .integer = .{ 0, std.math.maxInt(i64) } })).integer),
                 .tenants => d.tenants_count = try d.rowsRead(&tenant_fields, limits.tenants_max, tenantStore),
                 .keys => d.keys_count = try d.rowsRead(&key_fields, limits.keys_max, keyStore),
                 .versions => d.versions_count = try d.rowsRead(&version_fields, limits.versions_max, versionStore),
                 .routes => d.routes_count = try d.rowsRead(&route_fields, limits.routes_max, routeStore),
             }
-            d.section = null;
+            r.section = "";
         }
         for (seen, std.enums.values(Section)) |was_seen, section| {
-            if (!was_seen) return d.invalid("the field \"{s}\" is missing", .{@tagName(section)});
+            if (!was_seen) return r.invalid("the field \"{s}\" is missing", .{@tagName(section)});
         }
-        try d.expect(.end_of_document, "the end of the document");
+        try r.expect(.end_of_document, "the end of the document");
     }
 
     /// Reads an array of objects; returns how many.
@@ -218,193 +195,35 @@ const Decoder = struct {
         rows_max: usize,
         comptime store: fn (*Region, usize, *const [fields.len]Value) void,
     ) Error!usize {
-        try d.expect(.array_begin, "an array");
+        const r = d.reader;
+        try r.expect(.array_begin, "an array");
         var count: usize = 0;
-        while (try d.peek() != .array_end) : (count += 1) {
-            if (count == rows_max) return d.tooLarge("more than {d} rows", .{rows_max});
-            d.row = count;
+        while (try r.peek() != .array_end) : (count += 1) {
+            if (count == rows_max) return r.tooLarge("more than {d} rows", .{rows_max});
+            r.row = count;
             var values: [fields.len]Value = @splat(.absent);
-            try d.rowRead(fields, &values);
+            try r.rowRead(fields, &values);
             store(d.region, count, &values);
-            d.row = null;
+            r.row = null;
         }
-        try d.expect(.array_end, "the end of the array");
+        try r.expect(.array_end, "the end of the array");
         return count;
-    }
-
-    fn rowRead(d: *Decoder, fields: []const Field, values: []Value) Error!void {
-        assert(fields.len == values.len);
-        try d.expect(.object_begin, "an object");
-        var name_buffer: [24]u8 = undefined;
-        while (try d.nameRead(&name_buffer)) |name| {
-            const at = for (fields, 0..) |field, i| {
-                if (std.mem.eql(u8, field.name, name)) break i;
-            } else return d.invalid("\"{f}\" is not a field of this row", .{quoted(name)});
-            d.field = fields[at].name;
-            if (values[at] != .absent) return d.invalid("appears twice", .{});
-            values[at] = try d.valueRead(fields[at].rule);
-            d.field = "";
-        }
-        for (fields, values) |field, *value| {
-            if (value.* != .absent) continue;
-            if (!field.optional) return d.invalid("the field \"{s}\" is missing", .{field.name});
-            value.* = .{ .text = "" };
-        }
-    }
-
-    fn valueRead(d: *Decoder, rule: Rule) Error!Value {
-        const kind = try d.peek();
-        switch (rule) {
-            .flag => switch (kind) {
-                .true, .false => {
-                    _ = try d.next();
-                    return .{ .flag = kind == .true };
-                },
-                else => return d.invalid("true or false is expected, not {s}", .{kindName(kind)}),
-            },
-            .integer => |range| {
-                if (kind != .number) return d.invalid("an integer is expected, not {s}", .{kindName(kind)});
-                return .{ .integer = try d.integerRead(range[0], range[1]) };
-            },
-            .name, .id, .qualifier, .sha256, .text => {
-                if (kind != .string) return d.invalid("a string is expected, not {s}", .{kindName(kind)});
-                const text = try d.textRead();
-                try d.textCheck(rule, text);
-                return .{ .text = text };
-            },
-        }
-    }
-
-    fn textCheck(d: *Decoder, rule: Rule, text: []const u8) Error!void {
-        switch (rule) {
-            .name => if (!isName(text)) return d.invalid(
-                "\"{f}\" is not a name: 1 … {d} of a–z, 0–9 and \"-\", a letter first, no \"-\" last",
-                .{ quoted(text), limits.name_bytes_max },
-            ),
-            .id => if (!isId(text)) return d.invalid(
-                "\"{f}\" is not an id: 1 … {d} letters, digits, \"_\" and \"-\"",
-                .{ quoted(text), limits.name_bytes_max },
-            ),
-            .qualifier => if (!isName(text) and !isId(text)) return d.invalid(
-                "\"{f}\" is neither an alias nor a version's id: 1 … {d} letters, digits, \"_\" and \"-\"",
-                .{ quoted(text), limits.name_bytes_max },
-            ),
-            .sha256 => if (!isSha256(text)) return d.invalid(
-                "{d} bytes are not a SHA-256: 64 digits of 0–9 and a–f are expected",
-                .{text.len},
-            ),
-            .text => |bytes_max| if (text.len > bytes_max) return d.tooLarge(
-                "{d} bytes, at most {d} are allowed",
-                .{ text.len, bytes_max },
-            ),
-            .flag, .integer => unreachable,
-        }
-    }
-
-    fn integerRead(d: *Decoder, min: i64, max: i64) Error!i64 {
-        var digits: [24]u8 = undefined;
-        var digits_count: usize = 0;
-        while (true) {
-            const part, const last = switch (try d.next()) {
-                .number => |part| .{ part, true },
-                .partial_number => |part| .{ part, false },
-                else => return d.invalid("a number is expected", .{}),
-            };
-            if (digits_count + part.len > digits.len) return d.invalid("a number of more than {d} digits", .{digits.len});
-            @memcpy(digits[digits_count..][0..part.len], part);
-            digits_count += part.len;
-            if (last) break;
-        }
-        const text = digits[0..digits_count];
-        const value = std.fmt.parseInt(i64, text, 10) catch
-            return d.invalid("{f} is not an integer from {d} to {d}", .{ quoted(text), min, max });
-        if (value < min or value > max) return d.invalid("{d} is not within {d} … {d}", .{ value, min, max });
-        return value;
-    }
-
-    /// Copies the string that comes next, unescaped, to the region's text.
-    fn textRead(d: *Decoder) Error![]const u8 {
-        const start = d.text_bytes;
-        while (true) {
-            switch (try d.next()) {
-                .string => |part| {
-                    try d.textAppend(part);
-                    return d.region.text[start..d.text_bytes];
-                },
-                .partial_string => |part| try d.textAppend(part),
-                .partial_string_escaped_1 => |part| try d.textAppend(&part),
-                .partial_string_escaped_2 => |part| try d.textAppend(&part),
-                .partial_string_escaped_3 => |part| try d.textAppend(&part),
-                .partial_string_escaped_4 => |part| try d.textAppend(&part),
-                else => return d.invalid("a string is expected", .{}),
-            }
-        }
-    }
-
-    fn textAppend(d: *Decoder, part: []const u8) Error!void {
-        // A string is never longer than its JSON, so this holds for every document within its bound.
-        if (part.len > d.region.text.len - d.text_bytes) return d.tooLarge("more than {d} bytes of text", .{d.region.text.len});
-        @memcpy(d.region.text[d.text_bytes..][0..part.len], part);
-        d.text_bytes += part.len;
-    }
-
-    /// The name of the object's next field; null at its end. A name longer than ours can be is cut: it is unknown anyway.
-    fn nameRead(d: *Decoder, buffer: []u8) Error!?[]const u8 {
-        var bytes: usize = 0;
-        while (true) {
-            var escaped: [4]u8 = undefined;
-            const part: []const u8, const last = switch (try d.next()) {
-                .object_end => return null,
-                .string => |part| .{ part, true },
-                .partial_string => |part| .{ part, false },
-                .partial_string_escaped_1 => |part| .{ copied(&escaped, &part), false },
-                .partial_string_escaped_2 => |part| .{ copied(&escaped, &part), false },
-                .partial_string_escaped_3 => |part| .{ copied(&escaped, &part), false },
-                .partial_string_escaped_4 => |part| .{ copied(&escaped, &part), false },
-                else => return d.invalid("the name of a field is expected", .{}),
-            };
-            const taken = part[0..@min(part.len, buffer.len - bytes)];
-            @memcpy(buffer[bytes..][0..taken.len], taken);
-            bytes += taken.len;
-            if (last) return buffer[0..bytes];
-        }
-    }
-
-    fn expect(d: *Decoder, kind: std.json.TokenType, what: []const u8) Error!void {
-        const found = try d.peek();
-        if (found != kind) return d.invalid("{s} is expected, not {s}", .{ what, kindName(found) });
-        _ = try d.next();
-    }
-
-    fn peek(d: *Decoder) Error!std.json.TokenType {
-        return d.scanner.peekNextTokenType() catch |e| d.syntax(e);
-    }
-
-    fn next(d: *Decoder) Error!std.json.Token {
-        return d.scanner.next() catch |e| d.syntax(e);
-    }
-
-    fn syntax(d: *Decoder, e: std.json.Scanner.NextError) Error {
-        return switch (e) {
-            error.SyntaxError => d.invalid("not JSON at byte {d}", .{d.scanner.cursor}),
-            error.UnexpectedEndOfInput, error.BufferUnderrun => d.invalid("the document ends too early, after {d} bytes", .{d.scanner.input.len}),
-            error.OutOfMemory => d.invalid("nested too deeply at byte {d}", .{d.scanner.cursor}),
-        };
     }
 
     // -- Checks across rows -------------------------------------------------------------------------------------
 
     fn tenantsCheck(d: *Decoder) Error!void {
-        d.section = .tenants;
+        const r = d.reader;
+        r.section = "tenants";
         d.tenant_index = .init(&d.region.tenant_entries, d.tenants_count);
         for (d.region.tenants[0..d.tenants_count], 0..) |*tenant, row| {
-            d.row = row;
-            d.field = "name";
+            r.row = row;
+            r.field = "name";
             const hash = table_module.tenantHash(d.seed, tenant.name);
             var probe = d.tenant_index.probe(hash);
             while (probe.next()) |other| {
                 if (std.mem.eql(u8, d.region.tenants[other].name, tenant.name)) {
-                    return d.invalid("\"{f}\" is also the name of tenants[{d}]", .{ quoted(tenant.name), other });
+                    return r.invalid("\"{f}\" is also the name of tenants[{d}]", .{ quoted(tenant.name), other });
                 }
             }
             d.tenant_index.insert(hash, @intCast(row));
@@ -412,17 +231,18 @@ const Decoder = struct {
     }
 
     fn keysCheck(d: *Decoder) Error!void {
-        d.section = .keys;
+        const r = d.reader;
+        r.section = "keys";
         d.key_index = .init(&d.region.key_entries, d.keys_count);
         for (d.region.keys[0..d.keys_count], 0..) |*key, row| {
-            d.row = row;
+            r.row = row;
             try d.tenantCheck(key.tenant);
-            d.field = "sha256";
+            r.field = "sha256";
             const hash = table_module.keyHash(d.seed, &key.sha256);
             var probe = d.key_index.probe(hash);
             while (probe.next()) |other| {
                 if (std.mem.eql(u8, &d.region.keys[other].sha256, &key.sha256)) {
-                    return d.invalid("the same digest as keys[{d}]", .{other});
+                    return r.invalid("the same digest as keys[{d}]", .{other});
                 }
             }
             d.key_index.insert(hash, @intCast(row));
@@ -430,38 +250,40 @@ const Decoder = struct {
     }
 
     fn versionsCheck(d: *Decoder) Error!void {
-        d.section = .versions;
+        const r = d.reader;
+        r.section = "versions";
         @memset(&d.region.version_positions, position_none);
         const ids: Index = .init(&d.region.id_entries, d.versions_count);
         for (d.region.versions[0..d.versions_count], 0..) |*version, row| {
-            d.row = row;
+            r.row = row;
             try d.tenantCheck(version.tenant);
-            d.field = "index";
+            r.field = "index";
             const position = &d.region.version_positions[version.index];
-            if (position.* != position_none) return d.invalid("{d} is also the index of versions[{d}]", .{ version.index, position.* });
+            if (position.* != position_none) return r.invalid("{d} is also the index of versions[{d}]", .{ version.index, position.* });
             position.* = @intCast(row);
-            d.field = "id";
+            r.field = "id";
             const hash = table_module.tenantHash(d.seed, version.id);
             var probe = ids.probe(hash);
             while (probe.next()) |other| {
                 if (std.mem.eql(u8, d.region.versions[other].id, version.id)) {
-                    return d.invalid("\"{f}\" is also the id of versions[{d}]", .{ quoted(version.id), other });
+                    return r.invalid("\"{f}\" is also the id of versions[{d}]", .{ quoted(version.id), other });
                 }
             }
             ids.insert(hash, @intCast(row));
-            d.field = "spawn";
-            if (version.spawn.len == 0) return d.invalid("empty: the zygote needs a document (SpawnSpec)", .{});
+            r.field = "spawn";
+            if (version.spawn.len == 0) return r.invalid("empty: the zygote needs a document (SpawnSpec)", .{});
         }
     }
 
     fn routesCheck(d: *Decoder) Error!void {
-        d.section = .routes;
+        const r = d.reader;
+        r.section = "routes";
         d.route_index = .init(&d.region.route_entries, d.routes_count);
         for (d.region.routes[0..d.routes_count], 0..) |*route, row| {
-            d.row = row;
+            r.row = row;
             try d.tenantCheck(route.tenant);
             try d.routeVersionCheck(route);
-            d.field = "qualifier";
+            r.field = "qualifier";
             const hash = table_module.routeHash(d.seed, route.tenant, route.function, route.qualifier);
             var probe = d.route_index.probe(hash);
             while (probe.next()) |other_row| {
@@ -469,7 +291,7 @@ const Decoder = struct {
                 if (other.tenant == route.tenant and std.mem.eql(u8, other.function, route.function) and
                     std.mem.eql(u8, other.qualifier, route.qualifier))
                 {
-                    return d.invalid("{f}@{f} is also routes[{d}]", .{ quoted(route.function), quoted(route.qualifier), other_row });
+                    return r.invalid("{f}@{f} is also routes[{d}]", .{ quoted(route.function), quoted(route.qualifier), other_row });
                 }
             }
             d.route_index.insert(hash, @intCast(row));
@@ -478,55 +300,26 @@ const Decoder = struct {
 
     /// A route must lead to a version of its own tenant and function: anything else would run one tenant's code for another.
     fn routeVersionCheck(d: *Decoder, route: *const table_module.Route) Error!void {
-        d.field = "version";
+        const r = d.reader;
+        r.field = "version";
         const index = route.version orelse return;
         const position = d.region.version_positions[index];
-        if (position == position_none) return d.invalid("{d} is the index of none of the {d} versions", .{ index, d.versions_count });
+        if (position == position_none) return r.invalid("{d} is the index of none of the {d} versions", .{ index, d.versions_count });
         const version = &d.region.versions[position];
         if (version.tenant != route.tenant) {
-            return d.invalid("{d} is a version of tenant {d}, this route is of tenant {d}", .{ index, version.tenant, route.tenant });
+            return r.invalid("{d} is a version of tenant {d}, this route is of tenant {d}", .{ index, version.tenant, route.tenant });
         }
         if (!std.mem.eql(u8, version.function, route.function)) {
-            return d.invalid("{d} is a version of {f}, this route is of {f}", .{ index, quoted(version.function), quoted(route.function) });
+            return r.invalid("{d} is a version of {f}, this route is of {f}", .{ index, quoted(version.function), quoted(route.function) });
         }
     }
 
     fn tenantCheck(d: *Decoder, tenant: u32) Error!void {
-        d.field = "tenant";
+        const r = d.reader;
+        r.field = "tenant";
         if (tenant >= d.tenants_count) {
-            return d.invalid("{d} is not a position in tenants, which has {d} rows", .{ tenant, d.tenants_count });
+            return r.invalid("{d} is not a position in tenants, which has {d} rows", .{ tenant, d.tenants_count });
         }
-    }
-
-    // -- Messages -----------------------------------------------------------------------------------------------
-
-    fn invalid(d: *Decoder, comptime format: []const u8, arguments: anytype) Error {
-        d.say(format, arguments);
-        return error.Invalid;
-    }
-
-    fn tooLarge(d: *Decoder, comptime format: []const u8, arguments: anytype) Error {
-        d.say(format, arguments);
-        return error.TooLarge;
-    }
-
-    /// "revision: tenants[3].name: …", cut to the message's size.
-    fn say(d: *Decoder, comptime format: []const u8, arguments: anytype) void {
-        var writer: std.Io.Writer = .fixed(d.message[0 .. d.message.len - 1]);
-        d.sayPath(&writer) catch {};
-        writer.print(format, arguments) catch {};
-        d.message[writer.end] = 0;
-    }
-
-    fn sayPath(d: *Decoder, writer: *std.Io.Writer) std.Io.Writer.Error!void {
-        try writer.writeAll("revision: ");
-        const section = d.section orelse return;
-        // The document's own number needs no path beside the prefix.
-        if (section == .revision) return;
-        try writer.writeAll(@tagName(section));
-        if (d.row) |row| try writer.print("[{d}]", .{row});
-        if (d.field.len > 0) try writer.print(".{s}", .{d.field});
-        try writer.writeAll(": ");
     }
 };
 
@@ -579,69 +372,6 @@ fn routeStore(region: *Region, row: usize, values: *const [route_fields.len]Valu
         .public = values[4].flag,
         .failure = values[5].text,
     };
-}
-
-pub fn isName(text: []const u8) bool {
-    if (text.len == 0 or text.len > limits.name_bytes_max) return false;
-    for (text) |byte| switch (byte) {
-        'a'...'z', '0'...'9', '-' => {},
-        else => return false,
-    };
-    return std.ascii.isLower(text[0]) and text[text.len - 1] != '-';
-}
-
-pub fn isId(text: []const u8) bool {
-    if (text.len == 0 or text.len > limits.name_bytes_max) return false;
-    for (text) |byte| switch (byte) {
-        'A'...'Z', 'a'...'z', '0'...'9', '-', '_' => {},
-        else => return false,
-    };
-    return std.ascii.isAlphanumeric(text[0]);
-}
-
-fn isSha256(text: []const u8) bool {
-    if (text.len != 64) return false;
-    for (text) |byte| switch (byte) {
-        '0'...'9', 'a'...'f' => {},
-        else => return false,
-    };
-    return true;
-}
-
-fn copied(buffer: *[4]u8, part: []const u8) []const u8 {
-    @memcpy(buffer[0..part.len], part);
-    return buffer[0..part.len];
-}
-
-fn kindName(kind: std.json.TokenType) []const u8 {
-    return switch (kind) {
-        .object_begin => "an object",
-        .object_end => "the end of an object",
-        .array_begin => "an array",
-        .array_end => "the end of an array",
-        .true => "true",
-        .false => "false",
-        .null => "null",
-        .number => "a number",
-        .string => "a string",
-        .end_of_document => "the end of the document",
-    };
-}
-
-/// A value of the document in a message: printable ASCII, at most 40 bytes of it.
-const Quoted = struct {
-    text: []const u8,
-
-    pub fn format(q: Quoted, writer: *std.Io.Writer) std.Io.Writer.Error!void {
-        for (q.text[0..@min(q.text.len, 40)]) |byte| {
-            try writer.writeByte(if (std.ascii.isPrint(byte) and byte != '"') byte else '?');
-        }
-        if (q.text.len > 40) try writer.writeAll("…");
-    }
-};
-
-fn quoted(text: []const u8) Quoted {
-    return .{ .text = text };
 }
 
 test {

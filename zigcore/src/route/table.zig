@@ -49,7 +49,7 @@ pub const Table = struct {
         return if (position == position_none) null else &table.versions[position];
     }
 
-    /// What meter/counters.zig calls the versions by.
+    /// What meter/counters.zig calls the version at that position by.
     pub fn label(table: *const Table, position: usize) Label {
         const version = &table.versions[position];
         return .{
@@ -108,40 +108,6 @@ pub const Route = struct {
 };
 
 pub const Label = struct { index: u32, tenant: []const u8, function: []const u8, version: []const u8 };
-
-/// The qualifier of a path without "@".
-pub const qualifier_default = "live";
-
-/// `/{tenant}/{function}[@{qualifier}][/{rest}]`, or the part behind a tenant's own host name.
-pub const Target = struct {
-    tenant: []const u8,
-    function: []const u8,
-    qualifier: []const u8,
-    /// What the function sees as its path: "/" at least.
-    rest: []const u8,
-
-    /// null: not a path of a function (an empty segment, no function). Lookups decide whether the names exist.
-    pub fn fromPath(path: []const u8) ?Target {
-        const tenant, const behind = segmentCut(path) orelse return null;
-        return fromPathBehind(tenant, behind);
-    }
-
-    /// With the tenant known from the host name: `/{function}[@{qualifier}][/{rest}]`.
-    pub fn fromPathBehind(tenant: []const u8, path: []const u8) ?Target {
-        const segment, const rest = segmentCut(path) orelse return null;
-        const at = std.mem.findScalar(u8, segment, '@');
-        const function = segment[0 .. at orelse segment.len];
-        const qualifier = if (at) |position| segment[position + 1 ..] else qualifier_default;
-        if (tenant.len == 0 or function.len == 0 or qualifier.len == 0) return null;
-        return .{ .tenant = tenant, .function = function, .qualifier = qualifier, .rest = if (rest.len == 0) "/" else rest };
-    }
-};
-
-fn segmentCut(path: []const u8) ?struct { []const u8, []const u8 } {
-    if (path.len < 2 or path[0] != '/') return null;
-    const end = std.mem.findScalarPos(u8, path, 1, '/') orelse path.len;
-    return if (end == 1) null else .{ path[1..end], path[end..] };
-}
 
 /// Open addressing over positions of rows; linear probing, at most half full, so that every probe ends.
 pub const Index = struct {
@@ -212,39 +178,6 @@ pub fn routeHash(seed: u64, tenant: u32, function: []const u8, qualifier: []cons
 /// A digest is uniform already; the seed keeps its order in the table private.
 pub fn keyHash(seed: u64, sha256: *const [32]u8) u64 {
     return std.mem.readInt(u64, sha256[0..8], .little) ^ seed;
-}
-
-test "paths" {
-    const Case = struct { path: []const u8, want: ?Target };
-    const cases = [_]Case{
-        .{ .path = "/acme/invoice", .want = .{ .tenant = "acme", .function = "invoice", .qualifier = "live", .rest = "/" } },
-        .{ .path = "/acme/invoice/", .want = .{ .tenant = "acme", .function = "invoice", .qualifier = "live", .rest = "/" } },
-        .{ .path = "/acme/invoice@canary", .want = .{ .tenant = "acme", .function = "invoice", .qualifier = "canary", .rest = "/" } },
-        .{ .path = "/acme/invoice@ver_1/a//b@c", .want = .{ .tenant = "acme", .function = "invoice", .qualifier = "ver_1", .rest = "/a//b@c" } },
-        .{ .path = "/acme/invoice@a@b", .want = .{ .tenant = "acme", .function = "invoice", .qualifier = "a@b", .rest = "/" } },
-        .{ .path = "/acme/invoice@", .want = null },
-        .{ .path = "/acme/@live", .want = null },
-        .{ .path = "/acme/", .want = null },
-        .{ .path = "/acme", .want = null },
-        .{ .path = "//invoice", .want = null },
-        .{ .path = "/", .want = null },
-        .{ .path = "", .want = null },
-        .{ .path = "acme/invoice", .want = null },
-        .{ .path = "*", .want = null },
-    };
-    for (cases) |case| {
-        const got = Target.fromPath(case.path);
-        const want = case.want orelse {
-            try std.testing.expectEqual(null, got);
-            continue;
-        };
-        try std.testing.expectEqualStrings(want.tenant, got.?.tenant);
-        try std.testing.expectEqualStrings(want.function, got.?.function);
-        try std.testing.expectEqualStrings(want.qualifier, got.?.qualifier);
-        try std.testing.expectEqualStrings(want.rest, got.?.rest);
-    }
-    try std.testing.expectEqualStrings("f", Target.fromPathBehind("acme", "/f/x").?.function);
-    try std.testing.expectEqual(null, Target.fromPathBehind("", "/f/x"));
 }
 
 test "the index finds what was inserted, also when every hash is the same" {
