@@ -54,7 +54,9 @@ def json_reply(document: Any, status: int = 200, **headers: str) -> Reply:
     return Reply(status, json.dumps(document).encode(), {"content-type": "application/json", **headers})
 
 
-def problem(status: int, name: str, *, component: str = "gateway", headers: Mapping[str, str] | None = None, **members: Any) -> Reply:
+def problem(
+    status: int, name: str, *, component: str = "gateway", headers: Mapping[str, str] | None = None, **members: Any
+) -> Reply:
     document = {
         "type": f"https://docs.example/errors/{name}",
         "title": name.replace("-", " "),

@@ -24,7 +24,12 @@ MANIFEST = Manifest(
 
 
 def packed(
-    folder: Path, output: Path, *, packages: Path | None = None, exclude: tuple[str, ...] = (), manifest: Manifest = MANIFEST
+    folder: Path,
+    output: Path,
+    *,
+    packages: Path | None = None,
+    exclude: tuple[str, ...] = (),
+    manifest: Manifest = MANIFEST,
 ) -> Bundle:
     sources = collect(code=folder, packages=packages, exclude=exclude)
     return pack(sources=sources, manifest=manifest, output=output)
@@ -36,7 +41,13 @@ def names(bundle: Bundle) -> list[str]:
 
 
 def project(folder: Path, order: list[str] | None = None) -> Path:
-    contents = {"main.py": "def handler(): ...\n", "b/x.py": "x = 1\n", "b/é.txt": "é", "a.bin": "\0" * 3000, "empty": ""}
+    contents = {
+        "main.py": "def handler(): ...\n",
+        "b/x.py": "x = 1\n",
+        "b/é.txt": "é",
+        "a.bin": "\0" * 3000,
+        "empty": "",
+    }
     for name in order or list(contents):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(contents[name])
