@@ -11,7 +11,13 @@ from typing import Any
 from gateway.contract.worker import SpawnSpec
 from gateway.worker.head import Head, query_arguments
 
-_TEXT_TYPES = ("text/", "application/json", "application/xml", "application/javascript", "application/x-www-form-urlencoded")
+_TEXT_TYPES = (
+    "text/",
+    "application/json",
+    "application/xml",
+    "application/javascript",
+    "application/x-www-form-urlencoded",
+)
 _TEXT_SUFFIXES = ("+json", "+xml")
 
 

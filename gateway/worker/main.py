@@ -70,5 +70,3 @@ def _document(ready: Ready) -> bytes:
     if len(document) <= READY_BYTES_MAX:
         return document
     return msgspec.json.encode(Ready(ready.style, ready.is_async, ready.python, ready.import_us))
-
-

@@ -124,7 +124,8 @@ def _check_kind(parameter: inspect.Parameter) -> None:
     match parameter.kind:
         case inspect.Parameter.POSITIONAL_ONLY:
             _unclear(
-                f"parameter {name!r} is positional-only, but arguments come by name", "remove the `/` from the signature"
+                f"parameter {name!r} is positional-only, but arguments come by name",
+                "remove the `/` from the signature",
             )
         case inspect.Parameter.VAR_POSITIONAL:
             _unclear(

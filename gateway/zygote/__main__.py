@@ -26,7 +26,9 @@ def main() -> int:
     except OSError as error:
         parser.error(f"descriptor {fd} is not a socket: {error}")
     if (listener.family, listener.type) != (socket.AF_UNIX, socket.SOCK_SEQPACKET):
-        parser.error(f"descriptor {fd} is {listener.family.name} {listener.type.name}, needed is AF_UNIX SOCK_SEQPACKET")
+        parser.error(
+            f"descriptor {fd} is {listener.family.name} {listener.type.name}, needed is AF_UNIX SOCK_SEQPACKET"
+        )
     listener.set_inheritable(False)
     try:
         warm()

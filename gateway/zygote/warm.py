@@ -54,7 +54,9 @@ def warm() -> None:
     _exercise()
     threads = len(os.listdir("/proc/self/task")) if Path("/proc/self/task").exists() else 1
     if threads != 1:
-        raise WarmError(f"{threads} threads after the imports, only one may be: a fork copies only the thread that forks")
+        raise WarmError(
+            f"{threads} threads after the imports, only one may be: a fork copies only the thread that forks"
+        )
     gc.collect()
     gc.freeze()
 
