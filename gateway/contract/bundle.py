@@ -36,3 +36,8 @@ class Manifest(BaseModel):
     lock: list[str] = []
     """Resolved requirements, ``name==version``, for people."""
     tool: dict[str, Any] = {}
+
+
+def object_name(sha256: str) -> str:
+    """Where the archive lies in the bundle store (``TAILCUT_BUNDLE_STORE_URL``); the same bytes are stored once."""
+    return f"{sha256}.zip"

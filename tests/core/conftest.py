@@ -44,7 +44,14 @@ def version(index: int, function: str, **changes: Any) -> dict[str, Any]:
 
 
 def route(function: str, index: int, qualifier: str = "live", public: bool = True, error: str = "") -> dict[str, Any]:
-    return {"tenant": 0, "function": function, "qualifier": qualifier, "version": index, "public": public, "error": error}
+    return {
+        "tenant": 0,
+        "function": function,
+        "qualifier": qualifier,
+        "version": index,
+        "public": public,
+        "error": error,
+    }
 
 
 def revision(

@@ -58,9 +58,7 @@ class Worker:
     def frame(
         self, kind: int, sequence: int = 0, status: int = 0, headers: bytes = b"", count: int = 0, body: bytes = b""
     ) -> bytes:
-        return (
-            ANSWER.pack(MAGIC, kind, 0, status, sequence, count, 0, len(headers), len(body), 0) + headers + body
-        )
+        return ANSWER.pack(MAGIC, kind, 0, status, sequence, count, 0, len(headers), len(body), 0) + headers + body
 
     def run(self) -> None:
         time.sleep(self.spec.get("start_s", 0))
@@ -75,7 +73,9 @@ class Worker:
 
     def decode(self, data: bytes) -> Call:
         fields = REQUEST.unpack_from(data)
-        magic, kind, flags, method, _, sequence, _, path_n, query_n, count, _, headers_n, body_n, timeout_ns, _, _ = fields
+        magic, kind, flags, method, _, sequence, _, path_n, query_n, count, _, headers_n, body_n, timeout_ns, _, _ = (
+            fields
+        )
         assert (magic, kind) == (MAGIC, 1)
         at = REQUEST.size
         path = data[at : at + path_n].decode()
@@ -130,11 +130,21 @@ class Worker:
             case "status":
                 self.answer(call, q.get("body", "").encode(), int(q["n"]))
             case "header":
-                self.answer(call, b"", headers=[(bytes.fromhex(q["name"]).decode("latin-1"), bytes.fromhex(q["value"]).decode("latin-1"))])
+                self.answer(
+                    call,
+                    b"",
+                    headers=[(bytes.fromhex(q["name"]).decode("latin-1"), bytes.fromhex(q["value"]).decode("latin-1"))],
+                )
             case "pid":
                 self.answer(call, str(os.getpid()).encode())
             case "seen":
-                seen = {"method": call.method, "path": call.path, "query": q, "headers": call.headers, "body": len(call.body)}
+                seen = {
+                    "method": call.method,
+                    "path": call.path,
+                    "query": q,
+                    "headers": call.headers,
+                    "body": len(call.body),
+                }
                 self.answer(call, json.dumps(seen).encode(), headers=[("content-type", "application/json")])
             case "log":
                 for line in q["lines"].split(","):
@@ -144,11 +154,20 @@ class Worker:
                 while True:
                     self.channel.send(self.frame(LOG_KIND, call.sequence, 1, body=b"x" * 1000))
             case "raise":
-                pairs = [("kind", "function-error"), ("type", "ValueError"), ("message", 'bad "x"'), ("traceback", "Traceback…".encode().decode("latin-1"))]
+                pairs = [
+                    ("kind", "function-error"),
+                    ("type", "ValueError"),
+                    ("message", 'bad "x"'),
+                    ("traceback", "Traceback…".encode().decode("latin-1")),
+                ]
                 encoded = block(pairs)
                 self.channel.send(self.frame(FAILURE_KIND, call.sequence, 0, encoded, len(pairs)))
             case "arguments":
-                pairs = [("kind", "invalid-arguments"), ("argument", "amount\0must be a number"), ("argument", "id\0is missing")]
+                pairs = [
+                    ("kind", "invalid-arguments"),
+                    ("argument", "amount\0must be a number"),
+                    ("argument", "id\0is missing"),
+                ]
                 encoded = block(pairs)
                 self.channel.send(self.frame(FAILURE_KIND, call.sequence, 0, encoded, len(pairs)))
             case "garbage":

@@ -33,7 +33,9 @@ class Gateway:
         config = ffi.new("zc_gateway_config *")
         config.abi_version = 1
         config.reactors_count = len(options["cpus"])
-        config.reactor_cpus, config.listen_fds, config.zygote_path, config.problem_base_url, config.base_domain = self.kept
+        config.reactor_cpus, config.listen_fds, config.zygote_path, config.problem_base_url, config.base_domain = (
+            self.kept
+        )
         config.node = 0x0102030405060708
         config.connections_max = options.get("connections_max", 2048)
         config.body_bytes_max = options.get("body_bytes_max", 6 * 2**20)

@@ -24,10 +24,10 @@ comptime {
     _ = @import("admit/slots.zig");
     _ = @import("admit/admit.zig");
     _ = @import("pool/frame.zig");
+    _ = @import("http/fuzz.zig");
     _ = @import("pool/events.zig");
     _ = @import("pool/invocation.zig");
     _ = @import("pool/version.zig");
     _ = @import("pool/worker.zig");
     _ = @import("pool/zygote.zig");
-    _ = @import("http/fuzz.zig");
 }

@@ -1,0 +1,1 @@
+"""Keys, scopes and who is calling."""

@@ -1,0 +1,1 @@
+"""Uploads: streamed to a staging file, checked, and stored by their SHA-256."""

@@ -1,0 +1,50 @@
+"""What every request can reach: settings, SQL, the bundle store and the relay's bell.
+
+Made once by ``app``'s lifespan, found by endpoints through ``ContextDependency``. Nothing here is a module global, so
+that several control planes can live in one process.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Annotated, Final
+
+from fastapi import Depends, Request
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from control_plane.bundles.store import BundleStore
+from control_plane.database import Database
+from control_plane.settings import Settings
+
+OUTBOX_CHANGED: Final = "outbox_changed"
+"""Key of ``session.info``: set by ``outbox.repository.append``."""
+
+
+@dataclass(slots=True)
+class Context:
+    settings: Settings
+    database: Database
+    bundles: BundleStore
+    operator_token: str = field(repr=False)
+    uploads: asyncio.Semaphore
+    relay_bell: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def reading(self) -> AbstractAsyncContextManager[AsyncSession]:
+        return self.database.reading()
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[AsyncSession]:
+        """One transaction; the relay is woken after its commit, if gateways must learn of it."""
+        async with self.database.writing() as session:
+            yield session
+        if session.info.pop(OUTBOX_CHANGED, False):
+            self.relay_bell.set()
+
+
+def get_context(request: Request) -> Context:
+    context: Context = request.app.state.context
+    return context
+
+
+ContextDependency = Annotated[Context, Depends(get_context)]

@@ -1,0 +1,1 @@
+"""The web pages at ``/``: server-rendered, no scripts, no third-party assets."""

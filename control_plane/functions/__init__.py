@@ -1,0 +1,1 @@
+"""Functions, their immutable versions and the aliases that point to them."""

@@ -1,0 +1,113 @@
+"""Around every request: its id, a bound on its body, the last net for exceptions, one line in the log.
+
+Plain ASGI, outermost in ``app``. The log has the route's pattern, not the path's values' meaning: no key, no query,
+no body ever reaches it.
+"""
+
+import time
+from typing import Any, Final
+
+import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from control_plane.ids import new_id
+from control_plane.problems import REQUEST_ID_HEADER, Problem, render
+from control_plane.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+_UPLOAD_OVERHEAD_BYTES: Final = 64 * 1024
+"""Multipart framing around an archive."""
+_SECURITY_HEADERS: Final = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"DENY"),
+    (
+        b"content-security-policy",
+        b"default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; "
+        b"frame-ancestors 'none'",
+    ),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+]
+
+
+class RequestFrame:
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self._app = app
+        self._settings = settings
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = new_id("req")
+        scope["tailcut_request_id"] = request_id
+        began_ns = time.monotonic_ns()
+        exchange = _Exchange(scope, receive, send, request_id, self._bytes_max(scope))
+        try:
+            await self._app(scope, exchange.receive, exchange.send)
+        except Exception as error:
+            problem = error if isinstance(error, Problem) else None
+            if problem is None:
+                log.error("request-failed", request_id=request_id, exc_info=error)
+                problem = Problem("internal", f"The control plane failed; the operator's log has {request_id}.")
+            if exchange.status:
+                raise  # the answer has begun: only closing the connection tells the client that it is not whole
+            response = render(problem, public_url=self._settings.public_url, request_id=request_id)
+            await response(scope, exchange.receive, exchange.send)
+        finally:
+            route = scope.get("route")
+            log.info(
+                "request",
+                request_id=request_id,
+                method=scope["method"],
+                route=getattr(route, "path", None),
+                status=exchange.status,
+                duration_us=(time.monotonic_ns() - began_ns) // 1000,
+                tenant=scope.get("tailcut_tenant"),
+            )
+
+    def _bytes_max(self, scope: Scope) -> int:
+        is_upload = scope["method"] == "POST" and scope["path"].endswith("/versions")
+        if is_upload:
+            return self._settings.archive_bytes_max + _UPLOAD_OVERHEAD_BYTES
+        return self._settings.request_bytes_max
+
+
+class _Exchange:
+    """One request's receive and send, counted and marked."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, request_id: str, bytes_max: int) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._request_id = request_id
+        self._bytes_max = bytes_max
+        self._received_bytes = 0
+        self.status = 0
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.request":
+            self._received_bytes += len(message.get("body", b""))
+            if self._received_bytes > self._bytes_max:
+                raise Problem(
+                    "content-too-large",
+                    f"The body has more than the {self._bytes_max} bytes allowed here.",
+                    headers={"Connection": "close"},
+                    allowed_bytes=self._bytes_max,
+                )
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = int(message["status"])
+            headers: list[Any] = list(message.get("headers", []))
+            headers.append((REQUEST_ID_HEADER.lower().encode(), self._request_id.encode()))
+            headers.extend(_SECURITY_HEADERS)
+            if not any(name.lower() == b"cache-control" for name, _ in headers):
+                is_static = self._scope["path"].startswith("/static/")
+                headers.append((b"cache-control", b"no-cache" if is_static else b"no-store"))
+            message = {**message, "headers": headers}
+        await self._send(message)

@@ -1,0 +1,1 @@
+"""Alembic: ``env`` and one file per change of the schema."""

@@ -1,0 +1,1 @@
+"""What leaves the database: the routing table to Redis, and the reports that come back."""

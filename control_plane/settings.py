@@ -1,0 +1,124 @@
+"""Every setting of the control plane; the only reader of the environment.
+
+Called by ``__main__`` and ``app``. A bound that a user can meet is here, with its unit in its name.
+"""
+
+import os
+import platform
+import secrets
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+from pydantic import AliasChoices, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from gateway.contract import bundle
+
+
+class Settings(BaseSettings):
+    """Environment variables are named ``TAILCUT_…``, except ``DATABASE_URL`` and ``REDIS_URL``."""
+
+    model_config = SettingsConfigDict(env_prefix="TAILCUT_", frozen=True, extra="ignore", populate_by_name=True)
+
+    data_dir: Path = Path("var")
+    host: str = "127.0.0.1"
+    control_plane_port: int = Field(default=8000, ge=0, le=65535)
+    control_plane_url: str = ""
+    """How users reach this process; it leads every error's ``type``."""
+    gateway_url: str = "http://127.0.0.1:8080"
+    database_url: str = Field(default="", validation_alias=AliasChoices("database_url", "DATABASE_URL"))
+    redis_url: str = Field(default="", validation_alias=AliasChoices("redis_url", "REDIS_URL"))
+    """Empty: no gateway hears of changes (said in the log and by /readyz)."""
+    bundle_store_url: str = ""
+    operator_token: str = ""
+    """Empty: made at the first start and kept in ``operator-token`` in the data folder."""
+    runtime_python: str = f"{sys.version_info.major}.{sys.version_info.minor}"
+    """The Python that functions run on."""
+
+    log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
+    request_bytes_max: int = Field(default=2**20, ge=1024)
+    """Of a request that is not an upload."""
+    archive_bytes_max: int = Field(default=bundle.ARCHIVE_BYTES_MAX, ge=1024, le=bundle.ARCHIVE_BYTES_MAX)
+    uploads_max: int = Field(default=8, ge=1, le=256)
+    """Uploads received or checked at once; more are 503."""
+    upload_idle_timeout: timedelta = timedelta(seconds=30)
+    """Without a byte from the sender."""
+    keys_per_tenant_max: int = Field(default=1000, ge=1)
+    functions_per_tenant_max: int = Field(default=1000, ge=1)
+    versions_in_table_max: int = Field(default=3, ge=1, le=50)
+    """Newest versions of a function that gateways know besides those that an alias names."""
+    idempotency_retention: timedelta = timedelta(hours=24)
+    outbox_retention: timedelta = timedelta(days=7)
+    session_lifetime: timedelta = timedelta(hours=12)
+    relay_interval: timedelta = timedelta(seconds=2)
+    """How often the relay compares Redis with SQL when nobody has woken it."""
+    shutdown_timeout: timedelta = timedelta(seconds=10)
+
+    @property
+    def effective_database_url(self) -> str:
+        """With the async driver that SQLAlchemy needs."""
+        url = self.database_url or f"sqlite+aiosqlite:///{(self.private_dir / 'database.sqlite').resolve()}"
+        for plain, driver in (
+            ("sqlite://", "sqlite+aiosqlite://"),
+            ("postgresql://", "postgresql+asyncpg://"),
+            ("postgres://", "postgresql+asyncpg://"),
+        ):
+            if url.startswith(plain):
+                return driver + url.removeprefix(plain)
+        return url
+
+    @property
+    def effective_bundle_store_url(self) -> str:
+        return self.bundle_store_url or (self.data_dir.resolve() / "bundles").as_uri()
+
+    @property
+    def public_url(self) -> str:
+        return (self.control_plane_url or f"http://{self.host}:{self.control_plane_port}").rstrip("/")
+
+    @property
+    def public_gateway_url(self) -> str:
+        return self.gateway_url.rstrip("/")
+
+    @property
+    def private_dir(self) -> Path:
+        """What only this process reads: the database and uploads under way."""
+        return self.data_dir / "control-plane"
+
+    @property
+    def staging_dir(self) -> Path:
+        return self.private_dir / "staging"
+
+    @property
+    def operator_token_file(self) -> Path:
+        return self.data_dir / "operator-token"
+
+    @property
+    def runtime_platform(self) -> str:
+        """What ``uv pip install --python-platform`` calls this machine: wheels must run here."""
+        machine = {"arm64": "aarch64", "amd64": "x86_64"}.get(platform.machine().lower(), platform.machine().lower())
+        libc, version = platform.libc_ver()
+        if libc != "glibc":
+            return f"{machine}-unknown-linux-musl"
+        minor = int(version.split(".")[1])
+        known = [known for known in (17, 28, *range(31, 41)) if known <= minor]
+        return f"{machine}-manylinux_2_{known[-1]}" if known else f"{machine}-unknown-linux-gnu"
+
+    def prepare_data_dir(self) -> None:
+        """Make the folders that must be there before the first request."""
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        self.private_dir.mkdir(mode=0o700, exist_ok=True)
+        self.staging_dir.mkdir(mode=0o700, exist_ok=True)
+
+    def load_operator_token(self) -> str:
+        """The operator's token: the setting, else the file's, which is made with mode 0600 if it is not there."""
+        if self.operator_token:
+            return self.operator_token
+        token = "tco_" + secrets.token_hex(32)
+        try:
+            descriptor = os.open(self.operator_token_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except FileExistsError:
+            return self.operator_token_file.read_text().strip()
+        with os.fdopen(descriptor, "w") as file:
+            file.write(token + "\n")
+        return token

@@ -1,0 +1,1 @@
+"""What belongs to no tenant: the runtime description, health, and the pages about errors."""
