@@ -37,7 +37,12 @@ def read(head: bytes) -> Head:
     for _ in range(count):
         name_bytes, value_bytes = _ENTRY.unpack_from(head, at)
         at += _ENTRY.size
-        headers.append((head[at : at + name_bytes].decode("latin-1"), head[at + name_bytes : at + name_bytes + value_bytes].decode("latin-1")))
+        headers.append(
+            (
+                head[at : at + name_bytes].decode("latin-1"),
+                head[at + name_bytes : at + name_bytes + value_bytes].decode("latin-1"),
+            )
+        )
         at += name_bytes + value_bytes
     return Head(
         _METHODS[method] if method < len(_METHODS) else "",

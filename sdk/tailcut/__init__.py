@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from tailcut._errors import TailcutError as TailcutError
     from tailcut._errors import TierLimit as TierLimit
     from tailcut._errors import Unauthorized as Unauthorized
+    from tailcut._handler import Context as Context
+    from tailcut._handler import Request as Request
+    from tailcut._handler import Response as Response
     from tailcut._models import Alias as Alias
     from tailcut._models import Deployment as Deployment
     from tailcut._models import Function as Function
@@ -74,6 +77,7 @@ _LAZY = {
         "TierLimit",
         "Unauthorized",
     ),
+    "_handler": ("Context", "Request", "Response"),
     "_models": (
         "Alias",
         "Deployment",
@@ -101,6 +105,7 @@ __all__ = [
     "ConfigurationError",
     "Conflict",
     "ConnectionFailed",
+    "Context",
     "DependencyError",
     "Deployment",
     "Forbidden",
@@ -118,6 +123,8 @@ __all__ = [
     "Progress",
     "ProjectError",
     "QuotaExceeded",
+    "Request",
+    "Response",
     "Runtime",
     "StartError",
     "StartFailed",

@@ -24,12 +24,6 @@ comptime {
     _ = @import("admit/slots.zig");
     _ = @import("admit/admit.zig");
     _ = @import("pool/frame.zig");
-    _ = @import("http/chars.zig");
-    _ = @import("http/refusal.zig");
-    _ = @import("http/parser.zig");
-    _ = @import("http/body.zig");
-    _ = @import("http/target.zig");
-    _ = @import("http/table_test.zig");
     _ = @import("http/fuzz.zig");
     _ = @import("pool/events.zig");
     _ = @import("pool/invocation.zig");
