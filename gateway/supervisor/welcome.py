@@ -4,6 +4,7 @@ Done once: what exists is left as it is, only the call is made again. The key li
 (mode 0600) and is never printed.
 """
 
+import asyncio
 import json
 import os
 import shlex
@@ -12,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import anyio
 import httpx
 
 from gateway.settings import environment
@@ -96,7 +96,7 @@ async def call_example(places: Places, credentials: dict[str, str]) -> Call:
             answer = await client.post(url, json=ARGUMENTS, headers=_bearer(credentials["key"]))
             if answer.status_code not in (401, 404, 503):
                 break
-            await anyio.sleep(0.1)
+            await asyncio.sleep(0.1)
     body = shlex.quote(json.dumps(ARGUMENTS))
     credentials_path = shlex.quote(str(places.data_dir / "dev-credentials.json"))
     key = f'$({sys.executable} -c \'import json; print(json.load(open("{credentials_path}"))["key"])\')'
