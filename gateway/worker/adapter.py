@@ -52,7 +52,7 @@ def make(handler: Handler, spec: SpawnSpec, streams: output.Streams) -> Invoke:
 def _typed(handler: Handler, spec: SpawnSpec) -> Handle:
     function = handler.function
     arguments = Arguments(handler)
-    from_body, from_query = arguments.from_body, arguments.from_query
+    from_body, from_query, fill = arguments.from_body, arguments.from_query, arguments.fill
     as_tuple, as_dict = msgspec.structs.astuple, msgspec.structs.asdict
     positional, context_name = handler.positional, handler.context
     methods_with_query = frozenset({"GET", "HEAD"})
@@ -63,6 +63,8 @@ def _typed(handler: Handler, spec: SpawnSpec) -> Handle:
             values = from_query(head.query_of(raw_head))
         else:
             values = from_body(body)
+        if fill is not None:
+            fill(as_tuple(values))
         if positional:
             return function(*as_tuple(values))
         named = as_dict(values)

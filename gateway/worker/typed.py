@@ -7,12 +7,13 @@ caller's input raises ``InvalidArguments``; the handler sees only values of the 
 
 import inspect
 import typing
+from collections.abc import Callable
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
 import msgspec
 
-from gateway.worker import convert, head
+from gateway.worker import convert, defaults, head
 from gateway.worker.failure import InvalidArguments
 from gateway.worker.loader import StartError
 from gateway.worker.signature import Argument, Handler
@@ -58,18 +59,20 @@ class Arguments:
     """Decodes the arguments of one function."""
 
     def __init__(self, handler: Handler) -> None:
-        self._handler = handler
         self.struct = make_struct(handler)
         self._hints = {argument.name: argument.hint for argument in handler.arguments}
         self._many = {name for name, hint in self._hints.items() if _takes_many(hint)}
         self._required = [each.name for each in handler.arguments if each.default is inspect.Parameter.empty]
         self._decode = msgspec.json.Decoder(self.struct, dec_hook=convert.decode).decode
+        self.fill: Callable[[Any], None] | None = (
+            defaults.fill if any(defaults.needed(each) for each in self._hints.values()) else None
+        )
 
     def from_body(self, body: bytes) -> Any:
         try:
             return self._decode(body or b"{}")
         except msgspec.MsgspecError:
-            raise self._explain(body) from None
+            raise self._explain(body or b"{}") from None
         except (UnicodeDecodeError, RecursionError) as error:
             raise _not_json(body, error) from None
 

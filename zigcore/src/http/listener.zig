@@ -326,7 +326,7 @@ pub fn sent(l: *Listener, tag: Ring.Tag, completion: Ring.Completion) ?*Connecti
         l.lingerStart(c);
         return null;
     }
-    if (!c.keep_alive or l.draining and c.in_end - c.in_start == c.request_bytes) {
+    if (!c.keep_alive) {
         // Everything that was asked has been read: no reset can follow, unless more came than was asked for.
         if (c.in_end - c.in_start > c.request_bytes or c.held_first != Connection.held_none) l.lingerStart(c) else l.close(c);
         return null;
@@ -396,7 +396,9 @@ pub fn finish(l: *Listener, c: *Connection, response: *Response, status: u16, bo
     };
     // What is still on its way of this request cannot be told from the next one.
     if (c.state != .waiting) c.linger = !c.ended;
-    const keep_alive = c.keep_alive and !l.draining and c.state == .waiting;
+    // A node that drains still answers what it has received.
+    const last = c.in_end - c.in_start <= c.request_bytes and c.held_first == Connection.held_none;
+    const keep_alive = c.keep_alive and c.state == .waiting and !(l.draining and last);
     if (Response.hasBody(status)) response.headerNumber("Content-Length", bytes);
     if (!keep_alive) response.text("Connection: close\r\n") else if (c.parser.version_minor == 0) response.text("Connection: keep-alive\r\n");
     response.text("\r\n");
@@ -474,6 +476,7 @@ pub fn bodyOf(l: *const Listener, c: *const Connection) []const u8 {
 fn takeHead(l: *Listener, c: *Connection) ?Step {
     switch (c.parser.parse(c.received())) {
         .incomplete => {
+            if (c.held_first != Connection.held_none) return null;
             if (!c.ended) return .none;
             l.close(c);
             return .none;
@@ -524,6 +527,7 @@ fn takeBody(l: *Listener, c: *Connection) ?Step {
             },
         },
     }
+    if (c.held_first != Connection.held_none) return null;
     if (c.ended) {
         l.close(c);
         return .none;

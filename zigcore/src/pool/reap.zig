@@ -111,6 +111,8 @@ pub fn zygoteHeard(p: *Pool, heard: Zygote.Heard) void {
             w.spawn_answered = true;
             w.pid = spawned.pid;
             w.pidfd = spawned.pidfd;
+            // Ready before this word: what it used so far was its start.
+            if (w.cpu_ns == 0) w.cpu_ns = clock.cpuOf(w.pid) orelse 0;
             w.watching = true;
             p.ring.poll(w.pidfd, p.tag(w, .worker_end));
             if (w.state == .dying) sys.pidfdKill(w.pidfd);
@@ -119,13 +121,15 @@ pub fn zygoteHeard(p: *Pool, heard: Zygote.Heard) void {
             const w = byRequest(p, refused.request) orelse return;
             if (w.spawn_answered) return;
             w.spawn_answered = true;
-            if (w.state == .starting) {
+            // Its end of the channel may have been closed, and that noticed, before this word.
+            if (w.state == .dying and w.was_starting) w.cause = .start;
+            if (w.state == .starting or w.state == .dying and w.was_starting and !w.start_reported) {
                 var text: [256]u8 = undefined;
-                w.reason = "The zygote could not make a worker.";
-                const detail = std.fmt.bufPrint(&text, "The zygote could not make a worker (errno {d}): {s}", .{ refused.errno, printable(refused.text) }) catch w.reason;
-                startFailedBy(p, w, detail);
-                die(p, w, .start, w.reason);
-            } else free(p, w);
+                const detail = std.fmt.bufPrint(&text, "The zygote could not make a worker (errno {d}). {s}", .{ refused.errno, printable(refused.text) }) catch "The zygote could not make a worker.";
+                const ours = 1;
+                startFailedBy(p, w, ours, detail);
+            }
+            if (w.state == .starting) die(p, w, .start, "") else free(p, w);
         },
         .exited => |exited| {
             const w = byRequest(p, exited.request) orelse return;
@@ -208,7 +212,7 @@ fn settleDead(p: *Pool, w: *Worker, waited: bool) void {
         if (w.start_reported) return;
         var text: [128]u8 = undefined;
         const detail = if (w.cause == .ended) exitText(w, &text, "The worker ended before it was ready") else w.reason;
-        return startFailedBy(p, w, detail);
+        return startFailedBy(p, w, if (w.cause == .ended) 0 else 1, detail);
     }
     if (w.invocation == Invocation.none) return;
     const invocation = &p.invocations.items[w.invocation];
@@ -262,10 +266,10 @@ fn exitText(w: *const Worker, buffer: []u8, comptime what: []const u8) []const u
 }
 
 /// A failed start that is not the function's own word.
-fn startFailedBy(p: *Pool, w: *Worker, detail: []const u8) void {
+fn startFailedBy(p: *Pool, w: *Worker, status: i32, detail: []const u8) void {
     var text: [1024]u8 = undefined;
     const document = std.fmt.bufPrint(&text, "{{\"type\":\"StartFailed\",\"message\":\"{s}\",\"traceback\":\"\"}}", .{detail}) catch unreachable;
-    startFailed(p, w, if (w.cause == .ended) 0 else 1, document);
+    startFailed(p, w, status, document);
 }
 
 /// A worker could not start: `document` is its own word (status 0) or ours. Who waits for the version is told, unless
@@ -303,8 +307,9 @@ fn free(p: *Pool, w: *Worker) void {
     if (w.channel != sys.none or w.receiving or w.watching or w.invocation != Invocation.none) return;
     if (!w.spawn_answered) return;
     if (w.state == .dying and w.was_starting and !w.start_reported) return;
-    if (w.state == .dying and w.cause == .ended and !w.exit_known and !w.exit_waited) return;
-    if (w.state == .dying and (w.cause == .ended or w.cause == .garbage)) {
+    const by_itself = w.cause == .ended or w.cause == .garbage;
+    if (w.state == .dying and by_itself and !w.exit_known and !w.exit_waited) return;
+    if (w.state == .dying and by_itself) {
         p.counters.add(.workers_crashed_total, 1);
         p.event(.exited, w, if (w.exit_known) w.exit_status else -1, "");
     }
