@@ -19,7 +19,9 @@ CASES = {
         "import tailcut\ndef handler(r: tailcut.Request, n: int): pass\n", "SignatureUnclear", "alone",
     ),
     "unknown annotation": ("def handler(a: 'Nowhere'): pass\n", "AnnotationUnknown", "Nowhere"),
-    "annotation that JSON cannot fill": ("import socket\ndef handler(a: socket.socket): pass\n", "AnnotationInvalid", "'a'"),
+    "annotation that JSON cannot fill": (
+        "import socket\ndef handler(a: socket.socket): pass\n", "AnnotationInvalid", "'a'",
+    ),
     "exception that cannot be shown": (
         "class E(Exception):\n    def __str__(self): raise KeyboardInterrupt\nraise E\n", "E", "__str__",
     ),
