@@ -28,6 +28,15 @@ def _words(text: object) -> object:
     return tuple(part.strip() for part in text.split(",") if part.strip()) if isinstance(text, str) else text
 
 
+def _seconds(text: object) -> object:
+    """``"2.5"`` → 2.5: seconds, beside the ISO 8601 durations that pydantic knows."""
+    try:
+        return float(text) if isinstance(text, str) else text
+    except ValueError:
+        return text
+
+
+Duration = Annotated[timedelta, BeforeValidator(_seconds)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
 Numbers = Annotated[tuple[int, ...], NoDecode, BeforeValidator(_numbers)]
 
@@ -68,33 +77,33 @@ class HostSettings(BaseSettings):
     connections_max: int = Field(default=4096, ge=1, le=4096)
     """Of one reactor."""
     body_bytes_max: int = Field(default=6 * MIB, ge=0, le=6 * MIB)
-    header_timeout: timedelta = timedelta(seconds=10)
-    body_timeout: timedelta = timedelta(seconds=30)
-    idle_timeout: timedelta = timedelta(seconds=75)
-    write_timeout: timedelta = timedelta(seconds=30)
-    queue_timeout: timedelta = timedelta(seconds=10)
-    worker_idle_timeout: timedelta = timedelta(seconds=60)
-    drain_timeout: timedelta = timedelta(seconds=30)
+    header_timeout: Duration = timedelta(seconds=10)
+    body_timeout: Duration = timedelta(seconds=30)
+    idle_timeout: Duration = timedelta(seconds=75)
+    write_timeout: Duration = timedelta(seconds=30)
+    queue_timeout: Duration = timedelta(seconds=10)
+    worker_idle_timeout: Duration = timedelta(seconds=60)
+    drain_timeout: Duration = timedelta(seconds=30)
     """From SIGTERM to the end of the gateway, whatever is still running then."""
 
     # -- the table and the versions --------------------------------------------------------------------------------
-    table_poll_interval: timedelta = timedelta(seconds=3)
+    table_poll_interval: Duration = timedelta(seconds=3)
     """How often the table is read although no message came."""
-    table_older_patience: timedelta = timedelta(seconds=30)
+    table_older_patience: Duration = timedelta(seconds=30)
     """A table with a lower revision than ours is taken when Redis has offered nothing newer for this long."""
-    redis_timeout: timedelta = timedelta(seconds=5)
-    redis_backoff_max: timedelta = timedelta(seconds=5)
+    redis_timeout: Duration = timedelta(seconds=5)
+    redis_backoff_max: Duration = timedelta(seconds=5)
     fetches_max: int = Field(default=4, ge=1, le=64)
     """Bundles that are fetched and unpacked at once."""
     probes_max: int = Field(default=4, ge=1, le=64)
     """Versions whose first worker is being started at once."""
-    probe_timeout: timedelta = timedelta(seconds=40)
+    probe_timeout: Duration = timedelta(seconds=40)
     """The data plane answers a probe earlier (start_timeout_ns of limits.zig); this is in case it does not."""
-    retry_backoff_max: timedelta = timedelta(seconds=60)
+    retry_backoff_max: Duration = timedelta(seconds=60)
     """Between attempts to fetch or to start a version when the fault is ours."""
-    version_keep: timedelta = timedelta(minutes=10)
+    version_keep: Duration = timedelta(minutes=10)
     """How long the files of a version that nothing refers to any more stay on disk."""
-    version_index_rest: timedelta = timedelta(minutes=30)
+    version_index_rest: Duration = timedelta(minutes=30)
     """Before the index of a version that has gone names another one: longer than any worker of it may live."""
     reports_max: int = Field(default=10_000, ge=1)
     """Reports that wait for Redis; the oldest go first (they are made again at the next start)."""
@@ -136,13 +145,13 @@ class SupervisorSettings(BaseSettings):
     bundle_store_url: str | None = None
     listen_backlog: int = Field(default=4096, ge=1)
 
-    start_timeout: timedelta = timedelta(seconds=90)
+    start_timeout: Duration = timedelta(seconds=90)
     """From the start to everything healthy."""
-    stop_timeout: timedelta = timedelta(seconds=40)
+    stop_timeout: Duration = timedelta(seconds=40)
     """From SIGTERM to SIGKILL of a child; the gateway's drain_timeout is shorter."""
-    restart_backoff_first: timedelta = timedelta(milliseconds=100)
-    restart_backoff_max: timedelta = timedelta(seconds=10)
-    restart_quiet: timedelta = timedelta(seconds=30)
+    restart_backoff_first: Duration = timedelta(milliseconds=100)
+    restart_backoff_max: Duration = timedelta(seconds=10)
+    restart_quiet: Duration = timedelta(seconds=30)
     """A child that lived this long starts again without a pause."""
     start_attempts_max: int = Field(default=5, ge=1)
     """Of a child that has never been healthy; then `up` gives up and shows why."""

@@ -57,5 +57,6 @@ def server_environment(**settings: object) -> dict[str, str]:
             text = _duration.dump_python(timedelta(milliseconds=value), mode="json")
         else:
             text = ",".join(value) if isinstance(value, tuple) else str(value)
-        kept[f"TAILCUT_{name.upper().removesuffix('_MS')}"] = text
+        name_upper = name.upper().removesuffix("_MS")
+        kept[name_upper if name_upper in ("REDIS_URL", "DATABASE_URL") else f"TAILCUT_{name_upper}"] = text
     return kept

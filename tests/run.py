@@ -15,6 +15,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PYTHON = sys.executable
 SHOWN_BIN = ".venv/bin"
 
+ZIG_BUILD_FILES = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("zigcore/*.zig"))
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -32,7 +34,7 @@ TYPED = ("deploy/local", "tests/run.py", "tests/lint", "tests/setup", "tests/ben
 CHECKS = (
     Step("lint", (PYTHON, "-m", "ruff", "check", ".")),
     Step("format", (PYTHON, "-m", "ruff", "format", "--check", ".")),
-    Step("zig format", (PYTHON, "-m", "ziglang", "fmt", "--check", "zigcore/src", "zigcore/build.zig")),
+    Step("zig format", (PYTHON, "-m", "ziglang", "fmt", "--check", "zigcore/src", *ZIG_BUILD_FILES)),
     Step("types", (PYTHON, "-m", "mypy")),
     Step("types of tools", (PYTHON, "-m", "mypy", *TYPED)),
     Step("import rules", (str(Path(PYTHON).with_name("lint-imports")), "--no-logo")),

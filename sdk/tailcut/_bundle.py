@@ -15,6 +15,7 @@ import os
 import stat
 import unicodedata
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -119,7 +120,7 @@ def collect(*, code: Path, packages: Path | None, exclude: tuple[str, ...]) -> l
     if packages is not None:
         installed = _folder(packages, Ignore())
         found += [Source(entry.path, f"{PACKAGES_FOLDER}/{entry.name}", entry.size_bytes) for entry in installed]
-    found.sort(key=lambda source: source.name.encode())
+    found.sort(key=lambda source: source.name.encode("utf-8", "surrogateescape"))
     _check(found)
     return found
 
@@ -192,7 +193,7 @@ def _check(sources: list[Source]) -> None:
     seen: dict[str, str] = {}
     for source in sources:
         _check_name(source.name)
-        folded = unicodedata.normalize("NFC", source.name).casefold()
+        folded = unicodedata.normalize("NFD", unicodedata.normalize("NFD", source.name).casefold())
         if folded in seen:
             raise ProjectError(
                 f"{seen[folded]!r} and {source.name!r} differ only in case or in how Unicode is written: one would "
@@ -222,25 +223,40 @@ def _check_name(name: str) -> None:
 
 def _add(archive: zipfile.ZipFile, source: Source, on_bytes: Callable[[int], None]) -> int:
     """Packs one file; returns how many bytes it had."""
-    entry = _entry(source.name)
     count = 0
     try:
-        reader: BinaryIO = source.path.open("rb")
+        with source.path.open("rb") as reader:
+            entry = _entry(source.name)
+            if _looks_like_a_bomb(reader, source.size_bytes):
+                entry.compress_type = zipfile.ZIP_STORED
+            with archive.open(entry, "w") as writer:
+                while chunk := reader.read(CHUNK_BYTES):
+                    writer.write(chunk)
+                    count += len(chunk)
+                    on_bytes(len(chunk))
     except OSError as error:
-        raise ProjectError(f"cannot read {source.path}: {error.strerror}") from None
-    with reader, archive.open(entry, "w") as writer:
-        while chunk := reader.read(CHUNK_BYTES):
-            writer.write(chunk)
-            count += len(chunk)
-            on_bytes(len(chunk))
-    packed = archive.getinfo(source.name).compress_size
-    if count >= RATIO_FREE_BYTES and count > RATIO_MAX * packed:
-        raise ProjectError(
-            f"{source.name} shrinks from {count:,} to {packed:,} bytes; the server refuses files that grow more than "
-            f"{RATIO_MAX} times when unpacked, as a protection from archive bombs",
-            hint="create such a file when the function starts, or ship it compressed",
-        )
+        raise ProjectError(f"cannot pack {source.path}: {error.strerror}") from None
     return count
+
+
+def _looks_like_a_bomb(reader: BinaryIO, size_bytes: int) -> bool:
+    """Whether a file would be refused for growing too much when unpacked: such a one is stored as it is.
+
+    Not as rare as it sounds: wheels hold shared libraries of megabytes that are nearly all padding. Compresses until
+    the answer is clear, which for most files is after some percent of them.
+    """
+    if size_bytes < RATIO_FREE_BYTES:
+        return False
+    compressor = zlib.compressobj()
+    packed_bytes = 0
+    while chunk := reader.read(CHUNK_BYTES):
+        packed_bytes += len(compressor.compress(chunk))
+        if packed_bytes * RATIO_MAX > size_bytes:
+            break
+    else:
+        packed_bytes += len(compressor.flush())
+    reader.seek(0)
+    return packed_bytes * RATIO_MAX <= size_bytes
 
 
 def _entry(name: str) -> zipfile.ZipInfo:

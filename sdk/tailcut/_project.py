@@ -127,7 +127,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 def parse_duration(text: str, what: str = "timeout") -> timedelta:
     """``500ms``, ``3s``, ``1.5s``, ``2m``."""
-    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,6})?)\s*(ms|s|m|min)", text.strip())
+    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)\s*(ms|s|m|min)", text.strip())
     if not match:
         raise ProjectError(f"{what} is {text!r}; it is a number and a unit: 500ms, 3s or 2m")
     amount = float(match[1])

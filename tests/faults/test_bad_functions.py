@@ -35,7 +35,13 @@ def test_a_version_that_cannot_start_says_why_and_the_old_one_serves_on(server, 
 
 
 def test_a_first_version_that_cannot_start_is_500_with_its_traceback_for_the_owner_only(server):
-    server.deploy("never", "import no_such_module\n\ndef handler():\n    return 1\n", handler="main:handler", public=True, expect="failed")
+    server.deploy(
+        "never",
+        "import no_such_module\n\ndef handler():\n    return 1\n",
+        handler="main:handler",
+        public=True,
+        expect="failed",
+    )
 
     owner = server.invoke("never")
     stranger = server.invoke("never", key=None)
@@ -50,7 +56,11 @@ def test_a_first_version_that_cannot_start_is_500_with_its_traceback_for_the_own
 FAILING_CALLS = {
     "raises": ("def handler():\n    raise ValueError('the reason')\n", "ValueError", "the reason"),
     "sys.exit": ("import sys\n\ndef handler():\n    sys.exit('the reason')\n", "SystemExit", "the reason"),
-    "KeyboardInterrupt": ("def handler():\n    raise KeyboardInterrupt('the reason')\n", "KeyboardInterrupt", "the reason"),
+    "KeyboardInterrupt": (
+        "def handler():\n    raise KeyboardInterrupt('the reason')\n",
+        "KeyboardInterrupt",
+        "the reason",
+    ),
     "unserialisable": ("def handler():\n    return {'a': object()}\n", "TypeError", "object"),
     "generator": ("def handler():\n    yield 1\n", "TypeError", "generator"),
     "recursion": ("def handler():\n    return handler()\n", "RecursionError", "recursion"),
@@ -152,7 +162,11 @@ def test_kill_minus_9_of_a_worker_in_the_middle_of_a_call(server, tmp_path):
 
 @pytest.mark.parametrize(
     "body",
-    ["time.sleep(60)", "\n    while True: pass", "\n    import signal\n    signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))\n    while True: pass"],
+    [
+        "time.sleep(60)",
+        "\n    while True: pass",
+        "\n    import signal\n    signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))\n    while True: pass",
+    ],
     ids=["sleeping", "spinning", "spinning with signals blocked"],
 )
 def test_a_hanging_handler_is_cut_off_and_no_code_of_it_runs_on(server, tmp_path, body):
@@ -184,7 +198,11 @@ def test_a_hanging_handler_is_cut_off_and_no_code_of_it_runs_on(server, tmp_path
 
 
 def test_what_is_not_json_is_422_and_says_so(server):
-    server.deploy("typed", "def handler(count: int, name: str = 'x') -> dict:\n    return {'count': count}\n", handler="main:handler")
+    server.deploy(
+        "typed",
+        "def handler(count: int, name: str = 'x') -> dict:\n    return {'count': count}\n",
+        handler="main:handler",
+    )
     cases = {
         b"not json": "JSON",
         b"": "count",
@@ -207,7 +225,12 @@ def test_what_is_not_json_is_422_and_says_so(server):
 
 
 def test_a_flood_of_output_is_cut_with_a_marker(server):
-    server.deploy("loud", "def handler():\n    for i in range(100_000):\n        print('x' * 80)\n    return 'done'\n", handler="main:handler", timeout_ms=30_000)
+    server.deploy(
+        "loud",
+        "def handler():\n    for i in range(100_000):\n        print('x' * 80)\n    return 'done'\n",
+        handler="main:handler",
+        timeout_ms=30_000,
+    )
 
     answer = server.invoke("loud")
 

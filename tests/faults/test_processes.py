@@ -188,4 +188,6 @@ def test_a_key_revoked_is_refused_everywhere_at_once(own_server):
     key = server.create_key(scopes=["invoke"])
     server.wait_for(lambda: server.invoke("private", key=key.token).status_code == 200, what="the new key's first call")
     server.revoke_key(key.id)
-    server.wait_for(lambda: server.invoke("private", key=key.token).status_code == 401, what="the refusal of the revoked key")
+    server.wait_for(
+        lambda: server.invoke("private", key=key.token).status_code == 401, what="the refusal of the revoked key"
+    )

@@ -45,7 +45,9 @@ class OnlyImports(Contract):
 
     def allows(self, source: str, imported: str) -> bool:
         if imported.split(".")[0] in OURS:
-            return any(within(imported, package) for package in (source, *(self.ours or ())))
+            # A package above the source is what Python loads on the way to it.
+            is_above = within(source, imported)
+            return is_above or any(within(imported, package) for package in (source, *(self.ours or ())))
         if self.others is None or imported.split(".")[0] in sys.stdlib_module_names:
             return True
         return any(within(imported, package) for package in self.others)

@@ -88,6 +88,10 @@ SAMPLES: dict[str, list[tuple[dict[str, str], dict[str, str]]]] = {
             {"zigcore/src/fuzz.zig": ZIG + '_ = @import("http/a.zig");\n'},
             {"zigcore/src/http/a.zig": ZIG + '_ = @import("../fuzz.zig");\n'},
         ),
+        (
+            {"zigcore/src/abi/a.zig": ZIG + '_ = @import("../reactor.zig");\n'},
+            {"zigcore/src/reactor.zig": ZIG + '_ = @import("abi/a.zig");\n'},
+        ),
     ],
     "system-calls": [
         (

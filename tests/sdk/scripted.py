@@ -54,7 +54,9 @@ def json_reply(document: Any, status: int = 200, **headers: str) -> Reply:
     return Reply(status, json.dumps(document).encode(), {"content-type": "application/json", **headers})
 
 
-def problem(status: int, name: str, *, component: str = "gateway", headers: Mapping[str, str] | None = None, **members: Any) -> Reply:
+def problem(
+    status: int, name: str, *, component: str = "gateway", headers: Mapping[str, str] | None = None, **members: Any
+) -> Reply:
     document = {
         "type": f"https://docs.example/errors/{name}",
         "title": name.replace("-", " "),
@@ -96,7 +98,7 @@ def serve() -> Iterator[Scripted]:
 
         do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = _answer  # noqa: N815
 
-        def log_message(self, format: str, *arguments: Any) -> None:
+        def log_message(self, *arguments: Any) -> None:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

@@ -8,11 +8,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from tailcut import ProjectError, _bundle
+from tailcut._bundle import Bundle, Manifest, collect, pack
 
 from gateway.contract import archive as contract_archive
 from gateway.contract import bundle as contract
-from tailcut import ProjectError, _bundle
-from tailcut._bundle import Bundle, Manifest, collect, pack
 
 MANIFEST = Manifest(
     handler="main:handler",
@@ -24,7 +24,12 @@ MANIFEST = Manifest(
 
 
 def packed(
-    folder: Path, output: Path, *, packages: Path | None = None, exclude: tuple[str, ...] = (), manifest: Manifest = MANIFEST
+    folder: Path,
+    output: Path,
+    *,
+    packages: Path | None = None,
+    exclude: tuple[str, ...] = (),
+    manifest: Manifest = MANIFEST,
 ) -> Bundle:
     sources = collect(code=folder, packages=packages, exclude=exclude)
     return pack(sources=sources, manifest=manifest, output=output)
@@ -36,7 +41,13 @@ def names(bundle: Bundle) -> list[str]:
 
 
 def project(folder: Path, order: list[str] | None = None) -> Path:
-    contents = {"main.py": "def handler(): ...\n", "b/x.py": "x = 1\n", "b/é.txt": "é", "a.bin": "\0" * 3000, "empty": ""}
+    contents = {
+        "main.py": "def handler(): ...\n",
+        "b/x.py": "x = 1\n",
+        "b/é.txt": "é",
+        "a.bin": "\0" * 3000,
+        "empty": "",
+    }
     for name in order or list(contents):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(contents[name])
@@ -287,13 +298,20 @@ def test_too_many_files(tmp_path, monkeypatch):
         packed(project(tmp_path / "p"), tmp_path / "1.zip")
 
 
-def test_a_file_that_unpacks_like_a_bomb(tmp_path):
+@pytest.mark.parametrize(
+    ("size_bytes", "is_stored"),
+    [(contract.RATIO_MAX, False), (2**20 - 1, False), (2**20, True), (4 * 2**20 + 17, True)],
+)
+def test_a_file_that_would_look_like_a_bomb_is_stored(tmp_path, size_bytes, is_stored):
     folder = project(tmp_path / "p")
-    sparse(folder / "zeros.bin", 4 * 2**20)
-    with pytest.raises(ProjectError, match=r"zeros\.bin.*100"):
-        packed(folder, tmp_path / "1.zip")
-    sparse(folder / "zeros.bin", 2**20 - 1)
-    assert "zeros.bin" in names(packed(folder, tmp_path / "2.zip"))
+    sparse(folder / "padding.so", size_bytes)
+    (folder / "noise.so").write_bytes(os.urandom(2**20) + bytes(3 * 2**20))
+    bundle = packed(folder, tmp_path / "1.zip")
+    with zipfile.ZipFile(bundle.path) as archive:
+        assert (archive.getinfo("padding.so").compress_type == zipfile.ZIP_STORED) == is_stored
+        assert archive.getinfo("noise.so").compress_type == zipfile.ZIP_DEFLATED
+        assert archive.read("padding.so") == bytes(size_bytes)
+    contract_archive.verify(bundle.path)
 
 
 def test_the_servers_own_check_accepts_it(tmp_path):

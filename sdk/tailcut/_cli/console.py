@@ -134,7 +134,7 @@ def _problem_lines(error: errors.ApiError) -> list[str]:
     failure = error.problem.get("error")
     if isinstance(failure, dict):
         lines.append(f"{failure.get('type', 'Error')}: {failure.get('message', '')}")
-    lines.extend(_details(error))
+    lines.extend(line for line in _details(error) if line not in str(error))
     said_by = f"{error.component}, " if error.component else ""
     request = f", request {error.request_id}" if error.request_id else ""
     lines.append(f"({said_by}HTTP {error.status}, {error.method} {error.url}{request})")

@@ -96,23 +96,6 @@ pub const Slots = struct {
     }
 };
 
-/// The tenants of a table, as meter/counters.zig asks for them.
-pub const Gauges = struct {
-    slots: *const Slots,
-    tenants: []const Tenant,
-
-    pub fn len(gauges: Gauges) usize {
-        return gauges.tenants.len;
-    }
-
-    pub fn gauge(gauges: Gauges, position: usize) Gauge {
-        const tenant = &gauges.tenants[position];
-        return .{ .tenant = tenant.name, .in_flight = gauges.slots.inFlight(tenant.slot), .concurrency_max = tenant.concurrency_max };
-    }
-};
-
-pub const Gauge = struct { tenant: []const u8, in_flight: u32, concurrency_max: u32 };
-
 /// Two cache lines: reactors that serve different tenants do not disturb each other.
 const Slot = struct {
     in_flight: std.atomic.Value(u32) align(64),
@@ -159,10 +142,6 @@ test "in flight survives a swap, under the same name only" {
     try std.testing.expectEqual(first[0].slot, second[1].slot);
     try std.testing.expect(second[0].slot != first[1].slot); // zeta is still in flight
     try std.testing.expectEqual(2, slots.inFlight(second[1].slot));
-    const gauges: Gauges = .{ .slots = slots, .tenants = &second };
-    try std.testing.expectEqual(2, gauges.len());
-    try std.testing.expectEqualStrings("acme", gauges.gauge(1).tenant);
-    try std.testing.expectEqual(2, gauges.gauge(1).in_flight);
     // A lowered limit holds at once, a raised one too.
     try std.testing.expect(!slots.acquire(second[1].slot, 1));
     try std.testing.expect(slots.acquire(second[1].slot, 3));

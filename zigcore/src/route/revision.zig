@@ -20,7 +20,7 @@ const quoted = reader_module.quoted;
 
 pub const Error = reader_module.Error;
 
-/// Two regions, one in use. About 190 MiB of address space, resident only where documents have reached.
+/// Two regions, one in use. About 170 MiB of address space, resident only where documents have reached.
 pub const Revisions = struct {
     regions: [2]Region,
     tables: [2]Table,

@@ -191,7 +191,6 @@ fn expectGood(table: *const Table) !void {
     try testing.expect(version.probe);
     try testing.expectEqual(null, table.versionFind(1));
     try testing.expectEqual(null, table.versionFind(limits.versions_max));
-    try testing.expectEqual(2, table.len());
     try testing.expectEqualStrings("zeta", table.label(1).tenant);
 
     try testing.expectEqual(3, table.routeFind(0, "hello", "live").?.version.?);

@@ -49,11 +49,6 @@ pub const Table = struct {
         return if (position == position_none) null else &table.versions[position];
     }
 
-    /// How many `label`s there are: the versions, as meter/counters.zig asks for them.
-    pub fn len(table: *const Table) usize {
-        return table.versions.len;
-    }
-
     /// What meter/counters.zig calls the version at that position by.
     pub fn label(table: *const Table, position: usize) Label {
         const version = &table.versions[position];
