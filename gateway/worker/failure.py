@@ -4,6 +4,7 @@ Called by ``main`` for every exception of a handler, SystemExit and KeyboardInte
 returns, whatever an exception's own ``__str__`` does; texts are bounded, what was cut says so.
 """
 
+import importlib
 import os
 import struct
 import traceback
@@ -21,6 +22,7 @@ ARGUMENTS_MAX = 60
 _CHAIN_MAX = 32
 _ENTRY = struct.Struct("<HH")
 _SERVER_FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep  # noqa: PTH100, PTH120
+_IMPORTLIB_FOLDER = os.path.dirname(importlib.__file__) + os.sep  # noqa: PTH120
 
 
 class InvalidArguments(Exception):  # noqa: N818 (the problem type's name)
@@ -127,4 +129,4 @@ def _entries(*entries: tuple[str, str, int]) -> bytes:
 
 
 def _is_servers(filename: str) -> bool:
-    return filename.startswith((_SERVER_FOLDER, "<frozen importlib"))
+    return filename.startswith((_SERVER_FOLDER, _IMPORTLIB_FOLDER, "<frozen importlib"))

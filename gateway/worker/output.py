@@ -5,7 +5,6 @@ without newline at the end of the invocation; closing the streams does nothing; 
 """
 
 import io
-import os
 import sys
 from collections.abc import Buffer, Callable
 
@@ -68,7 +67,7 @@ Streams = tuple[LineWriter, LineWriter]
 def install(send: Send) -> Streams:
     """Replaces the three standard streams; stdin is empty."""
     writers = LineWriter(send, STDOUT), LineWriter(send, STDERR)
-    sys.stdin = sys.__stdin__ = open(os.devnull, encoding="utf-8")  # type: ignore[misc] # noqa: SIM115, PTH123
+    sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", closefd=False)  # type: ignore[misc] # noqa: SIM115
     sys.stdout = sys.__stdout__ = _text(writers[0])  # type: ignore[misc]
     sys.stderr = sys.__stderr__ = _text(writers[1])  # type: ignore[misc]
     return writers

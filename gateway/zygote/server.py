@@ -48,6 +48,7 @@ class Server:
         self._connections: dict[int, _Connection] = {}
         self._workers: dict[int, _Worker] = {}
         """By pidfd."""
+        self._cpus = os.sched_getaffinity(0)
         self._ending = False
 
     def serve(self) -> None:
@@ -117,6 +118,10 @@ class Server:
     def _spawn(self, connection: _Connection, spawn: Spawn, channel_fd: int, shared_fd: int) -> None:
         if len(self._workers) >= WORKERS_MAX:
             self._refuse(connection, spawn.request, errno.EAGAIN, f"{WORKERS_MAX} workers run already")
+            return
+        if spawn.cpu not in self._cpus:
+            text = f"CPU {spawn.cpu} is not one of ours: {sorted(self._cpus)}"
+            self._refuse(connection, spawn.request, errno.EINVAL, text)
             return
         try:
             pid = os.fork()

@@ -38,8 +38,7 @@ def limit(name: str) -> int:
     text = re.search(rf"pub const {name} = (.*?);", LIMITS)
     assert text is not None
     product = 1
-    for factor in text[1].split("*"):
-        factor = factor.strip()
+    for factor in map(str.strip, text[1].split("*")):
         product *= {"kib": 1024, "mib": 2**20}.get(factor) or (int(factor) if factor.isdigit() else limit(factor))
     return product
 
@@ -66,12 +65,12 @@ def test_layouts_agree(name, mirror):
 def test_numbers_agree():
     magic = int(re.search(r"magic: u32 = (0x[0-9a-f_]+)", FRAME)[1].replace("_", ""), 16)
     assert magic == protocol.MAGIC == frames.MAGIC
-    assert frames.BODY_BYTES_MAX == limit("body_bytes_max")
-    assert frames.SHARED_BYTES == limit("shared_bytes")
-    assert frames.BODY_INLINE_BYTES_MAX == limit("body_inline_bytes_max")
-    assert frames.FRAME_BYTES_MAX == limit("frame_bytes_max")
+    assert limit("body_bytes_max") == frames.BODY_BYTES_MAX
+    assert limit("shared_bytes") == frames.SHARED_BYTES
+    assert limit("body_inline_bytes_max") == frames.BODY_INLINE_BYTES_MAX
+    assert limit("frame_bytes_max") == frames.FRAME_BYTES_MAX
     assert limit("answer_header_bytes_max") == answer.HEADER_BYTES_MAX
     assert limit("answer_headers_max") == answer.HEADERS_MAX
-    assert failure.ARGUMENTS_MAX + 4 <= limit("failure_entries_max")
+    assert limit("failure_entries_max") >= failure.ARGUMENTS_MAX + 4
     loop = (SOURCE / "runtime" / "loop.zig").read_text()
     assert f"log_line_bytes_max = {output.LINE_BYTES_MAX // 1024} * limits.kib" in loop

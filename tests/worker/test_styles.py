@@ -84,8 +84,9 @@ class Point:
     y: float = 1.5
 class Row(typing.TypedDict):
     n: int
-def handler(colour: Colour, point: Point, rows: list[Row], at: datetime.datetime, key: uuid.UUID, cost: decimal.Decimal,
-            kind: typing.Literal["a", "b"], maybe: int | None = None, tags: list[str] = [], *, more: dict[str, int] = {}):
+def handler(colour: Colour, point: Point, rows: list[Row], at: datetime.datetime, key: uuid.UUID,
+            cost: decimal.Decimal, kind: typing.Literal["a", "b"],
+            maybe: int | None = None, tags: list[str] = [], *, more: dict[str, int] = {}):
     return {"colour": colour.name, "point": point, "rows": rows, "year": at.year, "key": key, "cost": cost + 1,
             "kind": kind, "maybe": maybe, "tags": tags, "more": more}
 """
@@ -101,7 +102,9 @@ def test_annotations_become_values_of_their_types(start):
         "colour": "RED", "point": {"x": 1.0, "y": 1.5}, "rows": [{"n": 1}], "year": 2026, "key": sent["key"],
         "cost": "2.10", "kind": "b", "maybe": None, "tags": [], "more": {},
     }  # fmt: skip
-    wrong = worker.call(**{**sent, "colour": "blue", "rows": [{"n": "1"}], "kind": "c", "extra": 1, "at": "noon"}).answer
+    wrong = worker.call(
+        **{**sent, "colour": "blue", "rows": [{"n": "1"}], "kind": "c", "extra": 1, "at": "noon"}
+    ).answer
     named = dict(each.split("\0", 1) for each in wrong.all("argument"))
     assert set(named) == {"colour", "rows", "kind", "extra", "at"}
     assert "$[0].n" in named["rows"]
@@ -128,7 +131,9 @@ def test_bundles_bring_models_of_their_own(start):
 
 
 def test_a_query_is_converted_to_the_annotated_types(start):
-    worker = start("def handler(n: int, f: float = 0.5, yes: bool = False, tags: list[str] = []):\n    return [n, f, yes, tags]\n")
+    worker = start(
+        "def handler(n: int, f: float = 0.5, yes: bool = False, tags: list[str] = []):\n    return [n, f, yes, tags]\n"
+    )
     assert worker.invoke(method="GET", query="n=3&f=2.5&yes=true&tags=a&tags=b").json == [3, 2.5, True, ["a", "b"]]
     wrong = worker.invoke(method="GET", query="n=x&m=1").answer
     assert {each.partition("\0")[0] for each in wrong.all("argument")} == {"n", "m"}
@@ -186,7 +191,9 @@ def test_results_of_the_request_style(start, expression, content_type, body):
 
 
 def test_a_context_may_be_asked_for(start):
-    worker = start("import tailcut\ndef handler(n: int, about: tailcut.Context):\n    return [n, about.tenant, about.request_id]\n")
+    worker = start(
+        "import tailcut\ndef handler(n: int, about: tailcut.Context):\n    return [n, about.tenant, about.request_id]\n"
+    )
     assert worker.call(n=1).json == [1, "acme", bytes(range(16)).hex()]
     assert "about" not in json.dumps(worker.ready["schemas"])
 
