@@ -143,6 +143,8 @@ class SupervisorSettings(BaseSettings):
     redis_url: str | None = Field(default=None, validation_alias="REDIS_URL")
     database_url: str | None = Field(default=None, validation_alias="DATABASE_URL")
     bundle_store_url: str | None = None
+    operator_token: str | None = Field(default=None, repr=False)
+    """The control plane's; by default it makes one, in ``data_dir/operator-token``."""
     listen_backlog: int = Field(default=4096, ge=1)
 
     start_timeout: Duration = timedelta(seconds=90)

@@ -55,9 +55,14 @@ def read_listing(file: BinaryIO, bounds: Bounds = DEFAULT_BOUNDS) -> Listing:
     paths = Paths(bounds)
     entries = []
     unpacked_bytes = 0
-    # Where each entry ends is where the next one begins, in the order of the file.
     order = sorted(centrals, key=lambda central: central.header_offset)
-    for index, central in enumerate(order):
+    # Where each entry ends is where the next one begins; the first begins the file, the directory follows the last.
+    begins = [*(central.header_offset for central in order), directory_offset]
+    if begins[0] != 0:
+        raise BadArchive(Reason.GAP, f"{begins[0]} bytes stand before the first header of the archive.")
+    if order and order[-1].header_offset >= directory_offset:
+        raise BadArchive(Reason.OVERLAP, f"{quoted(order[-1].name)} is said to lie in or behind the central directory.")
+    for central, end in zip(order, begins[1:], strict=True):
         path, is_folder = paths.accept(central)
         unpacked_bytes += central.unpacked_bytes
         if unpacked_bytes > bounds.unpacked_bytes_max:
@@ -65,14 +70,8 @@ def read_listing(file: BinaryIO, bounds: Bounds = DEFAULT_BOUNDS) -> Listing:
                 Reason.UNPACKED, f"The archive unpacks to more than {bounds.unpacked_bytes_max} bytes in all."
             )
         _check_ratio(central, bounds)
-        begin = order[index - 1].header_offset if index else 0
-        if index == 0 and central.header_offset != begin:
-            raise BadArchive(Reason.GAP, f"{central.header_offset} bytes stand before the first file.")
-        end = order[index + 1].header_offset if index + 1 < len(order) else directory_offset
         data_offset = _check_local(file, central, end, bounds)
         entries.append(_entry(central, path, is_folder, data_offset))
-    if not order and directory_offset != 0:
-        raise BadArchive(Reason.GAP, f"{directory_offset} bytes stand before the central directory.")
     return Listing(entries=tuple(entries), unpacked_bytes=unpacked_bytes)
 
 
@@ -97,9 +96,9 @@ def _read_end_record(file: BinaryIO, size: int, bounds: Bounds) -> tuple[int, in
     window = file.read(window_bytes)
     at = window.rfind(_END_SIGNATURE)
     if at < 0 or len(window) - at < _END.size:
-        truncated = window.startswith(_LOCAL_SIGNATURE) or size > window_bytes or at >= 0
-        if truncated:
-            raise BadArchive(Reason.TRUNCATED, "The archive has no end record: it is cut off, or not a zip file.")
+        file.seek(0)
+        if file.read(len(_LOCAL_SIGNATURE)) == _LOCAL_SIGNATURE:
+            raise BadArchive(Reason.TRUNCATED, "The archive is cut off: its end record is missing or not whole.")
         raise BadArchive(Reason.NOT_ZIP, "This is not a zip file (it has no end record).")
     (_, disk, directory_disk, disk_entries, entries, directory_bytes, directory_offset, comment_bytes) = (
         _END.unpack_from(window, at)

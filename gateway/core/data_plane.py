@@ -90,7 +90,7 @@ class WorkerExited:
 
 @dataclass(frozen=True, slots=True)
 class Drained:
-    """All received requests are answered, all connections closed."""
+    """One reactor has answered all that it received and closed its connections; each says so once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +156,7 @@ class DataPlane:
         binding.check(self._library.zc_gateway_apply(document, len(document), error), error)
 
     def drain(self) -> None:
-        """Stops accepting; the event Drained follows."""
+        """Stops accepting; one Drained per reactor follows."""
         binding.check(self._library.zc_gateway_drain())
 
     def stop(self) -> None:

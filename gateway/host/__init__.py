@@ -10,6 +10,6 @@ Read in this order:
 - ``memory``        what a restart must remember: ready versions, what was served
 - ``reports``       what became of a version, to the control plane
 - ``function_log``  the functions' output, to a file
-- ``admin``, ``telemetry``  the admin port
+- ``admin``, ``telemetry``, ``workers``  the admin port
 - ``files``, ``logs``       small helpers
 """

@@ -45,6 +45,7 @@ from gateway.host.memory import Memory, WorkerReadyDocument, is_version_id
 from gateway.host.reports import Reports
 from gateway.host.table_feed import TableFeed
 from gateway.host.versions import Outcome, Stage, Versions
+from gateway.host.workers import Workers
 from gateway.settings import HostSettings
 
 _log = structlog.get_logger("node")
@@ -82,6 +83,7 @@ class Node:
         self.feed = TableFeed(settings, self.reports, revision, self._take_table, self._report_again)
         self.applied: Revision | None = None
         self.apply_failures = 0
+        self.workers = Workers()
         self.events_lost = 0
         self.on_drain: Callable[[], None] = lambda: None
         """Called when a drain begins: the admin port is the next gateway's then."""
@@ -96,6 +98,7 @@ class Node:
         """By index: whose output an event is."""
         self._tenant_names: dict[str, str] = {}
         self._housekept = 0.0
+        self._reactors_drained = 0
         self._drain: asyncio.Task[None] | None = None
 
     async def run(self) -> int:
@@ -322,10 +325,13 @@ class Node:
                 self.events_lost += event.count
                 _log.warning("output of functions was lost: they write faster than it can be stored", lines=event.count)
             case Drained():
-                self._drained.set()
+                self._reactors_drained += 1
+                if self._reactors_drained == len(self.settings.reactor_cpus):
+                    self._drained.set()
         return None
 
     def _on_worker_ready(self, event: WorkerReady) -> None:
+        self.workers.add(event.pid)
         version_id = self.indexes.name(event.version)
         state = self.versions.states.get(version_id) if version_id is not None else None
         if state is None or state.stage is not Stage.PROBING:

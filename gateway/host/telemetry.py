@@ -4,7 +4,6 @@ The counters are read when somebody asks (a custom collector), so they cost noth
 Prometheus' conventions: seconds and bytes; counters end in ``_total``.
 """
 
-import contextlib
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -99,7 +98,7 @@ class Telemetry(Collector):
             "tailcut_reports_waiting": ("Reports that wait for Redis", node.reports.waiting),
             "tailcut_memory_reserved_bytes": ("Address space taken at start", document["reserved_bytes"]),
             "tailcut_memory_resident_bytes": ("Resident memory of the gateway process", _resident_bytes()),
-            "tailcut_workers_memory_bytes": ("Proportional memory of all workers", _workers_bytes(_worker_pids())),
+            "tailcut_workers_memory_bytes": ("Proportional memory of all workers", node.workers.memory_bytes()),
         }
         for name, (help_text, value) in gauges.items():
             yield GaugeMetricFamily(name, help_text, value=value)
@@ -166,24 +165,3 @@ def _histogram(name: str, help_text: str, histogram: Histogram) -> HistogramMetr
 
 def _resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-def _worker_pids() -> list[int]:
-    """Workers are the zygotes' children, which no table of ours lists: found by their name."""
-    pids = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            with contextlib.suppress(OSError):
-                if (folder / "comm").read_text().startswith("tailcut-worker"):
-                    pids.append(int(folder.name))
-    return pids
-
-
-def _workers_bytes(pids: list[int]) -> int:
-    """Shared pages divided by those who share them, so that a sum makes sense."""
-    total = 0
-    for pid in pids:
-        with contextlib.suppress(OSError, ValueError, StopIteration):
-            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-            total += int(next(line for line in lines if line.startswith("Pss:")).split()[1]) * 1024
-    return total

@@ -250,6 +250,7 @@ class Tree:
         await when_up(self)
 
     async def _start_children(self) -> None:
+        self.screen.say(f"starting Tailcut on {self.places.data_dir} (CPUs {','.join(str(cpu) for cpu in self.cpus)})")
         places, listeners = self.places, self.listeners
         if places.own_valkey:
             await self._healthy(self._keep("valkey", lambda: programs.valkey(places)), self._valkey_answers)

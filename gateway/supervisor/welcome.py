@@ -4,21 +4,21 @@ Done once: what exists is left as it is, only the call is made again. The key li
 (mode 0600) and is never printed.
 """
 
+import asyncio
 import json
 import os
 import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import anyio
 import httpx
 
 from gateway.settings import environment
 from gateway.supervisor.child import Program
 from gateway.supervisor.problems import EXIT_CHILD_FAILED, CannotStart
-from gateway.supervisor.programs import Places, control_plane
+from gateway.supervisor.programs import Places
 
 if TYPE_CHECKING:
     from gateway.supervisor.tree import Tree
@@ -27,7 +27,6 @@ TENANT = "dev"
 FUNCTION = "hello"
 ARGUMENTS = {"name": "Tailcut"}
 _EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "hello"
-_CREATE_TIMEOUT_S = 60.0
 _DEPLOY_TIMEOUT_S = 120.0
 _CALL_ATTEMPTS_MAX = 100
 
@@ -42,22 +41,12 @@ class Call:
 
 
 async def ensure_credentials(tree: "Tree") -> dict[str, str]:
-    """The development tenant's credentials, made at the first start."""
+    """The development tenant's credentials, made at the first start. Raises CannotStart."""
     path = tree.places.data_dir / "dev-credentials.json"
-    program = control_plane(tree.settings, tree.places, "create-tenant", TENANT, "--if-missing", "--json")
-    process = await tree.run_once(program, _CREATE_TIMEOUT_S)
-    try:
-        created: dict[str, Any] = json.loads(bytes(process.output))
-    except ValueError as error:
-        text = f"`create-tenant` did not answer with JSON but with {bytes(process.output[:200])!r}"
-        raise CannotStart(text, EXIT_CHILD_FAILED) from error
-    key = created.get("key") or _known_key(path)
-    if key is None:
-        raise CannotStart(
-            f"the tenant {TENANT} exists, but its key is not in {path}: keys are shown once only. "
-            "Put the file back, make a new key with the operator's token, or start on another --data-dir",
-            EXIT_CHILD_FAILED,
-        )
+    async with httpx.AsyncClient(base_url=tree.places.control_plane_url, timeout=30.0, trust_env=False) as client:
+        key = _known_key(path)
+        if key is None or not (await client.get("/v1/tenant", headers=_bearer(key))).is_success:
+            key = await _create_tenant(tree, client, path)
     credentials = {
         "tenant": TENANT,
         "key": key,
@@ -69,11 +58,26 @@ async def ensure_credentials(tree: "Tree") -> dict[str, str]:
     return credentials
 
 
+async def _create_tenant(tree: "Tree", client: httpx.AsyncClient, path: Path) -> str:
+    """The first key of the new tenant, in the name of the operator."""
+    token = tree.settings.operator_token or (tree.places.data_dir / "operator-token").read_text().strip()
+    answer = await client.post("/v1/tenants", json={"name": TENANT}, headers=_bearer(token))
+    if answer.status_code == 409:
+        raise CannotStart(
+            f"the tenant {TENANT} exists, but {path} has no key of it that is valid, and keys are shown once only. "
+            "Put the file back, make a new key on the dashboard, or start on another --data-dir",
+            EXIT_CHILD_FAILED,
+        )
+    if not answer.is_success:
+        text = f"the control plane did not make the tenant {TENANT}: {answer.status_code} {answer.text[:500]}"
+        raise CannotStart(text, EXIT_CHILD_FAILED)
+    return str(answer.json()["key"]["token"])
+
+
 async def ensure_example(tree: "Tree", credentials: dict[str, str]) -> bool:
     """Deploys examples/hello unless the function exists. False: the example is not here (installed without it)."""
-    headers = {"Authorization": f"Bearer {credentials['key']}"}
-    async with httpx.AsyncClient(base_url=tree.places.control_plane_url, headers=headers, trust_env=False) as client:
-        found = await client.get(f"/v1/functions/{FUNCTION}")
+    async with httpx.AsyncClient(base_url=tree.places.control_plane_url, timeout=30.0, trust_env=False) as client:
+        found = await client.get(f"/v1/functions/{FUNCTION}", headers=_bearer(credentials["key"]))
     if found.is_success:
         return True
     if not _EXAMPLE.is_dir():
@@ -89,15 +93,19 @@ async def call_example(places: Places, credentials: dict[str, str]) -> Call:
     url = f"{places.gateway_url}/{TENANT}/{FUNCTION}"
     async with httpx.AsyncClient(timeout=30.0, trust_env=False) as client:
         for _ in range(_CALL_ATTEMPTS_MAX):
-            answer = await client.post(url, json=ARGUMENTS, headers={"Authorization": f"Bearer {credentials['key']}"})
+            answer = await client.post(url, json=ARGUMENTS, headers=_bearer(credentials["key"]))
             if answer.status_code not in (401, 404, 503):
                 break
-            await anyio.sleep(0.1)
+            await asyncio.sleep(0.1)
     body = shlex.quote(json.dumps(ARGUMENTS))
     credentials_path = shlex.quote(str(places.data_dir / "dev-credentials.json"))
     key = f'$({sys.executable} -c \'import json; print(json.load(open("{credentials_path}"))["key"])\')'
     curl = f'curl {url} -H "Authorization: Bearer {key}" -d {body}'
     return Call(curl, answer.status_code, answer.text)
+
+
+def _bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
 
 
 def _known_key(path: Path) -> str | None:

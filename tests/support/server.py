@@ -197,6 +197,7 @@ class Server:
         os.kill(pid, number)
         if number == signal.SIGKILL:
             self.wait_for(lambda: not self.alive(pid), what=f"the end of pid {pid}")
+            self._close_clients()  # a connection to what has died would fail the next call
 
     @staticmethod
     def alive(pid: int) -> bool:
@@ -243,9 +244,7 @@ class Server:
 
     def stop(self) -> None:
         """Ends it, at the latest by SIGKILL, and closes what tests have opened."""
-        for client in self._clients.values():
-            client.close()
-        self._clients.clear()
+        self._close_clients()
         if self.process.poll() is None:
             self.process.terminate()
             try:
@@ -272,6 +271,11 @@ class Server:
                 return value
             assert time.monotonic() < deadline, f"waited {HANG_S:g} s in vain for {what}\n{self.tails()}"
             time.sleep(_POLL_S)
+
+    def _close_clients(self) -> None:
+        for client in self._clients.values():
+            client.close()
+        self._clients.clear()
 
     def _client(self, name: str, base_url: str, headers: Mapping[str, str] | None = None) -> httpx.Client:
         if name not in self._clients:
