@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gateway.core import binding
+from gateway.core._zigcore_abi import ffi  # type: ignore[import-not-found,unused-ignore]
 
 HEAD_ALWAYS = 1
 
@@ -27,8 +28,8 @@ class WorkerLoop:
 
     def run(self, shared_fd: int, invoke: Invoke, failure: Describe, ready: bytes, *, head_always: bool) -> None:
         """Sends ``ready`` and serves. ``failure`` turns what ``invoke`` raised into a failure block."""
-        error: Any = binding.ffi.new("zc_error *")
-        pointer = binding.ffi.cast
+        error: Any = ffi.new("zc_error *")
+        pointer = ffi.cast
         status = self._library.zc_worker_run(
             shared_fd,
             # CPython's id() is the object's address; both callables outlive the call.

@@ -10,31 +10,31 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+from tailcut._handler import Context, Headers, Request
 
 from gateway.contract.worker import SpawnSpec
 from gateway.worker import answer, event, head, output
 from gateway.worker.aio import Runner
 from gateway.worker.answer import Answer
-from gateway.worker.signature import Plan
+from gateway.worker.signature import Handler
 from gateway.worker.typed import Arguments
-from tailcut._handler import Context, Headers, Request
 
 Invoke = Callable[[bytes, bytes | None], Answer]
 Handle = Callable[[bytes, bytes | None], Any]
 """Calls the handler; its result, not yet an answer."""
 
 
-def make(plan: Plan, spec: SpawnSpec, streams: output.Streams) -> Invoke:
+def make(handler: Handler, spec: SpawnSpec, streams: output.Streams) -> Invoke:
     out, err = streams
     run = Runner().run
-    is_async = plan.is_async
-    match plan.style:
+    is_async = handler.is_async
+    match handler.style:
         case "typed":
-            handle, convert = _typed(plan, spec), answer.typed
+            handle, convert = _typed(handler, spec), answer.typed
         case "request":
-            handle, convert = _request(plan), answer.request
+            handle, convert = _request(handler), answer.request
         case "event":
-            handle, convert = _event(plan, spec), answer.event
+            handle, convert = _event(handler, spec), answer.event
 
     def invoke(body: bytes, raw_head: bytes | None) -> Answer:
         result = handle(body, raw_head)
@@ -49,12 +49,12 @@ def make(plan: Plan, spec: SpawnSpec, streams: output.Streams) -> Invoke:
     return invoke
 
 
-def _typed(plan: Plan, spec: SpawnSpec) -> Handle:
-    function = plan.function
-    arguments = Arguments(plan)
+def _typed(handler: Handler, spec: SpawnSpec) -> Handle:
+    function = handler.function
+    arguments = Arguments(handler)
     from_body, from_query = arguments.from_body, arguments.from_query
     as_tuple, as_dict = msgspec.structs.astuple, msgspec.structs.asdict
-    positional, context_name = plan.positional, plan.context
+    positional, context_name = handler.positional, handler.context
     methods_with_query = frozenset({"GET", "HEAD"})
 
     def handle(body: bytes, raw_head: bytes | None) -> Any:
@@ -73,8 +73,8 @@ def _typed(plan: Plan, spec: SpawnSpec) -> Handle:
     return handle
 
 
-def _request(plan: Plan) -> Handle:
-    function = plan.function
+def _request(handler: Handler) -> Handle:
+    function = handler.function
     name = next(iter(inspect.signature(function).parameters.values()))
     keyword = name.name if name.kind is inspect.Parameter.KEYWORD_ONLY else None
 
@@ -86,8 +86,8 @@ def _request(plan: Plan) -> Handle:
     return handle
 
 
-def _event(plan: Plan, spec: SpawnSpec) -> Handle:
-    function = plan.function
+def _event(handler: Handler, spec: SpawnSpec) -> Handle:
+    function = handler.function
 
     def handle(body: bytes, raw_head: bytes | None) -> Any:
         about = head.read(raw_head) if raw_head is not None else _NO_HEAD

@@ -1,7 +1,8 @@
 """Results of handlers as answers: JSON, or status, header block and body; and clear words where that is impossible.
 
 Called by ``adapter``. What always holds: header names are tokens and values hold no control character (so no answer can
-forge another's head); a result that cannot be JSON raises ``ResultError`` that names the type and the place.
+forge another's head); a result that cannot be JSON raises TypeError that names the type and
+the place, a bad header or status ValueError.
 """
 
 import base64
@@ -14,9 +15,9 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
+from tailcut._handler import Response
 
 from gateway.worker import convert
-from tailcut._handler import Response
 
 Answer = bytes | tuple[int, bytes, bytes]
 
@@ -28,13 +29,9 @@ _JSON_TYPE = "application/json"
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _GATEWAYS = frozenset(
-    "connection content-length keep-alive proxy-connection te trailer transfer-encoding upgrade".split()
+    ("connection", "content-length", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade")
 )
 """Fields of the connection, which is the gateway's: dropped, so that code written for other platforms works."""
-
-
-class ResultError(TypeError):
-    """What the handler returned cannot be sent."""
 
 
 _encoder = msgspec.json.Encoder(enc_hook=convert.encode)
@@ -49,7 +46,7 @@ def to_json(value: Any) -> bytes:
     except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
         _refuse_lazy(value)
         place, culprit = _locate(value, "$", 0)
-        raise ResultError(
+        raise TypeError(
             f"the result has no JSON form: {type(culprit).__qualname__} at {place} ({error});"
             " return dict, list, str, int, float, bool, None, a dataclass or a model"
         ) from error
@@ -106,23 +103,23 @@ def status(value: Any) -> int:
     try:
         number = int(value)
     except (TypeError, ValueError):
-        raise ResultError(f"status {value!r} is not a number from 200 to 599") from None
+        raise ValueError(f"status {value!r} is not a number from 200 to 599") from None
     if not 200 <= number <= 599:
-        raise ResultError(f"status {number} is not from 200 to 599")
+        raise ValueError(f"status {number} is not from 200 to 599")
     return number
 
 
 def block(fields: Iterable[tuple[str, str]]) -> bytes:
-    """Header fields as a frame block (zigcore/src/pool/frame.zig). ResultError names the field that is wrong."""
+    """Header fields as a frame block (zigcore/src/pool/frame.zig). ValueError names the field that is wrong."""
     parts: list[bytes] = []
     count = 0
     for name, value in fields:
         if not isinstance(name, str) or _TOKEN.fullmatch(name) is None:
-            raise ResultError(f"header name {name!r} is not a token: letters, digits and !#$%&'*+-.^_`|~ only")
+            raise ValueError(f"header name {name!r} is not a token: letters, digits and !#$%&'*+-.^_`|~ only")
         if not isinstance(value, str):
-            raise ResultError(f"header {name}: its value is of type {type(value).__name__}, not str")
+            raise ValueError(f"header {name}: its value is of type {type(value).__name__}, not str")
         if (found := _CONTROL.search(value)) is not None:
-            raise ResultError(f"header {name}: its value holds the control character {found.group()!r}")
+            raise ValueError(f"header {name}: its value holds the control character {found.group()!r}")
         if name.lower() in _GATEWAYS:
             continue
         raw = _header_value(name, value)
@@ -130,7 +127,7 @@ def block(fields: Iterable[tuple[str, str]]) -> bytes:
         count += 1
     whole = b"".join(parts)
     if count > HEADERS_MAX or len(whole) > HEADER_BYTES_MAX:
-        raise ResultError(
+        raise ValueError(
             f"{count} headers of {len(whole)} bytes, allowed are {HEADERS_MAX} of {HEADER_BYTES_MAX} bytes together"
         )
     return whole
@@ -140,11 +137,11 @@ def _header_value(name: str, value: str) -> bytes:
     try:
         raw = value.strip(" \t").encode("latin-1")
     except UnicodeEncodeError as error:
-        raise ResultError(
+        raise ValueError(
             f"header {name}: its value holds {value[error.start]!r}, headers are Latin-1: percent-encode it"
         ) from None
     if len(raw) > HEADER_BYTES_MAX:
-        raise ResultError(f"header {name}: its value is {len(raw)} bytes, allowed are {HEADER_BYTES_MAX}")
+        raise ValueError(f"header {name}: its value is {len(raw)} bytes, allowed are {HEADER_BYTES_MAX}")
     return raw
 
 
@@ -162,14 +159,14 @@ def _text(value: str) -> bytes:
     try:
         return value.encode()
     except UnicodeEncodeError as error:
-        raise ResultError(f"the text holds {value[error.start]!r} at {error.start}, which has no UTF-8 form") from None
+        raise ValueError(f"the text holds {value[error.start]!r} at {error.start}, which has no UTF-8 form") from None
 
 
 def _base64(value: str) -> bytes:
     try:
         return base64.b64decode(value, validate=True)
     except ValueError as error:
-        raise ResultError(f"isBase64Encoded is true, but the body is not base64: {error}") from None
+        raise ValueError(f"isBase64Encoded is true, but the body is not base64: {error}") from None
 
 
 def _encode_large(value: Any) -> bytes:
@@ -178,12 +175,12 @@ def _encode_large(value: Any) -> bytes:
         plain = msgspec.to_builtins(value, str_keys=True, enc_hook=convert.encode)
         return json.dumps(plain, ensure_ascii=False, separators=(",", ":")).encode()
     except (TypeError, ValueError, RecursionError) as error:
-        raise ResultError(f"the result has no JSON form: {error}") from error
+        raise TypeError(f"the result has no JSON form: {error}") from error
 
 
 def _refuse_lazy(value: Any) -> None:
     if inspect.isgenerator(value) or inspect.isasyncgen(value):
-        raise ResultError(
+        raise TypeError(
             f"the handler returned a generator ({type(value).__name__}), whose items would only be made after the"
             " answer: return list(…) of it, and do not `yield` in the handler itself"
         )

@@ -1,18 +1,18 @@
 """JSON in and out for types that msgspec does not know itself: those of the bundle, by duck typing.
 
-Called by ``typed``, ``answer`` and ``openapi``. A bundle may bring a pydantic or a msgspec of its own: their classes are
-recognised by their methods, never by import. What always holds: a type that cannot be converted raises TypeError.
+Called by ``typed``, ``answer`` and ``openapi``. A bundle may bring a pydantic or a msgspec of its own: their classes
+are recognised by their methods, never by import. What always holds: a type that cannot be converted raises TypeError.
 """
 
+import importlib
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import msgspec
-import msgspec._core
 
-_OWN = {"msgspec": msgspec, "msgspec._core": msgspec._core}
+_OWN = {"msgspec": msgspec, "msgspec._core": importlib.import_module("msgspec._core")}
 
 
 def decode(hint: Any, value: Any) -> Any:

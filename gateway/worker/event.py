@@ -1,7 +1,8 @@
 """The event style: what AWS Lambda hands to a function URL's handler (payload format 2.0).
 
-Source: https://docs.aws.amazon.com/lambda/latest/dg/urls-invocation.html. Called by ``adapter``. What always holds: every
-field of the format is there; where Tailcut has no value it is the format's own placeholder (``anonymous``, ``$default``).
+Source: https://docs.aws.amazon.com/lambda/latest/dg/urls-invocation.html. Called by ``adapter``. What always holds:
+every field of the format is there; where Tailcut has no value it is the format's placeholder (``anonymous``,
+``$default``).
 """
 
 import base64

@@ -86,9 +86,7 @@ class Describer:
 
 
 def type_name(error: BaseException) -> str:
-    kind = type(error)
-    module = kind.__module__
-    return kind.__qualname__ if module in ("builtins", "__main__") else f"{module}.{kind.__qualname__}"
+    return type(error).__qualname__
 
 
 def message_of(error: BaseException) -> str:

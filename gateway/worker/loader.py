@@ -5,8 +5,8 @@ the import's own exception, unchanged; a result is callable and not a class.
 """
 
 import importlib
-import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 NAMES_SHOWN_MAX = 12
@@ -52,7 +52,7 @@ def _import(name: str, code_path: str) -> Any:
         # Only when the handler's own module is missing; one that it imports in vain is shown as it is.
         if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")):
             raise
-        found = sorted(entry.removesuffix(".py") for entry in os.listdir(code_path) if entry.endswith(".py"))
+        found = sorted(path.stem for path in Path(code_path).glob("*.py"))
         raise StartError(
             "HandlerMissing", f"the bundle has no module {name!r}; {_listing('modules at its top', found)}"
         ) from None

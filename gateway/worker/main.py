@@ -42,9 +42,9 @@ def serve(spec: SpawnSpec, loop: Loop, shared_fd: int) -> bool:
     started_ns = time.monotonic_ns()
     try:
         function = loader.load(spec.handler, spec.code_path)
-        plan = signature.recognise(function)
-        invoke = adapter.make(plan, spec, streams)
-        operation, schemas = openapi.describe(plan, spec.function)
+        handler = signature.recognise(function)
+        invoke = adapter.make(handler, spec, streams)
+        operation, schemas = openapi.describe(handler, spec.function)
     except BaseException as error:  # noqa: BLE001 (the tenant's import may raise anything, SystemExit too)
         failed = describer.start_failed(error)
         output.flush(streams)
@@ -52,7 +52,7 @@ def serve(spec: SpawnSpec, loop: Loop, shared_fd: int) -> bool:
         return False
     import_us = (time.monotonic_ns() - started_ns) // 1000
     output.flush(streams)
-    ready = _document(Ready(plan.style, plan.is_async, platform.python_version(), import_us, operation, schemas))
+    ready = _document(Ready(handler.style, handler.is_async, platform.python_version(), import_us, operation, schemas))
     # What the import made lives as long as the worker: the collector need not look at it again.
     gc.collect()
     gc.freeze()
@@ -61,7 +61,7 @@ def serve(spec: SpawnSpec, loop: Loop, shared_fd: int) -> bool:
         output.flush(streams)
         return describer.block(error)
 
-    loop.run(shared_fd, invoke, describe, ready, head_always=plan.head_always)
+    loop.run(shared_fd, invoke, describe, ready, head_always=handler.head_always)
     return True
 
 

@@ -15,8 +15,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn
 
-from gateway.worker.loader import StartError
 from tailcut._handler import Context, Request
+
+from gateway.worker.loader import StartError
 
 Style = Literal["typed", "request", "event"]
 
@@ -34,7 +35,7 @@ class Argument:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class Handler:
     function: Callable[..., Any]
     style: Style
     is_async: bool
@@ -52,7 +53,7 @@ class Plan:
         return self.style != "typed" or self.context is not None
 
 
-def recognise(function: Callable[..., Any]) -> Plan:
+def recognise(function: Callable[..., Any]) -> Handler:
     try:
         parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError) as error:
@@ -72,14 +73,14 @@ def recognise(function: Callable[..., Any]) -> Plan:
                 f"parameter {requests[0]!r} is tailcut.Request, and there are {len(parameters) - 1} more",
                 "take the Request alone (its query and json() have the arguments), or only plain arguments",
             )
-        return Plan(function, "request", is_async)
+        return Handler(function, "request", is_async)
     if _is_event(parameters):
-        return Plan(function, "event", is_async)
+        return Handler(function, "event", is_async)
     contexts = [each.name for each in parameters if hints.get(each.name) is Context]
     if len(contexts) > 1:
         _unclear(f"parameters {', '.join(contexts)} are all tailcut.Context", "keep one of them")
     plain = [each for each in parameters if each.name not in contexts]
-    return Plan(
+    return Handler(
         function,
         "typed",
         is_async,

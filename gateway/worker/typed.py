@@ -1,8 +1,8 @@
 """The typed style: a JSON object (or a query) becomes the arguments, validated against the annotations.
 
-Called by ``adapter``. The arguments are a msgspec.Struct made from the signature, so a good call costs one C decode; only
-a bad one is taken apart again, to name every argument that is wrong. What always holds: what is wrong with the caller's
-input raises ``InvalidArguments``; the handler sees only values of the annotated types.
+Called by ``adapter``. The arguments are a msgspec.Struct made from the signature, so a good call costs one C decode;
+only a bad one is taken apart again, to name every argument that is wrong. What always holds: what is wrong with the
+caller's input raises ``InvalidArguments``; the handler sees only values of the annotated types.
 """
 
 import inspect
@@ -15,16 +15,16 @@ import msgspec
 from gateway.worker import convert, head
 from gateway.worker.failure import InvalidArguments
 from gateway.worker.loader import StartError
-from gateway.worker.signature import Argument, Plan
+from gateway.worker.signature import Argument, Handler
 
 _SHOWN_MAX = 12
 _PLAIN = (str, int, float, bool, bytes, type(None))
 
 
-def make_struct(plan: Plan) -> type[msgspec.Struct]:
+def make_struct(handler: Handler) -> type[msgspec.Struct]:
     """Raises StartError for an annotation that JSON cannot fill."""
     fields: list[Any] = []
-    for argument in plan.arguments:
+    for argument in handler.arguments:
         _check(argument)
         if argument.default is inspect.Parameter.empty:
             fields.append((argument.name, argument.hint))
@@ -49,20 +49,20 @@ def _check(argument: Argument) -> None:
     except Exception as error:  # a bundle's own classes describe themselves here
         raise StartError(
             "AnnotationInvalid",
-            f"parameter {argument.name!r}: JSON cannot become {_name(argument.hint)} ({error}); use str, int, float, bool,"
-            " list, dict, Literal, an Enum, datetime, UUID, Decimal, a dataclass, a TypedDict or a model",
+            f"parameter {argument.name!r}: JSON cannot become {_name(argument.hint)} ({error}); use str, int, float,"
+            " bool, list, dict, Literal, an Enum, datetime, UUID, Decimal, a dataclass, a TypedDict or a model",
         ) from error
 
 
 class Arguments:
     """Decodes the arguments of one function."""
 
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
-        self.struct = make_struct(plan)
-        self._hints = {argument.name: argument.hint for argument in plan.arguments}
+    def __init__(self, handler: Handler) -> None:
+        self._handler = handler
+        self.struct = make_struct(handler)
+        self._hints = {argument.name: argument.hint for argument in handler.arguments}
         self._many = {name for name, hint in self._hints.items() if _takes_many(hint)}
-        self._required = [each.name for each in plan.arguments if each.default is inspect.Parameter.empty]
+        self._required = [each.name for each in handler.arguments if each.default is inspect.Parameter.empty]
         self._decode = msgspec.json.Decoder(self.struct, dec_hook=convert.decode).decode
 
     def from_body(self, body: bytes) -> Any:

@@ -5,19 +5,17 @@ Ends with 0 on SIGTERM or SIGINT; workers that run go on.
 """
 
 import argparse
-import os
 import socket
 import sys
 
 from gateway.zygote.server import Server
+from gateway.zygote.settings import FD_VARIABLE, listener_fd
 from gateway.zygote.warm import WarmError, warm
-
-FD_VARIABLE = "TAILCUT_ZYGOTE_FD"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="gateway.zygote", description=__doc__)
-    parser.add_argument("--fd", type=int, default=os.environ.get(FD_VARIABLE), help="the inherited listening socket")
+    parser.add_argument("--fd", type=int, default=listener_fd(), help="the inherited listening socket")
     fd = parser.parse_args().fd
     if fd is None:
         parser.error(f"no listening socket: give --fd or {FD_VARIABLE}")

@@ -43,8 +43,36 @@ _BASE_ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
 }
 _CORE_MODULES = frozenset(
-    "abc builtins codecs collections copyreg encodings enum functools genericpath importlib io keyword linecache "
-    "operator os posix posixpath re reprlib site stat sys tokenize traceback types typing warnings weakref".split()
+    (
+        "abc",
+        "builtins",
+        "codecs",
+        "collections",
+        "copyreg",
+        "encodings",
+        "enum",
+        "functools",
+        "genericpath",
+        "importlib",
+        "io",
+        "keyword",
+        "linecache",
+        "operator",
+        "os",
+        "posix",
+        "posixpath",
+        "re",
+        "reprlib",
+        "site",
+        "stat",
+        "sys",
+        "tokenize",
+        "traceback",
+        "types",
+        "typing",
+        "warnings",
+        "weakref",
+    )
 )
 """A bundle's own file of such a name does not replace what the interpreter itself stands on."""
 

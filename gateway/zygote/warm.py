@@ -7,21 +7,105 @@ warm interpreter is a millisecond, its imports would be fifty. What always holds
 
 import gc
 import importlib
-import os
 from pathlib import Path
 
 from gateway.core import binding
 from gateway.worker import openapi, signature
 
 STANDARD = (
-    "abc argparse array ast asyncio base64 binascii bisect calendar cmath codecs collections collections.abc "
-    "concurrent.futures concurrent.futures.thread contextlib contextvars copy csv dataclasses datetime decimal difflib email.message "
-    "email.utils enum errno fnmatch fractions functools glob gzip hashlib heapq hmac html html.parser http http.client "
-    "http.cookies inspect io ipaddress itertools json linecache locale logging math mimetypes numbers operator os pathlib pickle "
-    "platform pprint queue random re secrets select selectors shutil signal socket sqlite3 ssl statistics string struct "
-    "subprocess sysconfig tempfile textwrap threading time timeit traceback types typing unicodedata urllib.error urllib.parse "
-    "urllib.request uuid warnings weakref xml.etree.ElementTree zipfile zlib zoneinfo"
-).split()
+    "abc",
+    "argparse",
+    "array",
+    "ast",
+    "asyncio",
+    "base64",
+    "binascii",
+    "bisect",
+    "calendar",
+    "cmath",
+    "codecs",
+    "collections",
+    "collections.abc",
+    "concurrent.futures",
+    "concurrent.futures.thread",
+    "contextlib",
+    "contextvars",
+    "copy",
+    "csv",
+    "dataclasses",
+    "datetime",
+    "decimal",
+    "difflib",
+    "email.message",
+    "email.utils",
+    "enum",
+    "errno",
+    "fnmatch",
+    "fractions",
+    "functools",
+    "glob",
+    "gzip",
+    "hashlib",
+    "heapq",
+    "hmac",
+    "html",
+    "html.parser",
+    "http",
+    "http.client",
+    "http.cookies",
+    "inspect",
+    "io",
+    "ipaddress",
+    "itertools",
+    "json",
+    "linecache",
+    "locale",
+    "logging",
+    "math",
+    "mimetypes",
+    "numbers",
+    "operator",
+    "os",
+    "pathlib",
+    "pickle",
+    "platform",
+    "pprint",
+    "queue",
+    "random",
+    "re",
+    "secrets",
+    "select",
+    "selectors",
+    "shutil",
+    "signal",
+    "socket",
+    "sqlite3",
+    "ssl",
+    "statistics",
+    "string",
+    "struct",
+    "subprocess",
+    "sysconfig",
+    "tempfile",
+    "textwrap",
+    "threading",
+    "time",
+    "timeit",
+    "traceback",
+    "types",
+    "typing",
+    "unicodedata",
+    "urllib.error",
+    "urllib.parse",
+    "urllib.request",
+    "uuid",
+    "warnings",
+    "weakref",
+    "xml.etree.ElementTree",
+    "zipfile",
+    "zlib",
+    "zoneinfo",
+)
 
 OURS = (
     "msgspec",
@@ -52,13 +136,18 @@ def warm() -> None:
             if name not in OPTIONAL:
                 raise
     _exercise()
-    threads = len(os.listdir("/proc/self/task")) if Path("/proc/self/task").exists() else 1
+    threads = _threads()
     if threads != 1:
         raise WarmError(
             f"{threads} threads after the imports, only one may be: a fork copies only the thread that forks"
         )
     gc.collect()
     gc.freeze()
+
+
+def _threads() -> int:
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("\nThreads:")[2].split(maxsplit=1)[0])
 
 
 def _exercise() -> None:

@@ -14,7 +14,7 @@ __all__ = ["Context", "Headers", "Request", "Response"]
 
 
 class Headers(Mapping[str, str]):
-    """Header fields by name, in any case; a field that came more than once is joined by ``, `` (``get_all`` has each)."""
+    """Header fields by name, in any case; one that came more than once is joined by ``, `` (``get_all`` has each)."""
 
     __slots__ = ("_fields",)
 

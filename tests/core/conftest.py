@@ -119,7 +119,7 @@ class Plane:
             [sys.executable, str(HERE / "gateway_process.py"), json.dumps(config)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            pass_fds=[self.listener.fileno()],
+            pass_fds=[self.listener.fileno(), *options.pop("pass_fds", [])],
             text=True,
         )
         self.seen: list[dict[str, Any]] = []

@@ -11,9 +11,9 @@ const Status = enum(c_int) { ok = 0, invalid = 1, no_memory = 2, system = 3, sta
 const head_always: u32 = 1; // ZC_WORKER_HEAD_ALWAYS
 
 export fn zc_worker_attach(channel_fd: c_int) c_int {
-    if (channel_fd < 0) return @intFromEnum(Status.invalid);
+    if (channel_fd < 0) return @backingInt(Status.invalid);
     Loop.worker.attach(channel_fd);
-    return @intFromEnum(Status.ok);
+    return @backingInt(Status.ok);
 }
 
 export fn zc_worker_run(
@@ -36,25 +36,25 @@ export fn zc_worker_run(
     const gil = py.Gil.take();
     defer gil.release();
     Loop.worker.run(options) catch |cause| return fail(err, cause);
-    return @intFromEnum(Status.ok);
+    return @backingInt(Status.ok);
 }
 
 export fn zc_worker_log(stream: c_int, line: [*]const u8, line_bytes: usize) c_int {
-    if (stream != 1 and stream != 2) return @intFromEnum(Status.invalid);
+    if (stream != 1 and stream != 2) return @backingInt(Status.invalid);
     const sent = Loop.worker.logLine(@intCast(stream), line[0..line_bytes]);
-    return @intFromEnum(if (sent) Status.ok else Status.too_large);
+    return @backingInt(if (sent) Status.ok else Status.too_large);
 }
 
 export fn zc_worker_failed(document: [*]const u8, document_bytes: usize) c_int {
-    if (Loop.worker.fd < 0) return @intFromEnum(Status.state);
+    if (Loop.worker.fd < 0) return @backingInt(Status.state);
     Loop.worker.announce(.failed, document[0..document_bytes]) catch |cause| return fail(null, cause);
-    return @intFromEnum(Status.ok);
+    return @backingInt(Status.ok);
 }
 
 fn fail(err: ?*ErrorText, cause: Loop.Error) c_int {
     return switch (cause) {
         // A gateway that goes away in the middle of an answer is an ordinary end.
-        error.Closed => @intFromEnum(Status.ok),
+        error.Closed => @backingInt(Status.ok),
         error.Malformed => say(err, .invalid, "what came on the channel is not a request frame", .{}),
         error.TooLarge => say(err, .too_large, "a frame is longer than limits.frame_bytes_max", .{}),
         error.System, error.Interrupted => say(err, .system, "channel or shared memory: errno {d}", .{channel.failed_errno}),
@@ -66,5 +66,5 @@ fn say(err: ?*ErrorText, status: Status, comptime format: []const u8, values: an
         const text = std.fmt.bufPrint(out.text[0 .. out.text.len - 1], format, values) catch out.text[0..0];
         out.text[text.len] = 0;
     }
-    return @intFromEnum(status);
+    return @backingInt(status);
 }

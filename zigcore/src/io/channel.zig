@@ -56,7 +56,7 @@ pub fn map(fd: c.fd_t, bytes: usize) Error![]u8 {
 fn failure() Error {
     const errno = c._errno().*;
     failed_errno = @intCast(errno);
-    return switch (@as(c.E, @enumFromInt(errno))) {
+    return switch (@as(c.E, @fromBackingInt(@intCast(errno)))) {
         .INTR => error.Interrupted,
         .PIPE, .CONNRESET, .NOTCONN => error.Closed,
         .MSGSIZE => error.TooLarge,

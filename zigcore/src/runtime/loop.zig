@@ -8,6 +8,7 @@ const std = @import("std");
 const assert = std.debug.assert;
 const limits = @import("../limits.zig");
 const channel = @import("../io/channel.zig");
+const Lock = @import("../io/lock.zig");
 const frame = @import("../pool/frame.zig");
 const py = @import("python.zig");
 
@@ -25,7 +26,7 @@ out: [limits.frame_bytes_max]u8 align(8) = undefined,
 
 /// Output lines come from any thread of the worker, without the GIL.
 const Log = struct {
-    mutex: std.c.pthread_mutex_t = .{},
+    lock: Lock = .{},
     /// False between invocations: a thread that was caught in the middle of a line says nothing any more.
     open: bool = false,
     remaining_bytes: usize = 0,
@@ -253,8 +254,8 @@ fn blockCount(block: []const u8, count_max: u16) ?u16 {
 /// says so. False: nothing more will be sent for this invocation.
 pub fn logLine(loop: *Loop, stream: u16, line: []const u8) bool {
     const log = &loop.log;
-    _ = std.c.pthread_mutex_lock(&log.mutex);
-    defer _ = std.c.pthread_mutex_unlock(&log.mutex);
+    log.lock.take();
+    defer log.lock.release();
     if (!log.open or loop.fd < 0) return false;
     const piece = line[0..@min(line.len, log_line_bytes_max)];
     // Each line costs one byte more than its text, its newline: empty ones are not free.
@@ -280,14 +281,14 @@ fn logSend(loop: *Loop, stream: u16, line: []const u8) void {
 }
 
 fn logOpen(log: *Log, bytes_max: usize) void {
-    _ = std.c.pthread_mutex_lock(&log.mutex);
+    log.lock.take();
     log.open = true;
     log.remaining_bytes = bytes_max;
-    _ = std.c.pthread_mutex_unlock(&log.mutex);
+    log.lock.release();
 }
 
 fn logClose(log: *Log) void {
-    _ = std.c.pthread_mutex_lock(&log.mutex);
+    log.lock.take();
     log.open = false;
-    _ = std.c.pthread_mutex_unlock(&log.mutex);
+    log.lock.release();
 }
