@@ -1,4 +1,4 @@
-"""What setup.py does again and what it leaves: a tree of its own, whose .venv has a Python that notes what it is told."""
+"""What setup.py does again and what it leaves: its .venv has a Python that only notes what it is told."""
 
 import json
 import os
