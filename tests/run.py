@@ -46,7 +46,7 @@ CHECKS = (
 def tests(pytest_arguments: list[str]) -> tuple[Step, ...]:
     return (
         Step("zig tests", (PYTHON, "-m", "ziglang", "build", "test", "--summary", "all"), "zigcore"),
-        Step("pytest", (PYTHON, "-m", "pytest", *pytest_arguments)),
+        Step("pytest", (PYTHON, "-m", "pytest", "--durations=15", "--durations-min=5", *pytest_arguments)),
     )
 
 
