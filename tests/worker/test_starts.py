@@ -78,3 +78,10 @@ def test_the_traceback_shows_the_tenants_frames_only(start):
 def test_what_is_printed_during_the_import_is_logged(start):
     worker = start("import sys\nprint('out')\nprint('err', end='', file=sys.stderr)\ndef handler(): pass\n")
     assert worker.start_logs == [(1, "out"), (2, "err")]
+
+
+def test_a_flood_during_the_import_is_cut(start):
+    worker = start("for _ in range(100_000): print()\ndef handler(): return 1\n")
+    assert len(worker.start_logs) <= 1000
+    assert worker.start_logs[-1] == (3, "truncated")
+    assert worker.call().json == 1
