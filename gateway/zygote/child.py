@@ -1,7 +1,8 @@
 """Turns a fresh fork of the zygote into a worker: descriptors, session, CPU, environment, modules, then its loop.
 
 Called by ``server`` in the child; never returns. What always holds: nothing of the tenant (code, data, environment) is
-read before ``_enter_jail`` is done; the process ends by ``os._exit``, so that nothing runs after its last answer.
+read before ``_process`` is done, so that whatever confines the worker belongs there; the process ends by ``os._exit``,
+so that nothing runs after its last answer.
 """
 
 import importlib.machinery
@@ -98,7 +99,6 @@ def become_worker(spec: SpawnSpec, cpu: int, channel_fd: int, shared_fd: int) ->
     try:
         _descriptors(channel_fd, shared_fd)
         _process(cpu)
-        _enter_jail()
         _environment(spec)
         _modules(spec.code_path)
         status = _serve(spec)
@@ -144,10 +144,6 @@ def _process(cpu: int) -> None:
     adjustment = Path("/proc/self/oom_score_adj")
     if adjustment.exists():
         adjustment.write_text(str(max(_OOM_SCORE_ADJ, int(adjustment.read_text()))))
-
-
-def _enter_jail() -> None:
-    """The one place where the jail is applied: before it the server's own process, after it the tenant's."""
 
 
 def _environment(spec: SpawnSpec) -> None:
