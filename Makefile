@@ -10,10 +10,10 @@ ANY_PYTHON = $(shell for p in python3 /usr/bin/python3 /usr/local/bin/python3 py
 	"$$HOME"/.pyenv/versions/3*/bin/python3 python; do \
 	timeout 10 "$$p" -c 'import sys; sys.exit(sys.version_info < (3, 6))' 2>/dev/null && { echo "$$p"; break; }; done)
 
-.PHONY: help setup up test check lint-fix bench fuzz lock clean
+.PHONY: help setup up test check lint-fix bench fuzz lock generated clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 setup: ## make .venv: find a Python, install the locked dependencies, build libzigcore.so
 	@test -n "$(ANY_PYTHON)" || { echo "setup: no Python 3 runs here; install one (on Debian: apt-get install python3)"; exit 1; }
@@ -40,6 +40,9 @@ fuzz: setup ## feed the parsers mutated input for FUZZ_SECONDS each (default 60)
 lock: setup ## resolve pyproject.toml anew into requirements.lock, with hashes
 	@$(PY) -m uv pip compile --quiet --universal --python-version 3.12 --generate-hashes --no-header \
 		--no-emit-package tailcut pyproject.toml --group dev --group bench -o requirements.lock $(ARGS)
+
+generated: setup ## write the committed files that programs generate (docs/openapi.json)
+	@$(PY) -m tests.generated --write
 
 clean: ## remove .venv, caches and built files; var/ (data of `make up`) stays
 	@rm -rf .venv .bootstrap .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache \

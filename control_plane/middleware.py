@@ -47,15 +47,16 @@ class RequestFrame:
         exchange = _Exchange(scope, receive, send, request_id, self._bytes_max(scope))
         try:
             await self._app(scope, exchange.receive, exchange.send)
+            if exchange.refusal is not None and not exchange.status:
+                await self._refuse(exchange, exchange.refusal)
         except Exception as error:
-            problem = error if isinstance(error, Problem) else None
-            if problem is None:
+            problem = exchange.refusal or error
+            if not isinstance(problem, Problem):
                 log.error("request-failed", request_id=request_id, exc_info=error)
                 problem = Problem("internal", f"The control plane failed; the operator's log has {request_id}.")
             if exchange.status:
                 raise  # the answer has begun: only closing the connection tells the client that it is not whole
-            response = render(problem, public_url=self._settings.public_url, request_id=request_id)
-            await response(scope, exchange.receive, exchange.send)
+            await self._refuse(exchange, problem)
         finally:
             route = scope.get("route")
             log.info(
@@ -68,6 +69,11 @@ class RequestFrame:
                 tenant=scope.get("tailcut_tenant"),
             )
 
+    async def _refuse(self, exchange: "_Exchange", problem: Problem) -> None:
+        exchange.refusal = None
+        response = render(problem, public_url=self._settings.public_url, request_id=exchange.request_id)
+        await response(exchange.scope, exchange.receive, exchange.send)
+
     def _bytes_max(self, scope: Scope) -> int:
         is_upload = scope["method"] == "POST" and scope["path"].endswith("/versions")
         if is_upload:
@@ -79,35 +85,40 @@ class _Exchange:
     """One request's receive and send, counted and marked."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, request_id: str, bytes_max: int) -> None:
-        self._scope = scope
+        self.scope = scope
         self._receive = receive
         self._send = send
-        self._request_id = request_id
+        self.request_id = request_id
         self._bytes_max = bytes_max
         self._received_bytes = 0
         self.status = 0
+        self.refusal: Problem | None = None
+        """Raised while the body was read. The application may have made something else of it: it is not sent."""
 
     async def receive(self) -> Message:
         message = await self._receive()
         if message["type"] == "http.request":
             self._received_bytes += len(message.get("body", b""))
             if self._received_bytes > self._bytes_max:
-                raise Problem(
+                self.refusal = Problem(
                     "content-too-large",
                     f"The body has more than the {self._bytes_max} bytes allowed here.",
                     headers={"Connection": "close"},
                     allowed_bytes=self._bytes_max,
                 )
+                raise self.refusal
         return message
 
     async def send(self, message: Message) -> None:
+        if self.refusal is not None and not self.status:
+            return
         if message["type"] == "http.response.start":
             self.status = int(message["status"])
             headers: list[Any] = list(message.get("headers", []))
-            headers.append((REQUEST_ID_HEADER.lower().encode(), self._request_id.encode()))
+            headers.append((REQUEST_ID_HEADER.lower().encode(), self.request_id.encode()))
             headers.extend(_SECURITY_HEADERS)
             if not any(name.lower() == b"cache-control" for name, _ in headers):
-                is_static = self._scope["path"].startswith("/static/")
+                is_static = self.scope["path"].startswith("/static/")
                 headers.append((b"cache-control", b"no-cache" if is_static else b"no-store"))
             message = {**message, "headers": headers}
         await self._send(message)

@@ -29,7 +29,7 @@ class Step:
         return text if self.folder == "." else f"(cd {self.folder} && ../{text})"
 
 
-TYPED = ("deploy/local", "tests/run.py", "tests/lint", "tests/setup", "tests/bench")
+TYPED = ("deploy/local", "tests/run.py", "tests/generated.py", "tests/lint", "tests/setup", "tests/bench")
 
 CHECKS = (
     Step("lint", (PYTHON, "-m", "ruff", "check", ".")),
@@ -38,6 +38,7 @@ CHECKS = (
     Step("types", (PYTHON, "-m", "mypy")),
     Step("types of tools", (PYTHON, "-m", "mypy", *TYPED)),
     Step("import rules", (str(Path(PYTHON).with_name("lint-imports")), "--no-logo")),
+    Step("generated files", (PYTHON, "-m", "tests.generated")),
     Step("repository rules", (PYTHON, "-m", "tests.lint")),
 )
 
@@ -45,7 +46,7 @@ CHECKS = (
 def tests(pytest_arguments: list[str]) -> tuple[Step, ...]:
     return (
         Step("zig tests", (PYTHON, "-m", "ziglang", "build", "test", "--summary", "all"), "zigcore"),
-        Step("pytest", (PYTHON, "-m", "pytest", *pytest_arguments)),
+        Step("pytest", (PYTHON, "-m", "pytest", "--durations=15", "--durations-min=5", *pytest_arguments)),
     )
 
 

@@ -1,7 +1,7 @@
 """Makes the defaults of decoded dataclasses their own attributes.
 
-Called by ``typed``. msgspec leaves a default of a dataclass without slots on the class when it decodes, and encodes only
-what the object itself holds: a dataclass that goes through a function would lose its defaults. What always holds:
+Called by ``typed``. msgspec leaves a default of a dataclass without slots on the class when it decodes, and encodes
+only what the object itself holds: a dataclass that goes through a function would lose its defaults. What always holds:
 ``needed`` is asked once per function, and only functions that take such a dataclass pay for ``fill``.
 """
 

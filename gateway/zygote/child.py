@@ -1,7 +1,8 @@
 """Turns a fresh fork of the zygote into a worker: descriptors, session, CPU, environment, modules, then its loop.
 
 Called by ``server`` in the child; never returns. What always holds: nothing of the tenant (code, data, environment) is
-read before ``_enter_jail`` is done; the process ends by ``os._exit``, so that nothing runs after its last answer.
+read before ``_process`` is done, so that whatever confines the worker belongs there; the process ends by ``os._exit``,
+so that nothing runs after its last answer.
 """
 
 import importlib.machinery
@@ -33,6 +34,19 @@ EXIT_BROKEN = 4
 """The channel carried something that is not ours, or our own code failed."""
 
 _PACKAGES_FOLDER = "_packages"
+_LIBRARY = os.path.dirname(os.__file__)  # noqa: PTH120 (sys.path holds strings)
+_STANDARD_PATHS = (_LIBRARY, sysconfig.get_config_var("DESTSHARED") or f"{_LIBRARY}/lib-dynload")
+_DEFAULT_SIGNALS = (
+    signal.SIGTERM,
+    signal.SIGHUP,
+    signal.SIGQUIT,
+    signal.SIGCHLD,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGALRM,
+    signal.SIGXCPU,
+)
+"""Those that the zygote handles, or may have been started with ignored."""
 _BASE_ENVIRONMENT = {
     "PATH": "/usr/local/bin:/usr/bin:/bin",
     "LANG": "C.UTF-8",
@@ -85,7 +99,6 @@ def become_worker(spec: SpawnSpec, cpu: int, channel_fd: int, shared_fd: int) ->
     try:
         _descriptors(channel_fd, shared_fd)
         _process(cpu)
-        _enter_jail()
         _environment(spec)
         _modules(spec.code_path)
         status = _serve(spec)
@@ -119,9 +132,8 @@ def _process(cpu: int) -> None:
     os.setsid()
     os.umask(0o077)
     os.sched_setaffinity(0, {cpu})
-    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
-        if signal.getsignal(number) not in (signal.SIG_DFL, None):
-            signal.signal(number, signal.SIG_DFL)
+    for number in _DEFAULT_SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
     # What every Python program expects: KeyboardInterrupt for SIGINT, an OSError instead of death by SIGPIPE.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
@@ -132,10 +144,6 @@ def _process(cpu: int) -> None:
     adjustment = Path("/proc/self/oom_score_adj")
     if adjustment.exists():
         adjustment.write_text(str(max(_OOM_SCORE_ADJ, int(adjustment.read_text()))))
-
-
-def _enter_jail() -> None:
-    """The one place where the jail is applied: before it the server's own process, after it the tenant's."""
 
 
 def _environment(spec: SpawnSpec) -> None:
@@ -151,7 +159,7 @@ def _environment(spec: SpawnSpec) -> None:
 
 def _modules(code_path: str) -> None:
     """What tenant code can import: its bundle, the standard library, ``tailcut``; nothing of the server's."""
-    sys.path[:] = [code_path, f"{code_path}/{_PACKAGES_FOLDER}", *_standard_paths()]
+    sys.path[:] = [code_path, f"{code_path}/{_PACKAGES_FOLDER}", *_STANDARD_PATHS]
     sys.path_importer_cache.clear()
     # Finders of editable installs would lead back to the server's packages.
     sys.meta_path[:] = [
@@ -171,12 +179,6 @@ def _modules(code_path: str) -> None:
     sys.modules["__main__"] = main
     sys.argv[:] = [""]
     sys.orig_argv[:] = []
-
-
-def _standard_paths() -> list[str]:
-    library = os.path.dirname(os.__file__)  # noqa: PTH120 (sys.path holds strings)
-    dynamic = sysconfig.get_config_var("DESTSHARED") or f"{library}/lib-dynload"
-    return [library, dynamic]
 
 
 def _top_level_names(code_path: str) -> set[str]:

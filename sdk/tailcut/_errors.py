@@ -123,7 +123,7 @@ class ApiError(TailcutError):
         self.retry_after_s = retry_after_s
         self.traceback = _text(problem, "traceback") or ""
         """The handler's, for callers with the tenant's key."""
-        super().__init__(self.title if not self.detail else f"{self.title}: {self.detail}")
+        super().__init__(_sentence(self.title, self.detail, problem.get("error")))
 
     @property
     def name(self) -> str:
@@ -211,6 +211,16 @@ def api_error(
     if chosen is ApiError:
         return error
     return chosen(status=status, problem=problem, method=method, url=url, retry_after_s=retry_after_s)
+
+
+def _sentence(title: str, detail: str, failure: object) -> str:
+    """Title, what it adds in the detail, and the exception that the handler raised."""
+    parts = [title]
+    if detail.rstrip(".") not in ("", title.rstrip(".")):
+        parts.append(detail)
+    if isinstance(failure, Mapping):
+        parts.append(f"{failure.get('type', 'Error')}: {failure.get('message', '')}")
+    return ": ".join(parts)
 
 
 def _text(problem: Mapping[str, Any], member: str) -> str | None:

@@ -118,11 +118,11 @@ class Response:
 
 
 class Context:
-    """About one invocation. Has the attributes of AWS Lambda's context, so that such handlers run unchanged."""
+    """About one invocation. Has the attributes of AWS Lambda's context, so that such handlers run unchanged; except
+    ``memory_limit_in_mb``, since no memory limit is enforced yet."""
 
     __slots__ = ("_deadline_ns", "aws_request_id", "function_name", "function_version", "tenant")
 
-    memory_limit_in_mb = 128
     identity = None
     client_context = None
 

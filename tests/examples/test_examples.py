@@ -238,7 +238,7 @@ def test_gather_does_not_wait_for_the_slow(deployed, client):
 
 def test_gather_says_what_is_allowed(deployed, client):
     assert client.invoke("gather", delays_ms=[])["answers"] == []
-    with pytest.raises(tailcut.FunctionError, match=r"concurrency|ValueError"):
+    with pytest.raises(tailcut.FunctionError, match="ValueError: concurrency is 1 to 32"):
         client.invoke("gather", delays_ms=[1], concurrency=0)
     with pytest.raises(tailcut.InvalidArguments):
         client.invoke("gather", delays_ms="soon")

@@ -109,8 +109,8 @@ def test_a_failing_call_is_a_typed_500_and_the_next_one_works(server, case):
 
 DYING = {
     "os._exit": ("import os\n\ndef handler():\n    os._exit(7)\n", "exit_status", 7),
-    "killed by itself": ("import os\n\ndef handler():\n    os.kill(os.getpid(), 9)\n", "signal", "SIGKILL"),
-    "segmentation fault": ("import ctypes\n\ndef handler():\n    ctypes.string_at(0)\n", "signal", "SIGSEGV"),
+    "killed by itself": ("import os\n\ndef handler():\n    os.kill(os.getpid(), 9)\n", "signal_name", "SIGKILL"),
+    "segmentation fault": ("import ctypes\n\ndef handler():\n    ctypes.string_at(0)\n", "signal_name", "SIGSEGV"),
 }
 
 
@@ -150,7 +150,7 @@ def test_kill_minus_9_of_a_worker_in_the_middle_of_a_call(server, tmp_path):
         assert answer is not None
         assert answer.status == 500
         assert answer.json()["type"].endswith("/function-crashed")
-        assert answer.json()["signal"] == "SIGKILL"
+        assert answer.json()["signal_name"] == "SIGKILL"
         # The connection lives, and so does the function.
         connection.send(
             request("POST", f"/{server.tenant}/victim", key=server.key, body=b'{"path": "", "wait": false}')
@@ -189,7 +189,7 @@ def test_a_hanging_handler_is_cut_off_and_no_code_of_it_runs_on(server, tmp_path
     assert answer.status_code == 504
     problem = answer.json()
     assert problem["type"].endswith("/timeout")
-    assert problem["limit"] == "wall"
+    assert problem["limit"] == "wall-clock"
     assert problem["allowed_ms"] == 300
     assert problem["used_ms"] >= 300
     last = beat.read_text()
@@ -211,7 +211,7 @@ def test_what_is_not_json_is_422_and_says_so(server):
         b'{"name": "y"}': "count",
         b'{"count": 1, "nmae": "y"}': "nmae",
         b'{"count": 1, "name": 5}': "name",
-        b"\xff\xfe\x00": "",
+        b"\xff\xfe\x00": "JSON",
     }
     for body, named in cases.items():
         answer = server.invoke("typed", content=body)

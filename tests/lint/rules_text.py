@@ -20,6 +20,8 @@ FORBIDDEN = {
     "plan": "tier",
     "account": "tenant",
 }
+# Not what the kernel calls its own.
+ROUTE = re.compile(r"(?!/(?:proc|sys|dev)/)(?:/[\w{}:.-]+)+/?")
 OTHERS_WORD = re.compile(r"^\s*(?:import|from) (?:asyncio|anyio|rich\.progress)", re.MULTILINE)
 ZIG_NAME = re.compile(r"^\s*(?:pub )?(?:export )?(?:inline )?(?:fn|const|var) (\w+)|^\s+(\w+): [\w\[?*.]", re.MULTILINE)
 
@@ -125,5 +127,5 @@ def python_names(text: str) -> Iterator[tuple[int, str]]:
                 yield node.lineno, node.attr
             case ast.Assign(targets=[ast.Name(id="__tablename__")], value=ast.Constant(value=str() as table)):
                 yield node.lineno, table
-            case ast.Constant(value=str() as route) if re.fullmatch(r"(/[\w{}:.-]+)+/?", route):
+            case ast.Constant(value=str() as route) if ROUTE.fullmatch(route):
                 yield node.lineno, route

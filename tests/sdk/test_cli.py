@@ -125,6 +125,29 @@ def test_what_the_other_commands_print_as_json(cli: Cli, logged_in):
     assert run("delete", "hello", "--yes") == {"function": "hello", "deleted": True}
 
 
+def test_what_a_call_cost_is_in_the_json_also_when_it_is_nothing(cli: Cli, logged_in):
+    cost = {"Tailcut-Cpu-Us": "0", "Tailcut-Queue-Us": "12", "Tailcut-Memory-Bytes": "4096", "Tailcut-Start": "warm"}
+    logged_in.routes["/acme/hello"] = [json_reply(1, **cost)]
+    answer = json.loads(cli("invoke", "hello", "--json").stdout)
+    assert (answer["cpu_us"], answer["queue_us"], answer["memory_bytes"], answer["start"]) == (0, 12, 4096, "warm")
+
+
+def test_a_limit_is_said_with_its_numbers(cli: Cli, logged_in):
+    logged_in.routes["/acme/hello"] = [problem(504, "timeout", limit="wall-clock", allowed_ms=1000, used_ms=1003)]
+    said = cli("invoke", "hello").stderr
+    assert "limit wall-clock, allowed_ms 1000, used_ms 1003" in said
+
+
+def test_the_exception_of_the_function_is_said_once(cli: Cli, logged_in):
+    raised = {"type": "ValueError", "message": "the reason"}
+    reply = problem(500, "function-error", component="function", error=raised, title="It raised", detail="It raised.")
+    logged_in.routes["/acme/hello"] = [reply]
+    said = cli("invoke", "hello").stderr
+    assert "error: It raised: ValueError: the reason\n" in said
+    assert said.count("It raised") == 1
+    assert said.count("the reason") == 1
+
+
 def test_lists_for_cut_and_awk(cli: Cli, logged_in):
     done = cli("functions")
     assert done.stdout.split("\t")[:3] == ["hello", "private", "live → ver_1"]

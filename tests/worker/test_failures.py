@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -94,7 +95,9 @@ def test_tracebacks_have_causes_and_groups_and_a_bound(start):
 @pytest.mark.parametrize("size", [0, 1, 32 * 1024, 32 * 1024 + 1, 1_000_003, BODY_BYTES_MAX])
 def test_bodies_of_any_size_and_any_bytes_come_and_go_whole(start, size):
     worker = start(
-        "import tailcut\ndef handler(r: tailcut.Request):\n    return tailcut.Response(r.body[::-1], headers={'n': str(len(r.body))})\n"
+        "import tailcut\n"
+        "def handler(r: tailcut.Request):\n"
+        "    return tailcut.Response(r.body[::-1], headers={'n': str(len(r.body))})\n"
     )
     body = os.urandom(size)
     outcome = worker.invoke(body)
@@ -176,6 +179,5 @@ def test_threads_left_running_stand_still_between_invocations(start):
 
 
 def _cpu_ticks(pid: int) -> int:
-    with open(f"/proc/{pid}/stat") as stat:
-        fields = stat.read().rpartition(")")[2].split()
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return int(fields[11]) + int(fields[12])

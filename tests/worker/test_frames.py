@@ -38,8 +38,7 @@ def limit(name: str) -> int:
     text = re.search(rf"pub const {name} = (.*?);", LIMITS)
     assert text is not None
     product = 1
-    for factor in text[1].split("*"):
-        factor = factor.strip()
+    for factor in map(str.strip, text[1].split("*")):
         product *= {"kib": 1024, "mib": 2**20}.get(factor) or (int(factor) if factor.isdigit() else limit(factor))
     return product
 

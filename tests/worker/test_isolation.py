@@ -2,6 +2,7 @@
 
 import os
 import signal
+from pathlib import Path
 
 SHOW = """
 import os, sys, signal, random, uuid, resource, threading
@@ -55,8 +56,8 @@ def test_the_environment_is_the_functions_own(start):
 def test_the_process_is_clean(start):
     worker = start(SHOW)
     first = min(os.sched_getaffinity(0))
-    assert sorted(os.listdir(f"/proc/{worker.pid}/fd"), key=int) == ["0", "1", "2", "3", "4"]
-    assert [os.readlink(f"/proc/{worker.pid}/fd/{fd}") for fd in range(3)] == ["/dev/null"] * 3
+    assert {path.name for path in Path(f"/proc/{worker.pid}/fd").iterdir()} == {"0", "1", "2", "3", "4"}
+    assert all(str(Path(f"/proc/{worker.pid}/fd/{fd}").readlink()) == "/dev/null" for fd in range(3))
     assert worker.call(what="os.getsid(0) == os.getpid()").json is True
     assert worker.call(what="list(os.sched_getaffinity(0))").json == [first]
     assert worker.call(what="threading.active_count()").json == 1
@@ -65,8 +66,7 @@ def test_the_process_is_clean(start):
     assert worker.call(what="resource.getrlimit(resource.RLIMIT_CORE)").json == [0, 0]
     assert worker.call(what="len(signal.pthread_sigmask(signal.SIG_BLOCK, ()))").json == 0
     assert worker.call(what="signal.getsignal(signal.SIGTERM) == signal.SIG_DFL").json is True
-    with open(f"/proc/{worker.pid}/oom_score_adj") as adjustment:
-        assert int(adjustment.read()) >= 500
+    assert int(Path(f"/proc/{worker.pid}/oom_score_adj").read_text()) >= 500
 
 
 def test_workers_have_random_streams_of_their_own(start):

@@ -19,7 +19,9 @@ CASES = {
         "import tailcut\ndef handler(r: tailcut.Request, n: int): pass\n", "SignatureUnclear", "alone",
     ),
     "unknown annotation": ("def handler(a: 'Nowhere'): pass\n", "AnnotationUnknown", "Nowhere"),
-    "annotation that JSON cannot fill": ("import socket\ndef handler(a: socket.socket): pass\n", "AnnotationInvalid", "'a'"),
+    "annotation that JSON cannot fill": (
+        "import socket\ndef handler(a: socket.socket): pass\n", "AnnotationInvalid", "'a'",
+    ),
     "exception that cannot be shown": (
         "class E(Exception):\n    def __str__(self): raise KeyboardInterrupt\nraise E\n", "E", "__str__",
     ),
@@ -76,3 +78,10 @@ def test_the_traceback_shows_the_tenants_frames_only(start):
 def test_what_is_printed_during_the_import_is_logged(start):
     worker = start("import sys\nprint('out')\nprint('err', end='', file=sys.stderr)\ndef handler(): pass\n")
     assert worker.start_logs == [(1, "out"), (2, "err")]
+
+
+def test_a_flood_during_the_import_is_cut(start):
+    worker = start("for _ in range(100_000): print()\ndef handler(): return 1\n")
+    assert len(worker.start_logs) <= 1000
+    assert worker.start_logs[-1] == (3, "truncated")
+    assert worker.call().json == 1

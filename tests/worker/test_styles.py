@@ -84,8 +84,9 @@ class Point:
     y: float = 1.5
 class Row(typing.TypedDict):
     n: int
-def handler(colour: Colour, point: Point, rows: list[Row], at: datetime.datetime, key: uuid.UUID, cost: decimal.Decimal,
-            kind: typing.Literal["a", "b"], maybe: int | None = None, tags: list[str] = [], *, more: dict[str, int] = {}):
+def handler(colour: Colour, point: Point, rows: list[Row], at: datetime.datetime, key: uuid.UUID,
+            cost: decimal.Decimal, kind: typing.Literal["a", "b"],
+            maybe: int | None = None, tags: list[str] = [], *, more: dict[str, int] = {}):
     return {"colour": colour.name, "point": point, "rows": rows, "year": at.year, "key": key, "cost": cost + 1,
             "kind": kind, "maybe": maybe, "tags": tags, "more": more}
 """

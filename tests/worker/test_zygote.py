@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -16,10 +17,10 @@ HANG = "import time\ndef handler():\n    print('in')\n    time.sleep(600)\n"
 
 def test_it_has_one_thread_and_leaves_no_zombies(zygote, start, connection):
     worker = start(HELLO)
-    assert len(os.listdir(f"/proc/{zygote.process.pid}/task")) == 1
+    assert "\nThreads:\t1\n" in Path(f"/proc/{zygote.process.pid}/status").read_text()
     worker.channel.close()
     assert connection.exit_of(worker) == 0
-    wait_until(lambda: not os.path.exists(f"/proc/{worker.pid}"))
+    wait_until(lambda: not Path(f"/proc/{worker.pid}").exists())
 
 
 def test_a_worker_ends_when_its_channel_is_closed(start, connection):

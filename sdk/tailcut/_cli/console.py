@@ -28,6 +28,9 @@ EXIT_START = 6
 EXIT_REFUSED = 7
 EXIT_NO_ANSWER = 8
 
+FACT_CHARACTERS_MAX = 120
+_COMMON_MEMBERS = ("type", "title", "status", "detail", "request_id", "component", "traceback", "upgrade_url")
+
 _EXIT_CODES: tuple[tuple[type[errors.TailcutError], int], ...] = (
     (errors.DependencyError, EXIT_DEPENDENCIES),
     (errors.ProjectError, EXIT_USAGE),
@@ -130,15 +133,21 @@ def _traceback(error: errors.TailcutError) -> str:
 
 def _problem_lines(error: errors.ApiError) -> list[str]:
     """The members of a problem document that are worth a line each."""
-    lines = []
-    failure = error.problem.get("error")
-    if isinstance(failure, dict):
-        lines.append(f"{failure.get('type', 'Error')}: {failure.get('message', '')}")
-    lines.extend(line for line in _details(error) if line not in str(error))
+    lines = [line for line in _details(error) if line not in str(error)]
+    facts = [f"{name} {value}" for name, value in error.problem.items() if _is_fact(name, value)]
+    if facts:
+        lines.append(", ".join(facts))
     said_by = f"{error.component}, " if error.component else ""
     request = f", request {error.request_id}" if error.request_id else ""
     lines.append(f"({said_by}HTTP {error.status}, {error.method} {error.url}{request})")
     return lines
+
+
+def _is_fact(name: str, value: object) -> bool:
+    """A number, or a word, that this problem has and others have not: ``allowed_ms 200``."""
+    return (
+        name not in _COMMON_MEMBERS and isinstance(value, int | float | str) and len(str(value)) <= FACT_CHARACTERS_MAX
+    )
 
 
 def _details(error: errors.ApiError) -> list[str]:

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -172,12 +173,20 @@ def _show_cost(answer: models.Invocation) -> None:
         return
     facts: Mapping[str, object] = {
         "start": answer.start,
-        "cpu": answer.cpu and f"{answer.cpu.total_seconds() * 1e3:.3f} ms",
-        "queue": answer.queue and f"{answer.queue.total_seconds() * 1e3:.3f} ms",
+        "cpu": _milliseconds(answer.cpu),
+        "queue": _milliseconds(answer.queue),
         "memory": answer.memory_bytes and f"{answer.memory_bytes / 2**20:.1f} MiB",
         "request": answer.request_id,
     }
     note(f"{answer.status} · " + " · ".join(f"{name} {value}" for name, value in facts.items() if value))
+
+
+def _milliseconds(time: timedelta | None) -> str | None:
+    return None if time is None else f"{time / timedelta(milliseconds=1):.3f} ms"
+
+
+def _microseconds(time: timedelta | None) -> int | None:
+    return None if time is None else time // timedelta(microseconds=1)
 
 
 def _as_json(answer: models.Invocation, *, is_saved: bool) -> dict[str, Any]:
@@ -187,8 +196,8 @@ def _as_json(answer: models.Invocation, *, is_saved: bool) -> dict[str, Any]:
         "request_id": answer.request_id,
         "version": answer.version,
         "start": answer.start,
-        "cpu_us": answer.cpu and round(answer.cpu.total_seconds() * 1e6),
-        "queue_us": answer.queue and round(answer.queue.total_seconds() * 1e6),
+        "cpu_us": _microseconds(answer.cpu),
+        "queue_us": _microseconds(answer.queue),
         "memory_bytes": answer.memory_bytes,
         "body_bytes": len(answer.content),
     }

@@ -1,7 +1,8 @@
 """The command ``tailcut``: which commands there are, and what its exit codes mean.
 
 Called by the console script. Always holds: results go to standard output, everything else to standard error; a
-user's mistake never shows a Python traceback; with ``--json`` both streams carry JSON.
+user's mistake never shows a Python traceback; with ``--json`` a result is one JSON value, and so is an error (the
+last line of standard error).
 
 Exit codes:  0 done · 1 the function or the server failed · 2 the call or the project is wrong · 3 no key, or the key
 may not · 4 not found · 5 dependencies · 6 the version did not start · 7 refused and not executed: later, or a higher

@@ -30,6 +30,8 @@ const Log = struct {
     /// False between invocations: a thread that was caught in the middle of a line says nothing any more.
     open: bool = false,
     remaining_bytes: usize = 0,
+    /// What a line costs at least. Its newline; more during the start, when the gateway bounds lines, not bytes.
+    line_bytes_min: usize = 1,
     buffer: [@sizeOf(frame.Answer) + log_line_bytes_max]u8 align(8) = undefined,
 };
 
@@ -61,7 +63,7 @@ pub var worker: Loop = .{};
 
 pub fn attach(loop: *Loop, fd: std.c.fd_t) void {
     loop.fd = fd;
-    logOpen(&loop.log, log_start_bytes_max);
+    logOpen(&loop.log, log_start_bytes_max, log_start_bytes_max / limits.starting_log_lines_max + 1);
 }
 
 pub const Options = struct {
@@ -127,7 +129,7 @@ const Parts = struct {
 
 fn serve(loop: *Loop, parts: Parts) Error!void {
     loop.sequence = parts.request.sequence;
-    logOpen(&loop.log, parts.request.log_bytes_max);
+    logOpen(&loop.log, parts.request.log_bytes_max, 1);
     const result = loop.call(parts) orelse return loop.sendException();
     defer py.free(result);
     if (py.bytesBorrowed(result)) |body| return loop.sendAnswer(200, &json_block, 1, body);
@@ -259,12 +261,13 @@ pub fn logLine(loop: *Loop, stream: u16, line: []const u8) bool {
     if (!log.open or loop.fd < 0) return false;
     const piece = line[0..@min(line.len, log_line_bytes_max)];
     // Each line costs one byte more than its text, its newline: empty ones are not free.
-    if (piece.len + 1 > log.remaining_bytes) {
+    const cost = @max(piece.len + 1, log.line_bytes_min);
+    if (cost > log.remaining_bytes) {
         log.open = false;
         loop.logSend(3, "truncated");
         return false;
     }
-    log.remaining_bytes -= piece.len + 1;
+    log.remaining_bytes -= cost;
     loop.logSend(stream, piece);
     return true;
 }
@@ -280,10 +283,11 @@ fn logSend(loop: *Loop, stream: u16, line: []const u8) void {
     };
 }
 
-fn logOpen(log: *Log, bytes_max: usize) void {
+fn logOpen(log: *Log, bytes_max: usize, line_bytes_min: usize) void {
     log.lock.take();
     log.open = true;
     log.remaining_bytes = bytes_max;
+    log.line_bytes_min = line_bytes_min;
     log.lock.release();
 }
 

@@ -1,0 +1,58 @@
+"""One Valkey and one control plane for the module's tests; those that break things start their own."""
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.control_plane.running import ControlPlane, Tenant, Valkey
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def valkey() -> Iterator[Valkey]:
+    server = Valkey()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def control_plane(valkey: Valkey, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    running = ControlPlane(tmp_path_factory.mktemp("control-plane"), valkey.url)
+    yield running
+    assert running.stop() == 0
+
+
+@pytest.fixture
+def tenant(control_plane: ControlPlane) -> Iterator[Tenant]:
+    """A new one for each test."""
+    made = control_plane.new_tenant(f"tenant-{next(_numbers)}")
+    yield made
+    made.http.close()
+
+
+@pytest.fixture
+def stranger(control_plane: ControlPlane) -> Iterator[Tenant]:
+    """Another tenant, with a key that may do everything there."""
+    made = control_plane.new_tenant(f"stranger-{next(_numbers)}")
+    yield made
+    made.http.close()
+
+
+@pytest.fixture
+def own_valkey() -> Iterator[Valkey]:
+    """One that the test may kill."""
+    server = Valkey()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def own_control_plane(own_valkey: Valkey, tmp_path: Path) -> Iterator[ControlPlane]:
+    """One that the test may kill, with a Valkey that it may kill."""
+    running = ControlPlane(tmp_path / "var", own_valkey.url)
+    yield running
+    if running.process.poll() is None:
+        running.stop()
