@@ -153,10 +153,10 @@ def test_keys_are_listed_without_their_tokens(browser: httpx.Client, tenant: Ten
 
 
 def test_one_sees_only_ones_own(browser: httpx.Client, tenant: Tenant, stranger: Tenant) -> None:
-    tenant.deploy("hidden", bundle(1))
+    tenant.deploy("elsewhere", bundle(1))
     stranger.deploy("shown", bundle(1))
     page = sign_in(browser, stranger.token).text
     assert "shown" in page
-    assert "hidden" not in page
-    assert browser.get("/functions/hidden").status_code == 404
+    assert "elsewhere" not in page
+    assert browser.get("/functions/elsewhere").status_code == 404
     assert tenant.key_id not in browser.get("/keys").text
