@@ -31,4 +31,6 @@ pub fn build(b: *std.Build) void {
     });
     const test_step = b.step("test", "Run the Zig tests");
     test_step.dependOn(&b.addRunArtifact(tests).step);
+
+    @import("build_fuzz.zig").add(b, target);
 }

@@ -75,12 +75,16 @@ typedef enum {
 /* Writes the counters as JSON (gateway/contract/metrics.py); returns the bytes needed, also when `buffer` is too small. */
 size_t zc_gateway_metrics(uint8_t *buffer, size_t buffer_bytes);
 
-/* In the forked child: serves invocations on `channel_fd` until the gateway closes it, then returns ZC_OK.
+/* In the forked child, first: from here on zc_worker_log sends lines on `channel_fd` (those of the import, too). */
+int zc_worker_attach(int channel_fd);
+/* Serves invocations until the gateway closes the channel, then returns ZC_OK.
  * invoke(body, head) -> bytes | (status, block, body);   failure(exception) -> block.  PyObject* of callables.
+ * head: the bytes of the Request frame up to its body (frame.zig); None for POST, PUT and PATCH unless `flags` has
+ * ZC_WORKER_HEAD_ALWAYS (1). bytes: 200 application/json.
  * ready: JSON that is sent before the first invocation. Called without the GIL (cffi); takes it. */
-int zc_worker_run(int channel_fd, int shared_fd, void *invoke, void *failure,
+int zc_worker_run(int shared_fd, void *invoke, void *failure, uint32_t flags,
                   const uint8_t *ready, size_t ready_bytes, zc_error *error);
-/* One line of output during an invocation (or start); called by the worker's sys.stdout and sys.stderr. */
+/* One line of output during an invocation (or start), at most 8 KiB; any thread. ZC_TOO_LARGE: the budget is spent. */
 int zc_worker_log(int stream, const uint8_t *line, size_t line_bytes);
 /* The one word of a worker that cannot start. */
-int zc_worker_failed(int channel_fd, const uint8_t *document, size_t document_bytes);
+int zc_worker_failed(const uint8_t *document, size_t document_bytes);

@@ -35,11 +35,17 @@ pub const body_bytes_max = 6 * mib;
 pub const body_inline_bytes_max = 32 * kib;
 /// A chunk-size line: hexadecimal digits and extensions (RFC 9112 section 7.1.1).
 pub const chunk_line_bytes_max = 256;
-/// All framing of a chunked body (size lines, extensions, trailers) together: a flood of one-byte chunks ends here.
+/// All framing of a chunked body (size lines, extensions, trailers) together may exceed the body's own bytes by this:
+/// a flood of one-byte chunks or of extensions ends here, an upload line by line does not.
 pub const chunk_overhead_bytes_max = 64 * kib;
+/// Trailers of a chunked body, all together; more is 431.
+pub const trailer_bytes_max = 8 * kib;
 pub const header_timeout_ns = 10 * s_ns;
 /// From the end of the headers to the end of the body, plus a second for every `body_bytes_per_s_min` received.
 pub const body_timeout_ns = 30 * s_ns;
+pub const body_bytes_per_s_min = 16 * kib;
+/// After an answer that ends a connection: so long may the client still send, unread, before it is closed.
+pub const linger_timeout_ns = 2 * s_ns;
 pub const idle_timeout_ns = 75 * s_ns;
 /// Without progress in sending the answer.
 pub const write_timeout_ns = 30 * s_ns;
@@ -69,6 +75,27 @@ pub const worker_idle_timeout_ns = 60 * s_ns;
 /// Invocations waiting for a worker, one reactor; more is 503.
 pub const queue_max = 4096;
 pub const queue_timeout_ns = 10 * s_ns;
+/// Of these, so many may be of one version: the others keep their places.
+pub const queue_version_max = queue_max / 4;
+/// One more worker of a version is started when the first in its queue has waited this long and all its workers have
+/// been at their invocation for `yield_run_max_ns`: short ones are faster served by the workers that are warm.
+pub const queue_scale_ns = 2 * ms_ns;
+/// Workers of one version that may be starting at once, on one reactor.
+pub const version_starting_max = 4;
+/// A worker whose channel was closed ends by itself; after this it is killed.
+pub const worker_stop_timeout_ns = 2 * s_ns;
+/// Log frames that come when no invocation runs are dropped; so many, and the worker is killed.
+pub const stray_frames_max = 10_000;
+/// Lines that a worker may say while it imports its function.
+pub const starting_log_lines_max = 1_000;
+/// The runtime's own word that output was cut does not count against the bound.
+pub const log_notice_bytes = 4 * kib;
+/// Shared memory that a body of this size or more has touched is given back after the invocation.
+pub const shared_keep_bytes = 256 * kib;
+/// From the end of a worker's process to the end of what it sent before.
+pub const exit_drain_ns = 50 * ms_ns;
+/// Workers that died in a row in the middle of invocations before the version's starts back off.
+pub const crashes_free_max = 16;
 /// How long an invocation whose worker died waits for the zygote's word on how it died.
 pub const exit_status_timeout_ns = 200 * ms_ns;
 /// Failed starts of one version back off from the first to the last of these.
@@ -87,6 +114,14 @@ pub const keys_max = 64 * kib;
 pub const versions_max = 64 * kib;
 pub const routes_max = 64 * kib;
 pub const name_bytes_max = 63;
+/// An API key as it is sent; longer ones are unknown without being hashed.
+pub const token_bytes_max = 256;
+/// What a version's row may ask for (gateway/contract/table.py, Limits, promises the same).
+pub const timeout_ms_min = 10;
+pub const timeout_ms_max = 900_000;
+pub const version_concurrency_max = 256;
+pub const version_workers_min_max = 16;
+pub const log_bytes_max = 1 * mib;
 /// What the zygote is told about a version, as opaque bytes.
 pub const spawn_bytes_max = 48 * kib;
 
@@ -94,12 +129,21 @@ pub const spawn_bytes_max = 48 * kib;
 
 /// Ring of events (ready, failed, log, exit) from one reactor to the Python host.
 pub const events_bytes = 4 * mib;
-pub const event_bytes_max = 64 * kib;
+/// One event, its header included: room for whatever fits a worker's frame.
+pub const event_bytes_max = frame_bytes_max + 64;
+/// The last part of the ring, kept free of logs for what must not be lost (ready, failed, exited, drained).
+pub const events_reserve_bytes = 1 * mib;
+/// The last part of that, kept for such events without their payload.
+pub const events_header_reserve_bytes = 64 * kib;
 
 comptime {
     assert(body_inline_bytes_max + header_bytes_max + request_line_bytes_max < frame_bytes_max);
     assert(answer_header_bytes_max < frame_bytes_max);
     assert(event_bytes_max * 8 <= events_bytes);
+    assert(event_bytes_max % 8 == 0);
+    assert(events_reserve_bytes * 2 <= events_bytes);
+    assert(events_header_reserve_bytes * 2 <= events_reserve_bytes);
+    assert(version_concurrency_max <= workers_max);
     assert(spawn_bytes_max < frame_bytes_max);
     assert(chunk_line_bytes_max < receive_buffer_bytes);
     assert(std.math.isPowerOfTwo(receive_buffers_count));

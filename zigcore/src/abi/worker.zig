@@ -1,1 +1,70 @@
 //! Exported functions of the worker's loop: check, call, map error to status; no logic.
+//!
+//! Called by gateway/core/worker_loop.py in a forked worker. The declarations are in include/zigcore.h.
+const std = @import("std");
+const channel = @import("../io/channel.zig");
+const Loop = @import("../runtime/loop.zig");
+const py = @import("../runtime/python.zig");
+
+const ErrorText = extern struct { text: [512]u8 };
+const Status = enum(c_int) { ok = 0, invalid = 1, no_memory = 2, system = 3, state = 4, too_large = 5 };
+const head_always: u32 = 1; // ZC_WORKER_HEAD_ALWAYS
+
+export fn zc_worker_attach(channel_fd: c_int) c_int {
+    if (channel_fd < 0) return @backingInt(Status.invalid);
+    Loop.worker.attach(channel_fd);
+    return @backingInt(Status.ok);
+}
+
+export fn zc_worker_run(
+    shared_fd: c_int,
+    invoke: ?*py.Object,
+    failure: ?*py.Object,
+    flags: u32,
+    ready: [*]const u8,
+    ready_bytes: usize,
+    err: ?*ErrorText,
+) c_int {
+    if (Loop.worker.fd < 0) return say(err, .state, "zc_worker_attach comes first", .{});
+    const options: Loop.Options = .{
+        .shared_fd = shared_fd,
+        .invoke = invoke orelse return say(err, .invalid, "invoke is NULL", .{}),
+        .failure = failure orelse return say(err, .invalid, "failure is NULL", .{}),
+        .head_always = flags & head_always != 0,
+        .ready = ready[0..ready_bytes],
+    };
+    const gil = py.Gil.take();
+    defer gil.release();
+    Loop.worker.run(options) catch |cause| return fail(err, cause);
+    return @backingInt(Status.ok);
+}
+
+export fn zc_worker_log(stream: c_int, line: [*]const u8, line_bytes: usize) c_int {
+    if (stream != 1 and stream != 2) return @backingInt(Status.invalid);
+    const sent = Loop.worker.logLine(@intCast(stream), line[0..line_bytes]);
+    return @backingInt(if (sent) Status.ok else Status.too_large);
+}
+
+export fn zc_worker_failed(document: [*]const u8, document_bytes: usize) c_int {
+    if (Loop.worker.fd < 0) return @backingInt(Status.state);
+    Loop.worker.announce(.failed, document[0..document_bytes]) catch |cause| return fail(null, cause);
+    return @backingInt(Status.ok);
+}
+
+fn fail(err: ?*ErrorText, cause: Loop.Error) c_int {
+    return switch (cause) {
+        // A gateway that goes away in the middle of an answer is an ordinary end.
+        error.Closed => @backingInt(Status.ok),
+        error.Malformed => say(err, .invalid, "what came on the channel is not a request frame", .{}),
+        error.TooLarge => say(err, .too_large, "a frame is longer than limits.frame_bytes_max", .{}),
+        error.System, error.Interrupted => say(err, .system, "channel or shared memory: errno {d}", .{channel.failed_errno}),
+    };
+}
+
+fn say(err: ?*ErrorText, status: Status, comptime format: []const u8, values: anytype) c_int {
+    if (err) |out| {
+        const text = std.fmt.bufPrint(out.text[0 .. out.text.len - 1], format, values) catch out.text[0..0];
+        out.text[text.len] = 0;
+    }
+    return @backingInt(status);
+}

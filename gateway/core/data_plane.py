@@ -1,0 +1,214 @@
+"""The Zig data plane behind a typed class: ``zc_gateway_*`` of zigcore.h, events as frozen dataclasses.
+
+One per process, used by gateway/host from its one thread (``apply`` may run in another: it waits for the reactors).
+cffi releases the GIL during calls; Zig never calls back, it makes ``event_fd`` readable.
+"""
+
+import json
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import IntEnum
+
+from gateway.contract.metrics import METRICS_BYTES_START, Metrics
+from gateway.core import binding
+from gateway.core._zigcore_abi import ffi  # type: ignore[import-not-found,unused-ignore]
+
+EVENTS_BYTES = 1 << 20
+"""Taken at once; a single event is at most 64 KiB (limits.event_bytes_max)."""
+_EVENT = struct.Struct("<IHHIIQ16sii")
+
+
+@dataclass(frozen=True, slots=True)
+class DataPlaneConfig:
+    reactor_cpus: tuple[int, ...]
+    listen_fds: tuple[int, ...]
+    """One listening socket per CPU; they stay ours."""
+    zygote_path: str
+    problem_base_url: str
+    base_domain: str
+    node: int
+    """64 bits: node and boot epoch, the first half of every invocation id."""
+    connections_max: int
+    body_bytes_max: int
+    header_timeout: timedelta
+    body_timeout: timedelta
+    idle_timeout: timedelta
+    write_timeout: timedelta
+    queue_timeout: timedelta
+    worker_idle_timeout: timedelta
+
+
+class LogStream(IntEnum):
+    STDOUT = 1
+    STDERR = 2
+    RUNTIME = 3
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReady:
+    """A worker of the version is up; ``document`` is its JSON (gateway.contract.worker.Ready), unchecked."""
+
+    version: int
+    pid: int
+    document: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStartFailed:
+    """No worker; ``ours``: the node's fault (time-out, no zygote), not the function's; ``document``: JSON, raw."""
+
+    version: int
+    pid: int
+    ours: bool
+    document: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionOutput:
+    """One line that a function wrote; ``invocation_id`` is empty when it was starting."""
+
+    version: int
+    time_ns: int
+    invocation_id: str
+    stream: int
+    """A LogStream, or a number of a later library."""
+    text: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerExited:
+    """A worker ended that was not asked to; ``status`` as waitpid gives it."""
+
+    version: int
+    pid: int
+    status: int
+    time_ns: int
+    invocation_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """One reactor has answered all that it received and closed its connections; each says so once."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventsLost:
+    """The ring was full: ``count`` lines of output are gone."""
+
+    count: int
+
+
+Event = WorkerReady | WorkerStartFailed | FunctionOutput | WorkerExited | Drained | EventsLost
+
+
+class DataPlane:
+    """init → start → apply … → drain → stop. Raises binding.CoreError where Zig refuses."""
+
+    def __init__(self, config: DataPlaneConfig) -> None:
+        """Takes all memory and opens the rings; nothing runs yet."""
+        if not config.listen_fds or len(config.listen_fds) != len(config.reactor_cpus):
+            raise ValueError(
+                f"{len(config.listen_fds)} listening sockets for {len(config.reactor_cpus)} reactor CPUs: "
+                "each reactor needs one of its own (TAILCUT_LISTEN_FDS, TAILCUT_REACTOR_CPUS)"
+            )
+        self._library = binding.load()
+        self._error = ffi.new("zc_error *")
+        self._buffer = ffi.new("uint8_t[]", EVENTS_BYTES)
+        # Zig copies the configuration; these live until init returns.
+        cpus = ffi.new("uint32_t[]", list(config.reactor_cpus))
+        fds = ffi.new("int[]", list(config.listen_fds))
+        zygote_path = ffi.new("char[]", config.zygote_path.encode())
+        problem_base_url = ffi.new("char[]", config.problem_base_url.encode())
+        base_domain = ffi.new("char[]", config.base_domain.encode())
+        native = ffi.new(
+            "zc_gateway_config *",
+            {
+                "abi_version": binding.ABI_VERSION,
+                "reactors_count": len(config.reactor_cpus),
+                "reactor_cpus": cpus,
+                "listen_fds": fds,
+                "zygote_path": zygote_path,
+                "problem_base_url": problem_base_url,
+                "base_domain": base_domain,
+                "node": config.node,
+                "connections_max": config.connections_max,
+                "body_bytes_max": config.body_bytes_max,
+                "header_timeout_ns": _ns(config.header_timeout),
+                "body_timeout_ns": _ns(config.body_timeout),
+                "idle_timeout_ns": _ns(config.idle_timeout),
+                "write_timeout_ns": _ns(config.write_timeout),
+                "queue_timeout_ns": _ns(config.queue_timeout),
+                "worker_idle_timeout_ns": _ns(config.worker_idle_timeout),
+            },
+        )
+        binding.check(self._library.zc_gateway_init(native, self._error), self._error)
+        self.event_fd: int = self._library.zc_gateway_event_fd()
+
+    def start(self) -> None:
+        """Starts the reactor threads."""
+        binding.check(self._library.zc_gateway_start(self._error), self._error)
+
+    def apply(self, document: bytes) -> None:
+        """Swaps in a complete revision (JSON) on every reactor before it returns; on an error nothing changes."""
+        error = ffi.new("zc_error *")
+        binding.check(self._library.zc_gateway_apply(document, len(document), error), error)
+
+    def drain(self) -> None:
+        """Stops accepting; one Drained per reactor follows."""
+        binding.check(self._library.zc_gateway_drain())
+
+    def stop(self) -> None:
+        """Ends the reactors and kills the workers, now."""
+        binding.check(self._library.zc_gateway_stop())
+
+    def events(self) -> list[Event]:
+        """Takes a buffer's worth of events; empty when none wait. Call until it is."""
+        size = self._library.zc_gateway_events(self._buffer, EVENTS_BYTES)
+        return list(decode_events(ffi.buffer(self._buffer, size)[:]))
+
+    def metrics(self) -> Metrics:
+        """The counters (gateway/contract/metrics.py) as Zig wrote them."""
+        capacity = METRICS_BYTES_START
+        while True:
+            buffer = ffi.new("uint8_t[]", capacity)
+            size = self._library.zc_gateway_metrics(buffer, capacity)
+            if size <= capacity:
+                document: Metrics = json.loads(ffi.buffer(buffer, size)[:])
+                return document
+            capacity = size * 2
+
+
+def decode_events(data: bytes) -> Iterator[Event]:
+    """``zc_event`` records, one after the other; those of a kind that this code does not know are passed over."""
+    at = 0
+    while at < len(data):
+        size, kind, stream, version, payload_bytes, time_ns, invocation, pid, status = _EVENT.unpack_from(data, at)
+        if size < _EVENT.size + payload_bytes or at + size > len(data):
+            raise ValueError(f"event of {size} bytes with a payload of {payload_bytes} at {at} of {len(data)} bytes")
+        payload = data[at + _EVENT.size : at + _EVENT.size + payload_bytes]
+        at += size
+        match kind:
+            case 1:
+                yield WorkerReady(version, pid, payload)
+            case 2:
+                yield WorkerStartFailed(version, pid, status != 0, payload)
+            case 3:
+                yield FunctionOutput(version, time_ns, _invocation(invocation), stream, payload)
+            case 4:
+                yield WorkerExited(version, pid, status, time_ns, _invocation(invocation))
+            case 5:
+                yield Drained()
+            case 6:
+                yield EventsLost(status)
+            case _:
+                continue
+
+
+def _invocation(raw: bytes) -> str:
+    return raw.hex() if any(raw) else ""
+
+
+def _ns(duration: timedelta) -> int:
+    return duration // timedelta(microseconds=1) * 1000

@@ -1,0 +1,444 @@
+"""The life of a gateway process: start from memory, follow the table, bring versions up, drain, end.
+
+Everything happens in one asyncio thread; only ``apply`` (waits for the reactors), unpacking and disk work run in
+helper threads. The heart is ``_reconcile``: whenever something changed (a table, a bundle, a worker's first word) or
+is due, it looks at the whole state and does what is missing. It is level-triggered, so a lost message or a restart
+needs no case of its own.
+
+Always holds: what is served is the table's or older, never invented; a version takes traffic only after a worker of it
+was ready on this node.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+from pydantic import ValidationError
+
+from gateway.contract.report import StartFailure, VersionReport
+from gateway.contract.revision import Revision
+from gateway.contract.table import RoutingTable, Version
+from gateway.core.binding import CoreError
+from gateway.core.data_plane import (
+    DataPlane,
+    DataPlaneConfig,
+    Drained,
+    Event,
+    EventsLost,
+    FunctionOutput,
+    LogStream,
+    WorkerExited,
+    WorkerReady,
+    WorkerStartFailed,
+)
+from gateway.host import routing
+from gateway.host.bundles import BundleRefused, Bundles, BundleUnavailable
+from gateway.host.function_log import FunctionLog, OutputLine, rfc3339
+from gateway.host.indexes import Indexes, OutOfIndexes
+from gateway.host.memory import Memory, WorkerReadyDocument, is_version_id
+from gateway.host.reports import Reports
+from gateway.host.table_feed import TableFeed
+from gateway.host.versions import Outcome, Stage, Versions
+from gateway.host.workers import Workers
+from gateway.settings import HostSettings
+
+_log = structlog.get_logger("node")
+_EVENT_ROUNDS_MAX = 16
+_HOUSEKEEPING_S = 30.0
+_FAILURE_CHARACTERS_MAX = 32_000
+
+
+class Node:
+    """One gateway. ``run`` returns the exit code."""
+
+    def __init__(self, settings: HostSettings) -> None:
+        """Takes all memory and opens the rings (CoreError when the kernel refuses); nothing runs yet."""
+        self.settings = settings
+        self.memory = Memory(settings.gateway_dir)
+        self.identity = self.memory.begin_epoch()
+        structlog.contextvars.bind_contextvars(node=self.identity.name, epoch=self.identity.epoch)
+        self.data_plane = DataPlane(_data_plane_config(settings, self.identity.number))
+        self.bundles = Bundles(settings.bundle_store, settings.gateway_dir / "versions")
+        self.reports = Reports(settings.gateway_dir / "reports.json", settings.reports_max)
+        self.function_log = FunctionLog(
+            settings.function_log_path, settings.function_log_bytes_max, settings.function_log_files_max
+        )
+        self.indexes = Indexes(settings.version_index_rest.total_seconds())
+        self.versions = Versions(
+            settings.fetches_max,
+            settings.probes_max,
+            settings.probe_timeout.total_seconds(),
+            settings.retry_backoff_max.total_seconds(),
+        )
+        self.table = self.memory.load_table()
+        self.serving = self.memory.load_serving()
+        self.versions.restore(self.memory.load_ready(), self.bundles.on_disk(), time.monotonic())
+        revision = self.table.revision if self.table else -1
+        self.feed = TableFeed(settings, self.reports, revision, self._take_table, self._report_again)
+        self.applied: Revision | None = None
+        self.apply_failures = 0
+        self.workers = Workers()
+        self.events_lost = 0
+        self.on_drain: Callable[[], None] = lambda: None
+        """Called when a drain begins: the admin port is the next gateway's then."""
+        self.draining = False
+        self._document: bytes | None = None
+        """Of the table in force, when it is not on the disk yet."""
+        self._changed = asyncio.Event()
+        self._drained = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._fetches: set[asyncio.Task[None]] = set()
+        self._names: dict[int, Version] = {}
+        """By index: whose output an event is."""
+        self._tenant_names: dict[str, str] = {}
+        self._housekept = 0.0
+        self._reactors_drained = 0
+        self._drain: asyncio.Task[None] | None = None
+
+    async def run(self) -> int:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_stop_signal)
+        # Before a connection is accepted, so that a reload or a restart answers nobody with not-ready.
+        await self._reconcile()
+        self.data_plane.start()
+        loop.add_reader(self.data_plane.event_fd, self._on_events)
+        _log.info("serving", revision=self.feed.revision, versions=len(self.versions.states), pid=os.getpid())
+        feed = asyncio.create_task(self.feed.run())
+        heart = asyncio.create_task(self._beat())
+        self._say_ready()
+        ended = asyncio.create_task(self._ended.wait())
+        done, _ = await asyncio.wait({feed, heart, ended}, return_when=asyncio.FIRST_COMPLETED)
+        if feed in done and feed.exception() is None:  # no Redis configured
+            done, _ = await asyncio.wait({heart, ended}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (feed, heart, ended, *self._fetches):
+            task.cancel()
+        loop.remove_reader(self.data_plane.event_fd)
+        self.data_plane.stop()
+        self._on_events()
+        self.function_log.close()
+        for task in done:
+            task.result()  # a defect of ours: end loudly, the supervisor starts a new gateway
+        return 0
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether requests are being served."""
+        return self.applied is not None and not self.draining
+
+    # -- tables in -------------------------------------------------------------------------------------------------
+
+    def _take_table(self, table: RoutingTable, document: bytes) -> None:
+        usable = tuple(version for version in table.versions if is_version_id(version.id))
+        if len(usable) != len(table.versions):
+            _log.error(
+                "versions with ids that cannot name a file were left out", count=len(table.versions) - len(usable)
+            )
+            table = table.model_copy(update={"versions": usable})
+        self.table = table
+        self._document = document
+        self._changed.set()
+
+    async def _beat(self) -> None:
+        while True:
+            due_s = self.versions.next_due_s(time.monotonic())
+            timeout_s = _HOUSEKEEPING_S if due_s is None else min(due_s + 0.01, _HOUSEKEEPING_S)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), timeout_s)
+            self._changed.clear()
+            if not self.draining:
+                await self._reconcile()
+
+    async def _reconcile(self) -> None:
+        """Looks at everything and does what is missing."""
+        table = self.table
+        if table is None:
+            return
+        now = time.monotonic()
+        if self._document is not None:
+            document, self._document = self._document, None
+            await self._on_disk(self.memory.save_table, document)
+        named = {version_id for function in table.functions for version_id in function.aliases.values()}
+        self.versions.want(table.versions, now)
+        kept = [self.versions.states[one].version for one in self.serving.values() if one in self.versions.states]
+        listed = {version.id for version in table.versions}
+        self.versions.want([version for version in kept if version.id not in listed], now)
+        for state in self.versions.due_fetches(now, named):
+            self._start_fetch(state.version)
+        self.versions.begin_probes(now, named)
+        self.serving = routing.choose(table, self.versions.states, self.serving)
+        await self._apply(table, now)
+        await self._on_disk(self.memory.save_serving, self.serving)
+        self._report_outcomes()
+        if now - self._housekept > _HOUSEKEEPING_S:
+            self._housekept = now
+            await self._housekeeping(now)
+
+    async def _apply(self, table: RoutingTable, now: float) -> None:
+        try:
+            revision = routing.build(
+                table, self.versions.states, self.serving, self.indexes, self.bundles, self.settings.gateway_url, now
+            )
+        except OutOfIndexes as error:
+            self.apply_failures += 1
+            _log.error("the revision cannot be built; serving on with the last one", error=str(error))
+            return
+        if revision == self.applied:
+            return
+        self._names |= {row.index: self.versions.states[row.id].version for row in revision.versions}
+        self._tenant_names = {tenant.id: tenant.name for tenant in table.tenants}
+        document = routing.encode(revision)
+        try:
+            await asyncio.to_thread(self.data_plane.apply, document)
+        except CoreError as error:
+            self.apply_failures += 1
+            _log.error("the data plane refused a revision; serving on with the last one", error=str(error))
+            return
+        before = {row.id for row in self.applied.versions} if self.applied else set()
+        for version_id in before - {row.id for row in revision.versions}:
+            self.indexes.release(version_id, now)
+        self.applied = revision
+        _log.info("revision applied", revision=revision.revision, routes=len(revision.routes), bytes=len(document))
+
+    async def _housekeeping(self, now: float) -> None:
+        """Removes versions that nothing refers to any more, and their files unless another version shares them."""
+        gone = self.versions.expire(now, self.settings.version_keep.total_seconds())
+        shared = {state.version.bundle_sha256 for state in self.versions.states.values()}
+        for version in gone:
+            await self._on_disk(self.memory.forget_ready, version.id)
+            if version.bundle_sha256 not in shared:
+                await self.bundles.remove(version.bundle_sha256)
+            _log.info("version removed from this node", version=version.id, function=version.function)
+        for version_id, state in self.versions.states.items():
+            if state.stage is Stage.READY and not self.bundles.is_here(state.version.bundle_sha256):
+                _log.error("the files of a ready version have gone; fetching them again", version=version_id)
+                self.versions.lost(version_id, now)
+                self._changed.set()
+
+    @staticmethod
+    async def _on_disk(write: Any, *arguments: Any) -> None:
+        """A disk that refuses costs memory over a restart, not service now."""
+        try:
+            await asyncio.to_thread(write, *arguments)
+        except OSError as error:
+            _log.error("the node's memory could not be written", step=write.__name__, error=str(error))
+
+    # -- versions --------------------------------------------------------------------------------------------------
+
+    def _start_fetch(self, version: Version) -> None:
+        task = asyncio.create_task(self._fetch(version))
+        self._fetches.add(task)
+        task.add_done_callback(self._fetches.discard)
+
+    async def _fetch(self, version: Version) -> None:
+        spawn = routing.spawn_document(version, version.function, self.bundles)
+        if len(spawn.encode()) > routing.SPAWN_BYTES_MAX - 256:
+            message = f"environment and handler take {len(spawn)} bytes, at most {routing.SPAWN_BYTES_MAX} are allowed"
+            self._fetch_failed(version, StartFailure(type="EnvironmentTooLarge", message=message), final=True)
+            return
+        try:
+            await self.bundles.fetch(version.bundle_sha256, version.bundle_bytes)
+        except BundleRefused as error:
+            self._fetch_failed(version, StartFailure(type="BundleRefused", message=str(error)), final=True)
+        except BundleUnavailable as error:
+            self._fetch_failed(version, StartFailure(type="BundleUnavailable", message=str(error)), final=False)
+        else:
+            self.versions.fetched(version.id, time.monotonic())
+            self._changed.set()
+
+    def _fetch_failed(self, version: Version, error: StartFailure, *, final: bool) -> None:
+        _log.warning(
+            "bundle not usable", version=version.id, function=version.function, error=error.message, final=final
+        )
+        self.versions.fetch_failed(version.id, error, final=final, now=time.monotonic())
+        self._changed.set()
+
+    def _report_outcomes(self) -> None:
+        outcomes, self.versions.outcomes = self.versions.outcomes, []
+        try:
+            self.reports.add([self._report(outcome) for outcome in outcomes])
+        except OSError as error:
+            _log.error("reports could not be kept on disk", error=str(error))
+
+    def _report_again(self) -> None:
+        """After each connection to Redis: it may have lost what it once had."""
+        if self.table is None:
+            return
+        states = [
+            self.versions.states[version.id] for version in self.table.versions if version.id in self.versions.states
+        ]
+        self.versions.outcomes += [
+            Outcome(state.version, state.ready, state.start_us, None if state.ready else state.error)
+            for state in states
+            if state.stage in (Stage.READY, Stage.FAILED)
+        ]
+        self._changed.set()
+
+    def _report(self, outcome: Outcome) -> VersionReport:
+        ready = outcome.ready
+        return VersionReport(
+            node=self.identity.name,
+            version_id=outcome.version.id,
+            outcome="failed" if outcome.error else "ready",
+            style=ready.style if ready else None,
+            operation=ready.operation if ready else None,
+            schemas=ready.schemas if ready else {},
+            start_us=outcome.start_us,
+            error=outcome.error,
+        )
+
+    # -- events out ------------------------------------------------------------------------------------------------
+
+    def _on_events(self) -> None:
+        with contextlib.suppress(BlockingIOError):  # the library has reset it itself
+            os.eventfd_read(self.data_plane.event_fd)
+        lines: list[OutputLine] = []
+        for _ in range(_EVENT_ROUNDS_MAX):
+            events = self.data_plane.events()
+            for event in events:
+                line = self._on_event(event)
+                if line is not None:
+                    lines.append(line)
+            if not events:
+                break
+        else:
+            asyncio.get_running_loop().call_soon(self._on_events)
+        self.function_log.write(lines)
+
+    def _on_event(self, event: Event) -> OutputLine | None:
+        match event:
+            case FunctionOutput():
+                return self._line(event)
+            case WorkerReady():
+                self._on_worker_ready(event)
+            case WorkerStartFailed():
+                self._on_worker_failed(event)
+            case WorkerExited():
+                _log.warning("worker ended", pid=event.pid, status=event.status, **self._whose(event.version))
+            case EventsLost():
+                self.events_lost += event.count
+                _log.warning("output of functions was lost: they write faster than it can be stored", lines=event.count)
+            case Drained():
+                self._reactors_drained += 1
+                if self._reactors_drained == len(self.settings.reactor_cpus):
+                    self._drained.set()
+        return None
+
+    def _on_worker_ready(self, event: WorkerReady) -> None:
+        self.workers.add(event.pid)
+        version_id = self.indexes.name(event.version)
+        state = self.versions.states.get(version_id) if version_id is not None else None
+        if state is None or state.stage is not Stage.PROBING:
+            return
+        now = time.monotonic()
+        try:
+            ready = WorkerReadyDocument.model_validate_json(event.document)
+        except ValidationError as error:
+            failure = StartFailure(type="BadWorker", message=f"the worker's first word is not valid: {error}"[:1000])
+            # Without a document the ring of events was full: our fault, tried again.
+            self.versions.worker_failed(state.version.id, failure, ours=not event.document, now=now)
+            self._changed.set()
+            return
+        self.versions.worker_ready(state.version.id, ready, now)
+        _log.info("version ready", version=state.version.id, function=state.version.function, start_us=state.start_us)
+        try:
+            self.memory.save_ready(state.version, ready, state.start_us)
+        except OSError as error:
+            _log.error("a ready version could not be recorded", version=state.version.id, error=str(error))
+        self._changed.set()
+
+    def _on_worker_failed(self, event: WorkerStartFailed) -> None:
+        version_id = self.indexes.name(event.version)
+        if version_id is None:
+            return
+        try:
+            failure = StartFailure.model_validate_json(event.document)
+        except ValidationError:
+            failure = StartFailure(type="BadWorker", message=event.document[:1000].decode(errors="replace"))
+        failure = StartFailure(
+            type=failure.type[:200],
+            message=failure.message[:_FAILURE_CHARACTERS_MAX],
+            traceback=failure.traceback[-_FAILURE_CHARACTERS_MAX:],
+        )
+        if self.versions.worker_failed(version_id, failure, ours=event.ours, now=time.monotonic()):
+            whose = self._whose(event.version)
+            _log.warning(
+                "version not ready", ours=event.ours, error=f"{failure.type}: {failure.message}"[:500], **whose
+            )
+            self._changed.set()
+
+    def _line(self, event: FunctionOutput) -> OutputLine:
+        version = self._names.get(event.version)
+        stream = LogStream(event.stream).name.lower() if event.stream in LogStream else str(event.stream)
+        return OutputLine(
+            time=rfc3339(event.time_ns) if event.time_ns else datetime.now(UTC).isoformat(),
+            tenant=self._tenant_names.get(version.tenant_id, "") if version else "",
+            function=version.function if version else "",
+            version=version.id if version else "",
+            request_id=event.invocation_id,
+            stream=stream,
+            text=event.text.decode(errors="replace"),
+        )
+
+    def _whose(self, index: int) -> dict[str, str]:
+        version = self._names.get(index)
+        return {"version": version.id, "function": version.function, "tenant_id": version.tenant_id} if version else {}
+
+    # -- the end ---------------------------------------------------------------------------------------------------
+
+    def _say_ready(self) -> None:
+        if self.settings.ready_fd is not None:
+            try:
+                os.write(self.settings.ready_fd, b"ready\n")
+                os.close(self.settings.ready_fd)
+            except OSError as error:
+                _log.warning("nobody waits for the word that this gateway is ready", error=str(error))
+
+    def _on_stop_signal(self) -> None:
+        if self.draining:
+            _log.warning("second signal: ending now")
+            self._ended.set()
+            return
+        self.draining = True
+        self.on_drain()
+        _log.info("draining", timeout_s=self.settings.drain_timeout.total_seconds())
+        try:
+            self.data_plane.drain()
+        except CoreError as error:
+            _log.error("the data plane cannot drain; ending now", error=str(error))
+            self._ended.set()
+            return
+        self._drain = asyncio.create_task(self._wait_drained())
+
+    async def _wait_drained(self) -> None:
+        try:
+            await asyncio.wait_for(self._drained.wait(), self.settings.drain_timeout.total_seconds())
+            _log.info("drained")
+        except TimeoutError:
+            _log.warning("not drained in time; what still runs is ended")
+        self._ended.set()
+
+
+def _data_plane_config(settings: HostSettings, node: int) -> DataPlaneConfig:
+    return DataPlaneConfig(
+        reactor_cpus=settings.reactor_cpus,
+        listen_fds=settings.listen_fds,
+        zygote_path=settings.zygote_path,
+        problem_base_url=settings.problem_base_url,
+        base_domain=settings.base_domain,
+        node=node,
+        connections_max=settings.connections_max,
+        body_bytes_max=settings.body_bytes_max,
+        header_timeout=settings.header_timeout,
+        body_timeout=settings.body_timeout,
+        idle_timeout=settings.idle_timeout,
+        write_timeout=settings.write_timeout,
+        queue_timeout=settings.queue_timeout,
+        worker_idle_timeout=settings.worker_idle_timeout,
+    )

@@ -1,0 +1,201 @@
+"""Table + what is ready here → the revision that Zig serves.
+
+``choose`` decides which version each alias serves on this node: the wanted one once it is ready, until then the one
+that served before. ``build`` writes the document. Both are pure; ``node`` calls them after every change.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+
+import msgspec
+
+from gateway.contract.revision import KeyRow, Revision, RouteRow, TenantRow, VersionRow
+from gateway.contract.table import Function, Key, RoutingTable, Version
+from gateway.contract.worker import SpawnSpec
+from gateway.host.bundles import Bundles
+from gateway.host.indexes import Indexes
+from gateway.host.memory import AliasKey
+from gateway.host.openapi import TypedFunction, document
+from gateway.host.versions import Stage, VersionState
+
+SPAWN_BYTES_MAX = 48 * 1024
+"""spawn_bytes_max of limits.zig"""
+ERROR_CHARACTERS_MAX = 8_000
+"""Of a traceback in a route; the end of it is what tells."""
+
+States = Mapping[str, VersionState]
+
+
+def choose(table: RoutingTable, states: States, served: Mapping[AliasKey, str]) -> dict[AliasKey, str]:
+    """The version that each alias serves here; an alias that has none yet is left out."""
+    chosen: dict[AliasKey, str] = {}
+    for function in table.functions:
+        for alias, wanted in function.aliases.items():
+            key = (function.tenant_id, function.name, alias)
+            for candidate in (wanted, served.get(key)):
+                if candidate is not None and _is_ready(states, candidate):
+                    chosen[key] = candidate
+                    break
+            else:
+                if key in served and served[key] in states:
+                    chosen[key] = served[key]  # its files are being fetched again
+    return chosen
+
+
+def build(
+    table: RoutingTable,
+    states: States,
+    served: Mapping[AliasKey, str],
+    indexes: Indexes,
+    bundles: Bundles,
+    gateway_url: str,
+    now: float,
+) -> Revision:
+    """The complete effective state. What refers to nothing (a key of no tenant, …) is left out."""
+    tenants = {tenant.id: position for position, tenant in enumerate(table.tenants)}
+    names = {tenant.id: tenant.name for tenant in table.tenants}
+    live = {
+        version_id: state
+        for version_id, state in states.items()
+        if state.stage in (Stage.READY, Stage.PROBING) and state.version.tenant_id in tenants and state.wanted_s == now
+    }
+    versions = [
+        _version_row(state, tenants, names, indexes.of(version_id, now), bundles) for version_id, state in live.items()
+    ]
+    functions = [function for function in table.functions if function.tenant_id in tenants]
+    routes = [
+        row for function in functions for row in _alias_routes(function, tenants, states, live, served, indexes, now)
+    ]
+    known = {(function.tenant_id, function.name): function for function in functions}
+    for version in table.versions:
+        owner = known.get((version.tenant_id, version.function))
+        if owner is not None:
+            routes.append(_route(owner, version.id, version.id, tenants, states, live, indexes, now))
+    return Revision(
+        revision=table.revision,
+        tenants=_tenant_rows(table, functions, states, served, gateway_url),
+        keys=[_key_row(key, tenants) for key in table.keys if key.tenant_id in tenants],
+        versions=versions,
+        routes=routes,
+    )
+
+
+def encode(revision: Revision) -> bytes:
+    return msgspec.json.encode(revision)
+
+
+def spawn_document(version: Version, tenant_name: str, bundles: Bundles) -> str:
+    """SpawnSpec as JSON text."""
+    spec = SpawnSpec(
+        tenant=tenant_name,
+        function=version.function,
+        version_id=version.id,
+        code_path=str(bundles.path(version.bundle_sha256)),
+        handler=version.handler,
+        env=dict(version.env),
+    )
+    return msgspec.json.encode(asdict(spec)).decode()
+
+
+def _is_ready(states: States, version_id: str) -> bool:
+    state = states.get(version_id)
+    return state is not None and state.stage is Stage.READY
+
+
+def _alias_routes(
+    function: Function,
+    tenants: Mapping[str, int],
+    states: States,
+    live: States,
+    served: Mapping[AliasKey, str],
+    indexes: Indexes,
+    now: float,
+) -> list[RouteRow]:
+    rows = []
+    for alias, wanted in function.aliases.items():
+        version_id = served.get((function.tenant_id, function.name, alias), wanted)
+        rows.append(_route(function, alias, version_id, tenants, states, live, indexes, now))
+    return rows
+
+
+def _route(
+    function: Function,
+    qualifier: str,
+    version_id: str,
+    tenants: Mapping[str, int],
+    states: States,
+    live: States,
+    indexes: Indexes,
+    now: float,
+) -> RouteRow:
+    state = states.get(version_id)
+    ready = version_id in live and _is_ready(states, version_id)
+    error = ""
+    if not ready and state is not None and state.error is not None:
+        text = state.error.traceback or f"{state.error.type}: {state.error.message}"
+        error = text[-ERROR_CHARACTERS_MAX:]
+    return RouteRow(
+        tenant=tenants[function.tenant_id],
+        function=function.name,
+        qualifier=qualifier,
+        version=indexes.of(version_id, now) if ready else -1,
+        public=function.public,
+        error=error,
+    )
+
+
+def _version_row(
+    state: VersionState, tenants: Mapping[str, int], names: Mapping[str, str], index: int, bundles: Bundles
+) -> VersionRow:
+    version, limits = state.version, state.version.limits
+    return VersionRow(
+        index=index,
+        id=version.id,
+        tenant=tenants[version.tenant_id],
+        function=version.function,
+        spawn=spawn_document(version, names[version.tenant_id], bundles),
+        timeout_ms=limits.timeout_ms,
+        concurrency_max=limits.concurrency_max,
+        workers_min=limits.workers_min if state.stage is Stage.READY else 0,
+        request_bytes_max=limits.request_bytes_max,
+        output_bytes_max=limits.output_bytes_max,
+        log_bytes_max=limits.log_bytes_max,
+        probe=state.stage is Stage.PROBING,
+    )
+
+
+def _key_row(key: Key, tenants: Mapping[str, int]) -> KeyRow:
+    return KeyRow(
+        sha256=key.sha256,
+        tenant=tenants[key.tenant_id],
+        invoke="invoke" in key.scopes or "admin" in key.scopes,
+        expires_at_s=key.expires_at_s or 0,
+    )
+
+
+def _tenant_rows(
+    table: RoutingTable, functions: list[Function], states: States, served: Mapping[AliasKey, str], gateway_url: str
+) -> list[TenantRow]:
+    typed: dict[str, list[TypedFunction]] = {tenant.id: [] for tenant in table.tenants}
+    for function in functions:
+        version_id = served.get((function.tenant_id, function.name, "live"))
+        ready = states[version_id].ready if version_id is not None and version_id in states else None
+        if version_id is not None and ready is not None and ready.style == "typed":
+            typed[function.tenant_id].append(
+                TypedFunction(
+                    function.name,
+                    function.public,
+                    version_id,
+                    msgspec.json.encode(ready.operation or {}),
+                    msgspec.json.encode(ready.schemas),
+                )
+            )
+    return [
+        TenantRow(
+            name=tenant.name,
+            concurrency_max=tenant.concurrency_max,
+            openapi_public=document(tenant.name, gateway_url, (one for one in typed[tenant.id] if one.public)),
+            openapi_all=document(tenant.name, gateway_url, typed[tenant.id]),
+        )
+        for tenant in table.tenants
+    ]

@@ -1,0 +1,174 @@
+"""Everything that can be set from outside, and the only place in ``gateway/`` that reads the environment.
+
+Variables are named ``TAILCUT_`` and the field's name in capitals, times are ISO 8601 durations or seconds;
+``REDIS_URL`` and ``DATABASE_URL`` keep the names that platforms give them. A wrong value is refused at start, by name.
+Bounds of the Zig data plane itself are in zigcore/src/limits.zig.
+"""
+
+import os
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+from pydantic.functional_validators import BeforeValidator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+MIB = 2**20
+
+
+def _numbers(text: object) -> object:
+    """``"3,4"`` → (3, 4): lists are comma-separated, not JSON, so that a shell can write them."""
+    if isinstance(text, str):
+        return tuple(int(part) for part in text.split(",") if part.strip())
+    return text
+
+
+def _words(text: object) -> object:
+    return tuple(part.strip() for part in text.split(",") if part.strip()) if isinstance(text, str) else text
+
+
+def _seconds(text: object) -> object:
+    """``"2.5"`` → 2.5: seconds, beside the ISO 8601 durations that pydantic knows."""
+    try:
+        return float(text) if isinstance(text, str) else text
+    except ValueError:
+        return text
+
+
+Duration = Annotated[timedelta, BeforeValidator(_seconds)]
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
+Numbers = Annotated[tuple[int, ...], NoDecode, BeforeValidator(_numbers)]
+
+
+class HostSettings(BaseSettings):
+    """The gateway process. The supervisor gives all that has no default."""
+
+    model_config = SettingsConfigDict(env_prefix="TAILCUT_", extra="ignore", frozen=True, populate_by_name=True)
+
+    data_dir: Path = Path("var")
+    log_dir: Path | None = None
+    """Of ``functions.jsonl``; by default ``data_dir/log``."""
+
+    # -- what is inherited -----------------------------------------------------------------------------------------
+    listen_fds: Numbers
+    """Listening sockets of the gateway's port, one per reactor."""
+    reactor_cpus: Numbers
+    """The shared CPUs, one per listening socket."""
+    admin_fd: int | None = None
+    """Listening socket of the admin port."""
+    ready_fd: int | None = None
+    """Written once ("ready"), then closed: how the supervisor learns that this gateway serves."""
+    zygote_path: str
+    supervisor_pid: int | None = None
+    """Die with this process."""
+
+    # -- what is elsewhere -----------------------------------------------------------------------------------------
+    redis_url: str | None = Field(default=None, validation_alias="REDIS_URL")
+    """Without it the gateway serves the table on its disk."""
+    bundle_store_url: str | None = None
+    """file:///…, s3://bucket/prefix, …; bundles are named by their SHA-256. By default ``data_dir/bundles``."""
+    problem_base_url: str = "http://127.0.0.1:8000/errors/"
+    base_domain: str = ""
+    gateway_url: str = "http://127.0.0.1:8080"
+    """As clients reach it: the server in OpenAPI documents."""
+
+    # -- the data plane --------------------------------------------------------------------------------------------
+    connections_max: int = Field(default=4096, ge=1, le=4096)
+    """Of one reactor."""
+    body_bytes_max: int = Field(default=6 * MIB, ge=0, le=6 * MIB)
+    header_timeout: Duration = timedelta(seconds=10)
+    body_timeout: Duration = timedelta(seconds=30)
+    idle_timeout: Duration = timedelta(seconds=75)
+    write_timeout: Duration = timedelta(seconds=30)
+    queue_timeout: Duration = timedelta(seconds=10)
+    worker_idle_timeout: Duration = timedelta(seconds=60)
+    drain_timeout: Duration = timedelta(seconds=30)
+    """From SIGTERM to the end of the gateway, whatever is still running then."""
+
+    # -- the table and the versions --------------------------------------------------------------------------------
+    table_poll_interval: Duration = timedelta(seconds=3)
+    """How often the table is read although no message came."""
+    table_older_patience: Duration = timedelta(seconds=30)
+    """A table with a lower revision than ours is taken when Redis has offered nothing newer for this long."""
+    redis_timeout: Duration = timedelta(seconds=5)
+    redis_backoff_max: Duration = timedelta(seconds=5)
+    fetches_max: int = Field(default=4, ge=1, le=64)
+    """Bundles that are fetched and unpacked at once."""
+    probes_max: int = Field(default=4, ge=1, le=64)
+    """Versions whose first worker is being started at once."""
+    probe_timeout: Duration = timedelta(seconds=40)
+    """The data plane answers a probe earlier (start_timeout_ns of limits.zig); this is in case it does not."""
+    retry_backoff_max: Duration = timedelta(seconds=60)
+    """Between attempts to fetch or to start a version when the fault is ours."""
+    version_keep: Duration = timedelta(minutes=10)
+    """How long the files of a version that nothing refers to any more stay on disk."""
+    version_index_rest: Duration = timedelta(minutes=30)
+    """Before the index of a version that has gone names another one: longer than any worker of it may live."""
+    reports_max: int = Field(default=10_000, ge=1)
+    """Reports that wait for Redis; the oldest go first (they are made again at the next start)."""
+
+    # -- logs ------------------------------------------------------------------------------------------------------
+    function_log_bytes_max: int = Field(default=64 * MIB, ge=MIB)
+    """Of one file of ``functions.jsonl``; then it is renamed to ``.1``, and so on."""
+    function_log_files_max: int = Field(default=4, ge=1, le=99)
+    log_level: str = "info"
+
+    @property
+    def gateway_dir(self) -> Path:
+        return self.data_dir / "gateway"
+
+    @property
+    def bundle_store(self) -> str:
+        return self.bundle_store_url or (self.data_dir / "bundles").resolve().as_uri()
+
+    @property
+    def function_log_path(self) -> Path:
+        return (self.log_dir or self.data_dir / "log") / "functions.jsonl"
+
+
+class SupervisorSettings(BaseSettings):
+    """``tailcut-server up``: the command line's options come first, then the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="TAILCUT_", extra="ignore", frozen=True, populate_by_name=True)
+
+    data_dir: Path = Path("var")
+    host: str = "127.0.0.1"
+    gateway_port: int = Field(default=8080, ge=0, le=65535)
+    """0: any free one, as for the other two."""
+    control_plane_port: int = Field(default=8000, ge=0, le=65535)
+    admin_port: int = Field(default=9090, ge=0, le=65535)
+    cpus: Numbers = ()
+    """Shared CPUs; empty: all that this process may run on."""
+    redis_url: str | None = Field(default=None, validation_alias="REDIS_URL")
+    database_url: str | None = Field(default=None, validation_alias="DATABASE_URL")
+    bundle_store_url: str | None = None
+    operator_token: str | None = Field(default=None, repr=False)
+    """The control plane's; by default it makes one, in ``data_dir/operator-token``."""
+    listen_backlog: int = Field(default=4096, ge=1)
+
+    start_timeout: Duration = timedelta(seconds=90)
+    """From the start to everything healthy."""
+    stop_timeout: Duration = timedelta(seconds=40)
+    """From SIGTERM to SIGKILL of a child; the gateway's drain_timeout is shorter."""
+    restart_backoff_first: Duration = timedelta(milliseconds=100)
+    restart_backoff_max: Duration = timedelta(seconds=10)
+    restart_quiet: Duration = timedelta(seconds=30)
+    """A child that lived this long starts again without a pause."""
+    start_attempts_max: int = Field(default=5, ge=1)
+    """Of a child that has never been healthy; then `up` gives up and shows why."""
+    supervise: Words = ("valkey", "control-plane", "zygote", "gateway")
+    """The children that are started again when they die; for tests of what happens without one."""
+    child_log_bytes_max: int = Field(default=16 * MIB, ge=MIB)
+    child_log_files_max: int = Field(default=3, ge=1, le=99)
+
+
+def environment() -> dict[str, str]:
+    """What this process was given, for the children that may see all of it."""
+    return dict(os.environ)
+
+
+def bare_environment() -> dict[str, str]:
+    """The little that a zygote needs: nothing in it can be a secret, for tenants' code can read it."""
+    kept = ("PATH", "LANG", "LC_ALL", "TZ", "PYTHONPATH", "LD_LIBRARY_PATH")
+    return {name: os.environ[name] for name in kept if name in os.environ}

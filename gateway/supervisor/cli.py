@@ -1,0 +1,253 @@
+"""The command ``tailcut-server``: up, down, status, reload, and each part alone for people who run them elsewhere.
+
+Exit codes: 0 done · 1 something else · 2 wrong usage · 3 a port is taken · 4 already running · 5 a feature of the
+kernel is missing · 6 a part does not start · 7 not running.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import httpx
+import typer
+from pydantic import ValidationError
+from rich.table import Table
+
+from gateway.settings import SupervisorSettings, environment
+from gateway.supervisor import welcome
+from gateway.supervisor.console import Screen
+from gateway.supervisor.instance import read_status, running_pid
+from gateway.supervisor.problems import CannotStart
+from gateway.supervisor.tree import Tree
+
+EXIT_NOT_RUNNING = 7
+_POLL_S = 0.05
+_STOP_TIMEOUT_S = 120.0
+
+app = typer.Typer(
+    name="tailcut-server",
+    help="Tailcut on one machine.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+
+DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Where everything is kept (default: var).")]
+
+
+@app.command()
+def up(
+    data_dir: DataDir = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on (default: 127.0.0.1).")] = None,
+    gateway_port: Annotated[int | None, typer.Option(help="Functions are called here (default: 8080; 0: any).")] = None,
+    control_plane_port: Annotated[int | None, typer.Option(help="API and dashboard (default: 8000; 0: any).")] = None,
+    admin_port: Annotated[int | None, typer.Option(help="Metrics and health (default: 9090; 0: any).")] = None,
+    cpus: Annotated[str | None, typer.Option(help='CPUs of the data plane, like "0,1" (default: all).')] = None,
+    example: Annotated[bool, typer.Option(help="Deploy and call examples/hello.")] = True,
+    detach: Annotated[bool, typer.Option("--detach", help="Return once everything is up.")] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show every line of every part.")] = False,
+) -> None:
+    """Start everything on this machine: Valkey, the control plane, the gateway and its workers."""
+    options = {
+        "data_dir": data_dir,
+        "host": host,
+        "gateway_port": gateway_port,
+        "control_plane_port": control_plane_port,
+        "admin_port": admin_port,
+        "cpus": cpus,
+    }
+    settings = _settings(**{name: value for name, value in options.items() if value is not None})
+    if detach:
+        _up_detached(settings)
+        return
+    screen = Screen(verbose=verbose)
+    try:
+        tree = Tree(settings, screen)
+        asyncio.run(tree.run(lambda tree: _when_up(tree, screen, example=example)))
+    except CannotStart as error:
+        _fail(str(error), error.exit_code)
+
+
+@app.command()
+def down(data_dir: DataDir = None) -> None:
+    """Stop what runs on the data folder; returns when it has stopped."""
+    folder = _data_dir(data_dir)
+    pid = running_pid(folder)
+    if pid is None:
+        print(f"Tailcut does not run on {folder}")
+        return
+    if pid == 0 or not _signal(pid, signal.SIGTERM):
+        _fail(f"Tailcut holds {folder}, but its pid is not known yet: try again in a moment", EXIT_NOT_RUNNING)
+    deadline = time.monotonic() + _STOP_TIMEOUT_S
+    while running_pid(folder) is not None:
+        if time.monotonic() > deadline:
+            _fail(
+                f"pid {pid} has not stopped within {_STOP_TIMEOUT_S:g} s; `kill -9 {pid}` ends it and its children", 1
+            )
+        time.sleep(_POLL_S)
+    print("stopped")
+
+
+@app.command()
+def status(
+    data_dir: DataDir = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Show what runs on the data folder (exit code 7: nothing)."""
+    folder = _data_dir(data_dir)
+    running = running_pid(folder) is not None
+    found: dict[str, Any] = (read_status(folder) or {"state": "starting"}) if running else {"state": "stopped"}
+    if running and "admin_url" in found:
+        found["gateway_ready"] = _is_ready(found["admin_url"])
+    if as_json:
+        print(json.dumps(found, indent=2))
+    else:
+        _print_status(folder, found)
+    if not running:
+        raise typer.Exit(EXIT_NOT_RUNNING)
+
+
+@app.command()
+def reload(data_dir: DataDir = None) -> None:
+    """Start a new gateway beside the old one, which then drains: no request is lost."""
+    folder = _data_dir(data_dir)
+    pid = running_pid(folder)
+    if not pid or not _signal(pid, signal.SIGHUP):
+        _fail(f"Tailcut does not run on {folder}", EXIT_NOT_RUNNING)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def migrate(context: typer.Context) -> None:
+    """Bring the control plane's database (DATABASE_URL) to this version's schema."""
+    _become("control_plane", "migrate", *context.args)
+
+
+@app.command("control-plane", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def control_plane(context: typer.Context) -> None:
+    """Run the control plane alone, set by the environment."""
+    _become("control_plane", "serve", *context.args)
+
+
+@app.command()
+def gateway() -> None:
+    """Run one gateway alone, with its sockets inherited (TAILCUT_LISTEN_FDS) and set by the environment."""
+    _become("gateway.host")
+
+
+@app.command()
+def zygote() -> None:
+    """Run one zygote alone, with its socket inherited (TAILCUT_ZYGOTE_FD)."""
+    _become("gateway.zygote")
+
+
+def main() -> None:
+    app()
+
+
+async def _when_up(tree: Tree, screen: Screen, *, example: bool) -> None:
+    credentials = await welcome.ensure_credentials(tree)
+    screen.say("Tailcut is up")
+    if example and await welcome.ensure_example(tree, credentials):
+        call = await welcome.call_example(tree.places, credentials)
+        screen.say(f"  $ {call.curl}")
+        screen.say(f"  {call.answer}", "green" if call.status == 200 else "red")
+        if call.status != 200:
+            raise CannotStart(f"the example answered {call.status}: see {tree.places.log_dir}", 6)
+    screen.say(f"  functions   {tree.places.gateway_url}/{welcome.TENANT}/…")
+    screen.say(f"  dashboard   {credentials['dashboard_url']}")
+    screen.say(f"  key         {tree.places.data_dir / 'dev-credentials.json'}")
+    screen.say(f"  logs        {tree.places.log_dir}")
+    screen.say(f"  metrics     {tree.places.admin_url}/-/metrics")
+    screen.say("  stop        Ctrl-C, or `tailcut-server down`")
+    tree.mark_up()
+
+
+def _up_detached(settings: SupervisorSettings) -> None:
+    """Starts a supervisor in a session of its own and waits until it is up."""
+    folder = settings.data_dir
+    (folder / "log").mkdir(parents=True, exist_ok=True, mode=0o700)
+    log_path = folder / "log" / "supervisor.log"
+    arguments = [argument for argument in sys.argv[1:] if argument != "--detach"]
+    with log_path.open("wb") as log:
+        handle = subprocess.Popen(
+            [sys.executable, "-P", "-m", "gateway.supervisor", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            env=environment(),
+        )
+    deadline = time.monotonic() + settings.start_timeout.total_seconds() + 60
+    while time.monotonic() < deadline:
+        code = handle.poll()
+        if code is not None:
+            sys.stderr.write(log_path.read_text(errors="replace"))
+            raise typer.Exit(code or 1)
+        found = read_status(folder)
+        if found is not None and found.get("pid") == handle.pid and found.get("state") == "up":
+            sys.stderr.write(log_path.read_text(errors="replace"))
+            return
+        time.sleep(_POLL_S)
+    _fail(f"not up in time; pid {handle.pid} goes on trying, see {log_path}", 6)
+
+
+def _settings(**options: Any) -> SupervisorSettings:
+    try:
+        return SupervisorSettings(**options)
+    except ValidationError as error:
+        for problem in error.errors():
+            name = str(problem["loc"][0]) if problem["loc"] else "settings"
+            print(f"tailcut-server: {name}: {problem['msg']}, not {problem['input']!r}", file=sys.stderr)
+        raise typer.Exit(2) from None
+
+
+def _data_dir(option: Path | None) -> Path:
+    return option if option is not None else _settings().data_dir
+
+
+def _signal(pid: int, number: signal.Signals) -> bool:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        _fail(f"pid {pid} belongs to another user", 1)
+    return True
+
+
+def _is_ready(admin_url: str) -> bool:
+    try:
+        return httpx.get(f"{admin_url}/-/readyz", timeout=2.0, trust_env=False).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def _print_status(folder: Path, found: dict[str, Any]) -> None:
+    screen = Screen(verbose=False)
+    if "children" not in found:
+        screen.out.print(
+            f"{found['state']}: nothing runs on {folder}" if found["state"] == "stopped" else found["state"]
+        )
+        return
+    screen.out.print(f"{found['state']} (pid {found['pid']}), gateway ready: {found.get('gateway_ready', False)}")
+    table = Table("part", "pid", "restarts", box=None)
+    for name, child in found["children"].items():
+        table.add_row(name, str(child["pid"]), str(child["restarts"]))
+    screen.out.print(table)
+    for name in ("gateway_url", "dashboard_url", "admin_url", "log_dir"):
+        screen.out.print(f"{name.replace('_', ' ')}: {found[name]}")
+
+
+def _become(module: str, *arguments: str) -> NoReturn:
+    os.execv(sys.executable, [sys.executable, "-P", "-m", module, *arguments])  # noqa: S606
+
+
+def _fail(text: str, exit_code: int) -> NoReturn:
+    print(f"tailcut-server: {text}", file=sys.stderr)
+    raise typer.Exit(exit_code)

@@ -1,0 +1,124 @@
+"""After the first start: a development tenant with a key, the example function, and one call of it over HTTP.
+
+Done once: what exists is left as it is, only the call is made again. The key lies in ``var/dev-credentials.json``
+(mode 0600) and is never printed.
+"""
+
+import asyncio
+import json
+import os
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+
+from gateway.settings import environment
+from gateway.supervisor.child import Program
+from gateway.supervisor.problems import EXIT_CHILD_FAILED, CannotStart
+from gateway.supervisor.programs import Places
+
+if TYPE_CHECKING:
+    from gateway.supervisor.tree import Tree
+
+TENANT = "dev"
+FUNCTION = "hello"
+ARGUMENTS = {"name": "Tailcut"}
+_EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "hello"
+_DEPLOY_TIMEOUT_S = 120.0
+_CALL_ATTEMPTS_MAX = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call that was made, for people to repeat."""
+
+    curl: str
+    status: int
+    answer: str
+
+
+async def ensure_credentials(tree: "Tree") -> dict[str, str]:
+    """The development tenant's credentials, made at the first start. Raises CannotStart."""
+    path = tree.places.data_dir / "dev-credentials.json"
+    async with httpx.AsyncClient(base_url=tree.places.control_plane_url, timeout=30.0, trust_env=False) as client:
+        key = _known_key(path)
+        if key is None or not (await client.get("/v1/tenant", headers=_bearer(key))).is_success:
+            key = await _create_tenant(tree, client, path)
+    credentials = {
+        "tenant": TENANT,
+        "key": key,
+        "gateway_url": tree.places.gateway_url,
+        "control_plane_url": tree.places.control_plane_url,
+        "dashboard_url": f"{tree.places.control_plane_url}/",
+    }
+    _write_secret(path, json.dumps(credentials, indent=2) + "\n")
+    return credentials
+
+
+async def _create_tenant(tree: "Tree", client: httpx.AsyncClient, path: Path) -> str:
+    """The first key of the new tenant, in the name of the operator."""
+    token = tree.settings.operator_token or (tree.places.data_dir / "operator-token").read_text().strip()
+    answer = await client.post("/v1/tenants", json={"name": TENANT}, headers=_bearer(token))
+    if answer.status_code == 409:
+        raise CannotStart(
+            f"the tenant {TENANT} exists, but {path} has no key of it that is valid, and keys are shown once only. "
+            "Put the file back, make a new key on the dashboard, or start on another --data-dir",
+            EXIT_CHILD_FAILED,
+        )
+    if not answer.is_success:
+        text = f"the control plane did not make the tenant {TENANT}: {answer.status_code} {answer.text[:500]}"
+        raise CannotStart(text, EXIT_CHILD_FAILED)
+    return str(answer.json()["key"]["token"])
+
+
+async def ensure_example(tree: "Tree", credentials: dict[str, str]) -> bool:
+    """Deploys examples/hello unless the function exists. False: the example is not here (installed without it)."""
+    async with httpx.AsyncClient(base_url=tree.places.control_plane_url, timeout=30.0, trust_env=False) as client:
+        found = await client.get(f"/v1/functions/{FUNCTION}", headers=_bearer(credentials["key"]))
+    if found.is_success:
+        return True
+    if not _EXAMPLE.is_dir():
+        return False
+    env = environment() | {"TAILCUT_SERVER": tree.places.control_plane_url, "TAILCUT_KEY": credentials["key"]}
+    argv = (sys.executable, "-P", "-m", "tailcut", "deploy", str(_EXAMPLE), "--name", FUNCTION, "--json")
+    await tree.run_once(Program("deploy", argv, env), _DEPLOY_TIMEOUT_S)
+    return True
+
+
+async def call_example(places: Places, credentials: dict[str, str]) -> Call:
+    """One invocation over HTTP, as a user makes it. Tried again while the node says that it is not ready."""
+    url = f"{places.gateway_url}/{TENANT}/{FUNCTION}"
+    async with httpx.AsyncClient(timeout=30.0, trust_env=False) as client:
+        for _ in range(_CALL_ATTEMPTS_MAX):
+            answer = await client.post(url, json=ARGUMENTS, headers=_bearer(credentials["key"]))
+            if answer.status_code not in (401, 404, 503):
+                break
+            await asyncio.sleep(0.1)
+    body = shlex.quote(json.dumps(ARGUMENTS))
+    credentials_path = shlex.quote(str(places.data_dir / "dev-credentials.json"))
+    key = f'$({sys.executable} -c \'import json; print(json.load(open("{credentials_path}"))["key"])\')'
+    curl = f'curl {url} -H "Authorization: Bearer {key}" -d {body}'
+    return Call(curl, answer.status_code, answer.text)
+
+
+def _bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+def _known_key(path: Path) -> str | None:
+    try:
+        key = json.loads(path.read_text()).get("key")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return key if isinstance(key, str) else None
+
+
+def _write_secret(path: Path, text: str) -> None:
+    staged = path.with_suffix(".new")
+    descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+    staged.replace(path)

@@ -1,0 +1,72 @@
+"""A worker's life: output, import, adapter, ready, invocations.
+
+Called by gateway/zygote/child.py with the loop of libzigcore behind ``Loop``. What always holds: exactly one first
+word is sent, ``ready`` or ``failed``; what the tenant's import does (exit, raise anything) ends in that word.
+"""
+
+import gc
+import platform
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+from gateway.contract.worker import Ready, SpawnSpec
+from gateway.worker import adapter, failure, loader, openapi, output, signature
+
+READY_BYTES_MAX = 48 * 1024
+"""Bound of the ready document; an OpenAPI description that does not fit is left out."""
+
+
+class Loop(Protocol):
+    def run(
+        self,
+        shared_fd: int,
+        invoke: Callable[[bytes, bytes | None], bytes | tuple[int, bytes, bytes]],
+        failure: Callable[[BaseException], bytes],
+        ready: bytes,
+        *,
+        head_always: bool,
+    ) -> None: ...
+
+    def log(self, stream: int, line: bytes) -> bool: ...
+
+    def failed(self, document: bytes) -> None: ...
+
+
+def serve(spec: SpawnSpec, loop: Loop, shared_fd: int) -> bool:
+    """False: the function could not start, and that has been said."""
+    streams = output.install(loop.log)
+    describer = failure.Describer(spec.code_path)
+    started_ns = time.monotonic_ns()
+    try:
+        function = loader.load(spec.handler, spec.code_path)
+        handler = signature.recognise(function)
+        invoke = adapter.make(handler, spec, streams)
+        operation, schemas = openapi.describe(handler, spec.function)
+    except BaseException as error:  # noqa: BLE001 (the tenant's import may raise anything, SystemExit too)
+        failed = describer.start_failed(error)
+        output.flush(streams)
+        loop.failed(msgspec.json.encode(failed))
+        return False
+    import_us = (time.monotonic_ns() - started_ns) // 1000
+    output.flush(streams)
+    ready = _document(Ready(handler.style, handler.is_async, platform.python_version(), import_us, operation, schemas))
+    # What the import made lives as long as the worker: the collector need not look at it again.
+    gc.collect()
+    gc.freeze()
+
+    def describe(error: BaseException) -> bytes:
+        output.flush(streams)
+        return describer.block(error)
+
+    loop.run(shared_fd, invoke, describe, ready, head_always=handler.head_always)
+    return True
+
+
+def _document(ready: Ready) -> bytes:
+    document = msgspec.json.encode(ready)
+    if len(document) <= READY_BYTES_MAX:
+        return document
+    return msgspec.json.encode(Ready(ready.style, ready.is_async, ready.python, ready.import_us))

@@ -1,0 +1,196 @@
+"""Turns a fresh fork of the zygote into a worker: descriptors, session, CPU, environment, modules, then its loop.
+
+Called by ``server`` in the child; never returns. What always holds: nothing of the tenant (code, data, environment) is
+read before ``_process`` is done, so that whatever confines the worker belongs there; the process ends by ``os._exit``,
+so that nothing runs after its last answer.
+"""
+
+import importlib.machinery
+import os
+import random
+import resource
+import signal
+import sys
+import sysconfig
+import types
+from pathlib import Path
+from typing import NoReturn
+
+from gateway.contract.worker import SpawnSpec
+from gateway.core.worker_loop import WorkerLoop
+from gateway.worker import main
+
+CHANNEL_FD = 3
+SHARED_FD = 4
+_FIRST_UNWANTED_FD = 5
+_DESCRIPTORS_MAX = 1024
+_DESCRIPTORS_CEILING = 2**20
+_OOM_SCORE_ADJ = 500
+"""Under memory pressure the kernel ends a worker before the gateway or the zygote."""
+
+EXIT_OK = 0
+EXIT_START_FAILED = 3
+EXIT_BROKEN = 4
+"""The channel carried something that is not ours, or our own code failed."""
+
+_PACKAGES_FOLDER = "_packages"
+_LIBRARY = os.path.dirname(os.__file__)  # noqa: PTH120 (sys.path holds strings)
+_STANDARD_PATHS = (_LIBRARY, sysconfig.get_config_var("DESTSHARED") or f"{_LIBRARY}/lib-dynload")
+_DEFAULT_SIGNALS = (
+    signal.SIGTERM,
+    signal.SIGHUP,
+    signal.SIGQUIT,
+    signal.SIGCHLD,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGALRM,
+    signal.SIGXCPU,
+)
+"""Those that the zygote handles, or may have been started with ignored."""
+_BASE_ENVIRONMENT = {
+    "PATH": "/usr/local/bin:/usr/bin:/bin",
+    "LANG": "C.UTF-8",
+    "HOME": "/tmp",  # noqa: S108
+    "TMPDIR": "/tmp",  # noqa: S108
+    # A pool of threads in every worker would only fight for the one CPU that it is pinned to.
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+}
+_CORE_MODULES = frozenset(
+    (
+        "abc",
+        "builtins",
+        "codecs",
+        "collections",
+        "copyreg",
+        "encodings",
+        "enum",
+        "functools",
+        "genericpath",
+        "importlib",
+        "io",
+        "keyword",
+        "linecache",
+        "operator",
+        "os",
+        "posix",
+        "posixpath",
+        "re",
+        "reprlib",
+        "site",
+        "stat",
+        "sys",
+        "tokenize",
+        "traceback",
+        "types",
+        "typing",
+        "warnings",
+        "weakref",
+    )
+)
+"""A bundle's own file of such a name does not replace what the interpreter itself stands on."""
+
+_hidden: list[types.ModuleType] = []
+"""Modules of the server that tenant code cannot import; they live on here, where their own functions need them."""
+
+
+def become_worker(spec: SpawnSpec, cpu: int, channel_fd: int, shared_fd: int) -> NoReturn:
+    status = EXIT_BROKEN
+    try:
+        _descriptors(channel_fd, shared_fd)
+        _process(cpu)
+        _environment(spec)
+        _modules(spec.code_path)
+        status = _serve(spec)
+    finally:
+        os._exit(status)
+
+
+def _descriptors(channel_fd: int, shared_fd: int) -> None:
+    """Only 0–2 (nowhere), the channel and the shared memory stay open."""
+    # Above everything first, so that neither overwrites the other.
+    channel = os.dup(channel_fd) if channel_fd <= SHARED_FD else channel_fd
+    shared = os.dup(shared_fd) if shared_fd <= SHARED_FD else shared_fd
+    signal.set_wakeup_fd(-1)
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for standard in (0, 1, 2):
+        os.dup2(nowhere, standard)
+    # Not inheritable: a program that the handler starts gets neither.
+    os.dup2(channel, CHANNEL_FD, inheritable=False)
+    os.dup2(shared, SHARED_FD, inheritable=False)
+    os.closerange(_FIRST_UNWANTED_FD, _DESCRIPTORS_CEILING)
+    os.register_at_fork(after_in_child=_leave_channel)
+
+
+def _leave_channel() -> None:
+    """A process that a handler forks must not answer in the worker's place."""
+    for fd in (CHANNEL_FD, SHARED_FD):
+        os.close(fd)
+
+
+def _process(cpu: int) -> None:
+    os.setsid()
+    os.umask(0o077)
+    os.sched_setaffinity(0, {cpu})
+    for number in _DEFAULT_SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+    # What every Python program expects: KeyboardInterrupt for SIGINT, an OSError instead of death by SIGPIPE.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(_DESCRIPTORS_MAX, hard), hard))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    adjustment = Path("/proc/self/oom_score_adj")
+    if adjustment.exists():
+        adjustment.write_text(str(max(_OOM_SCORE_ADJ, int(adjustment.read_text()))))
+
+
+def _environment(spec: SpawnSpec) -> None:
+    os.environ.clear()
+    os.environ.update(_BASE_ENVIRONMENT)
+    os.environ.update(
+        TAILCUT_TENANT=spec.tenant, TAILCUT_FUNCTION=spec.function, TAILCUT_VERSION=spec.version_id, **spec.env
+    )
+    os.chdir(spec.code_path)
+    # CPython reseeds at fork already; stated here because every worker's own stream is promised.
+    random.seed()
+
+
+def _modules(code_path: str) -> None:
+    """What tenant code can import: its bundle, the standard library, ``tailcut``; nothing of the server's."""
+    sys.path[:] = [code_path, f"{code_path}/{_PACKAGES_FOLDER}", *_STANDARD_PATHS]
+    sys.path_importer_cache.clear()
+    # Finders of editable installs would lead back to the server's packages.
+    sys.meta_path[:] = [
+        finder
+        for finder in sys.meta_path
+        if finder
+        in (importlib.machinery.BuiltinImporter, importlib.machinery.FrozenImporter, importlib.machinery.PathFinder)
+    ]
+    shadowed = _top_level_names(code_path) - _CORE_MODULES - set(sys.builtin_module_names)
+    for name in list(sys.modules):
+        top = name.partition(".")[0]
+        ours = top != "tailcut" and top not in sys.stdlib_module_names
+        if ours or top in shadowed:
+            _hidden.append(sys.modules.pop(name))
+    main = types.ModuleType("__main__")
+    _hidden.append(sys.modules.get("__main__", main))
+    sys.modules["__main__"] = main
+    sys.argv[:] = [""]
+    sys.orig_argv[:] = []
+
+
+def _top_level_names(code_path: str) -> set[str]:
+    """Modules and packages of the bundle itself: they win over the standard library, as a script's folder does."""
+    with os.scandir(code_path) as entries:
+        return {
+            entry.name.removesuffix(".py")
+            for entry in entries
+            if entry.name.endswith(".py") or (entry.is_dir() and Path(entry.path, "__init__.py").exists())
+        }
+
+
+def _serve(spec: SpawnSpec) -> int:
+    loop = WorkerLoop(CHANNEL_FD)
+    return EXIT_OK if main.serve(spec, loop, SHARED_FD) else EXIT_START_FAILED

@@ -1,0 +1,63 @@
+"""The zygote's half of the wire format, mirrored from zigcore/src/pool/frame.zig.
+
+Called by ``server``. A frame is one datagram of an AF_UNIX SOCK_SEQPACKET socket. What always holds: a frame that does
+not decode raises ``ProtocolError`` and nothing else.
+"""
+
+import struct
+from dataclasses import dataclass
+
+import msgspec
+
+from gateway.contract.worker import SpawnSpec
+
+MAGIC = 0x54434631
+KIND_SPAWN = 16
+KIND_SPAWNED = 17
+KIND_REFUSED = 18
+KIND_EXITED = 19
+SPAWN = struct.Struct("<IB3xQII")
+"""magic, kind, request, cpu, bytes of the document that follows. Two descriptors: channel, shared memory."""
+REPLY = struct.Struct("<IB3xQii")
+"""magic, kind, request, pid, status. A refusal's text follows."""
+FRAME_BYTES_MAX = 64 * 1024
+SPAWN_DESCRIPTORS = 2
+REFUSAL_TEXT_BYTES_MAX = 480
+"""The gateway reads a reply and its text into 536 bytes."""
+
+_decode_spec = msgspec.json.Decoder(SpawnSpec).decode
+
+
+class ProtocolError(Exception):
+    """What a gateway sent is not a spawn frame."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spawn:
+    request: int
+    cpu: int
+    spec: SpawnSpec
+
+
+def decode_spawn(frame: bytes) -> Spawn:
+    if len(frame) < SPAWN.size:
+        raise ProtocolError(f"a frame of {len(frame)} bytes, a spawn has at least {SPAWN.size}")
+    magic, kind, request, cpu, spec_bytes = SPAWN.unpack_from(frame)
+    if magic != MAGIC or kind != KIND_SPAWN:
+        raise ProtocolError(f"magic {magic:#x} and kind {kind}, a spawn has {MAGIC:#x} and {KIND_SPAWN}")
+    document = frame[SPAWN.size :]
+    if len(document) != spec_bytes:
+        raise ProtocolError(f"a document of {len(document)} bytes, announced were {spec_bytes}")
+    try:
+        return Spawn(request, cpu, _decode_spec(document))
+    except msgspec.MsgspecError as error:
+        raise ProtocolError(f"the spawn document: {error}") from error
+
+
+def spawn_request(frame: bytes) -> int:
+    """The request number of a frame that may be broken; 0 when even that is missing."""
+    return int.from_bytes(frame[8:16], "little") if len(frame) >= SPAWN.size else 0
+
+
+def reply(kind: int, request: int, pid: int, status: int, text: str = "") -> bytes:
+    return REPLY.pack(MAGIC, kind, request, pid, status) + text.encode()[:REFUSAL_TEXT_BYTES_MAX]

@@ -1,0 +1,214 @@
+"""Listens, forks, reaps: the zygote's one loop, in one thread.
+
+Called by ``__main__``. Gateways' reactors connect (one connection each) and ask for workers; each answer goes to the
+connection that asked. What always holds: a worker has exactly one entry in ``_workers`` until it is reaped, and its end
+is told to its connection if that still lives; when a connection ends, its workers are killed; nothing here blocks on a
+gateway that does not read.
+"""
+
+import contextlib
+import errno
+import os
+import select
+import signal
+import socket
+from collections import deque
+from dataclasses import dataclass, field
+
+from gateway.zygote import child, protocol
+from gateway.zygote.protocol import KIND_EXITED, KIND_REFUSED, KIND_SPAWNED, ProtocolError, Spawn
+
+WORKERS_MAX = 4096
+CONNECTIONS_MAX = 256
+UNSENT_MAX = 2 * WORKERS_MAX
+"""Replies that wait for a gateway to read; more, and the connection is given up."""
+_TAKE_MAX = 64
+"""Connections taken at a time."""
+
+
+@dataclass(slots=True, eq=False)
+class _Connection:
+    socket: socket.socket
+    unsent: deque[tuple[bytes, int | None]] = field(default_factory=deque)
+    pidfds: set[int] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class _Worker:
+    pid: int
+    pidfd: int
+    request: int
+    connection: _Connection | None
+
+
+class Server:
+    def __init__(self, listener: socket.socket) -> None:
+        self._listener = listener
+        self._poll = select.poll()
+        self._connections: dict[int, _Connection] = {}
+        self._workers: dict[int, _Worker] = {}
+        """By pidfd."""
+        self._cpus = os.sched_getaffinity(0)
+        self._ending = False
+
+    def serve(self) -> None:
+        """Until SIGTERM or SIGINT."""
+        wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._end)
+        self._listener.setblocking(False)
+        self._poll.register(self._listener, select.POLLIN)
+        self._poll.register(wake_read, select.POLLIN)
+        while not self._ending:
+            for fd, events in self._poll.poll():
+                self._handle(fd, events)
+
+    def _end(self, number: int, frame: object) -> None:
+        self._ending = True
+
+    def _handle(self, fd: int, events: int) -> None:
+        if fd == self._listener.fileno():
+            self._accept()
+        elif (worker := self._workers.get(fd)) is not None:
+            self._reap(worker)
+        elif (connection := self._connections.get(fd)) is not None:
+            if events & (select.POLLIN | select.POLLHUP | select.POLLERR):
+                self._receive(connection)
+            if events & select.POLLOUT and fd in self._connections:
+                self._flush(connection)
+
+    def _accept(self) -> None:
+        for _ in range(_TAKE_MAX):
+            try:
+                accepted, _address = self._listener.accept()
+            except OSError:
+                # Nobody waits any more, or descriptors are short for the moment: poll tells again.
+                return
+            if len(self._connections) >= CONNECTIONS_MAX:
+                accepted.close()
+                continue
+            accepted.setblocking(False)
+            self._connections[accepted.fileno()] = _Connection(accepted)
+            self._poll.register(accepted, select.POLLIN)
+
+    def _receive(self, connection: _Connection) -> None:
+        try:
+            frame, fds, flags, _address = socket.recv_fds(
+                connection.socket, protocol.FRAME_BYTES_MAX, protocol.SPAWN_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
+            )
+        except BlockingIOError:
+            return
+        except OSError:
+            self._close(connection)
+            return
+        try:
+            if not frame:
+                self._close(connection)
+                return
+            if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC) or len(fds) != protocol.SPAWN_DESCRIPTORS:
+                raise ProtocolError(f"{len(fds)} descriptors came along, a spawn has {protocol.SPAWN_DESCRIPTORS}")
+            self._spawn(connection, protocol.decode_spawn(frame), fds[0], fds[1])
+        except ProtocolError as error:
+            self._refuse(connection, protocol.spawn_request(frame), errno.EINVAL, str(error))
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+    def _spawn(self, connection: _Connection, spawn: Spawn, channel_fd: int, shared_fd: int) -> None:
+        if len(self._workers) >= WORKERS_MAX:
+            self._refuse(connection, spawn.request, errno.EAGAIN, f"{WORKERS_MAX} workers run already")
+            return
+        if spawn.cpu not in self._cpus:
+            text = f"CPU {spawn.cpu} is not one of ours: {sorted(self._cpus)}"
+            self._refuse(connection, spawn.request, errno.EINVAL, text)
+            return
+        try:
+            pid = os.fork()
+        except OSError as error:
+            self._refuse(connection, spawn.request, error.errno or errno.EAGAIN, f"fork: {error.strerror}")
+            return
+        if pid == 0:
+            child.become_worker(spawn.spec, spawn.cpu, channel_fd, shared_fd)
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError as error:
+            # Without its descriptor it could neither be watched nor killed safely.
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            self._refuse(connection, spawn.request, error.errno or errno.EMFILE, f"pidfd_open: {error.strerror}")
+            return
+        self._workers[pidfd] = _Worker(pid, pidfd, spawn.request, connection)
+        connection.pidfds.add(pidfd)
+        self._poll.register(pidfd, select.POLLIN)
+        self._send(connection, protocol.reply(KIND_SPAWNED, spawn.request, pid, 0), pidfd)
+
+    def _refuse(self, connection: _Connection, request: int, number: int, text: str) -> None:
+        self._send(connection, protocol.reply(KIND_REFUSED, request, 0, number, text))
+
+    def _reap(self, worker: _Worker) -> None:
+        pid, status = os.waitpid(worker.pid, os.WNOHANG)
+        if pid == 0:
+            return
+        self._poll.unregister(worker.pidfd)
+        del self._workers[worker.pidfd]
+        if (connection := worker.connection) is not None:
+            connection.pidfds.discard(worker.pidfd)
+            # A reply that still waits with this pidfd keeps a copy of its own.
+            self._send(connection, protocol.reply(KIND_EXITED, worker.request, worker.pid, status))
+        os.close(worker.pidfd)
+
+    def _send(self, connection: _Connection, frame: bytes, fd: int | None = None) -> None:
+        if connection.socket.fileno() < 0:
+            return
+        if not connection.unsent and self._send_now(connection, frame, fd):
+            return
+        if connection.socket.fileno() < 0:
+            return
+        if len(connection.unsent) >= UNSENT_MAX:
+            self._close(connection)
+            return
+        connection.unsent.append((frame, os.dup(fd) if fd is not None else None))
+        self._poll.modify(connection.socket, select.POLLIN | select.POLLOUT)
+
+    def _send_now(self, connection: _Connection, frame: bytes, fd: int | None) -> bool:
+        """False: not yet, or never (then the connection is closed)."""
+        try:
+            if fd is None:
+                connection.socket.send(frame, socket.MSG_NOSIGNAL)
+            else:
+                socket.send_fds(connection.socket, [frame], [fd], socket.MSG_NOSIGNAL)
+        except BlockingIOError:
+            return False
+        except OSError:
+            self._close(connection)
+            return False
+        return True
+
+    def _flush(self, connection: _Connection) -> None:
+        while connection.unsent:
+            frame, fd = connection.unsent[0]
+            if not self._send_now(connection, frame, fd):
+                return
+            connection.unsent.popleft()
+            if fd is not None:
+                os.close(fd)
+        self._poll.modify(connection.socket, select.POLLIN)
+
+    def _close(self, connection: _Connection) -> None:
+        """The gateway is gone: nobody could use or end its workers any more."""
+        fd = connection.socket.fileno()
+        if fd < 0:
+            return
+        self._poll.unregister(fd)
+        del self._connections[fd]
+        connection.socket.close()
+        for _frame, waiting in connection.unsent:
+            if waiting is not None:
+                os.close(waiting)
+        connection.unsent.clear()
+        for pidfd in connection.pidfds:
+            self._workers[pidfd].connection = None
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        connection.pidfds.clear()

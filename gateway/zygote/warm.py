@@ -1,0 +1,161 @@
+"""What every worker needs is imported here, once, before the first fork; then the heap is made quiet.
+
+Called by ``__main__``. Starting a worker must neither exec Python nor import the standard library again: a fork of a
+warm interpreter is a millisecond, its imports would be fifty. What always holds afterwards: one thread, a frozen heap
+(the collector does not touch, and so does not copy, pages that are shared with the workers).
+"""
+
+import gc
+import importlib
+from pathlib import Path
+
+from gateway.core import binding
+from gateway.worker import openapi, signature
+
+STANDARD = (
+    "abc",
+    "argparse",
+    "array",
+    "ast",
+    "asyncio",
+    "base64",
+    "binascii",
+    "bisect",
+    "calendar",
+    "cmath",
+    "codecs",
+    "collections",
+    "collections.abc",
+    "concurrent.futures",
+    "concurrent.futures.thread",
+    "contextlib",
+    "contextvars",
+    "copy",
+    "csv",
+    "dataclasses",
+    "datetime",
+    "decimal",
+    "difflib",
+    "email.message",
+    "email.utils",
+    "enum",
+    "errno",
+    "fnmatch",
+    "fractions",
+    "functools",
+    "glob",
+    "gzip",
+    "hashlib",
+    "heapq",
+    "hmac",
+    "html",
+    "html.parser",
+    "http",
+    "http.client",
+    "http.cookies",
+    "inspect",
+    "io",
+    "ipaddress",
+    "itertools",
+    "json",
+    "linecache",
+    "locale",
+    "logging",
+    "math",
+    "mimetypes",
+    "numbers",
+    "operator",
+    "os",
+    "pathlib",
+    "pickle",
+    "platform",
+    "pprint",
+    "queue",
+    "random",
+    "re",
+    "secrets",
+    "select",
+    "selectors",
+    "shutil",
+    "signal",
+    "socket",
+    "sqlite3",
+    "ssl",
+    "statistics",
+    "string",
+    "struct",
+    "subprocess",
+    "sysconfig",
+    "tempfile",
+    "textwrap",
+    "threading",
+    "time",
+    "timeit",
+    "traceback",
+    "types",
+    "typing",
+    "unicodedata",
+    "urllib.error",
+    "urllib.parse",
+    "urllib.request",
+    "uuid",
+    "warnings",
+    "weakref",
+    "xml.etree.ElementTree",
+    "zipfile",
+    "zlib",
+    "zoneinfo",
+)
+
+OURS = (
+    "msgspec",
+    "msgspec.inspect",
+    "msgspec.json",
+    "msgspec.structs",
+    "tailcut",
+    "tailcut._handler",
+    "gateway.contract.worker",
+    "gateway.core.worker_loop",
+    "gateway.zygote.child",
+    "gateway.worker.main",
+)
+
+OPTIONAL = frozenset({"sqlite3", "ssl"})
+"""Missing in some builds of CPython."""
+
+
+class WarmError(Exception):
+    """The zygote cannot be forked from safely."""
+
+
+def warm() -> None:
+    for name in (*STANDARD, *OURS):
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            if name not in OPTIONAL:
+                raise
+    _exercise()
+    threads = _threads()
+    if threads != 1:
+        raise WarmError(
+            f"{threads} threads after the imports, only one may be: a fork copies only the thread that forks"
+        )
+    gc.collect()
+    gc.freeze()
+
+
+def _threads() -> int:
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("\nThreads:")[2].split(maxsplit=1)[0])
+
+
+def _exercise() -> None:
+    """Runs once what is imported or cached on first use."""
+    binding.load()
+    openapi.describe(signature.recognise(_sample), "sample")
+    "x".encode("idna")
+
+
+def _sample(a: int, b: list[str] | None = None) -> dict[str, float]:
+    return {str(b): float(a)}

@@ -1,0 +1,5 @@
+"""``python -m tailcut`` is the command ``tailcut``."""
+
+from tailcut._cli.main import main
+
+main()

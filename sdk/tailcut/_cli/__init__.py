@@ -1,0 +1,1 @@
+"""The command ``tailcut``: thin commands over ``tailcut.Client``; ``main`` assembles them."""

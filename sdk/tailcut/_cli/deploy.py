@@ -1,0 +1,103 @@
+"""``tailcut deploy``: packs, uploads and starts a function; prints its URL and a line to call it with."""
+
+import json
+import shlex
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from tailcut import _models as models
+from tailcut import _project as projects
+from tailcut._cli import options
+from tailcut._cli.console import clean, out, print_json
+from tailcut._cli.progress import Display
+from tailcut._profile import KEY_VARIABLE, Credentials
+
+
+def deploy(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A .py file or a folder.")] = Path(),
+    name: Annotated[str | None, typer.Option(help="The function's name; else that of the file or folder.")] = None,
+    handler: Annotated[
+        str | None, typer.Option(metavar="MODULE:FUNCTION", help="What to call; else it is guessed if only one fits.")
+    ] = None,
+    timeout: Annotated[str | None, typer.Option(metavar="TIME", help="Wall-clock limit: 500ms, 3s, 2m.")] = None,
+    concurrency: Annotated[
+        int | None, typer.Option(metavar="N", help="Invocations that may run at once per CPU.")
+    ] = None,
+    workers_min: Annotated[int | None, typer.Option(metavar="N", help="Workers to keep warm per CPU.")] = None,
+    public: Annotated[
+        bool | None, typer.Option("--public/--private", help="Whether it can be called without a key.")
+    ] = None,
+    alias: Annotated[str | None, typer.Option(metavar="NAME", help="The alias to move; else live.")] = None,
+    wait: Annotated[str, typer.Option(metavar="TIME", help="How long to wait until a worker of it is ready.")] = "60s",
+    server: options.Server = None,
+    key: options.Key = None,
+    json_: options.Json = False,
+) -> None:
+    """Deploy a function: resolve, install, pack, upload, start.
+
+    The options can also stand in tailcut.toml, or in \\[tool.tailcut] of pyproject.toml.
+    """
+    limit = projects.parse_duration(timeout) if timeout is not None else None
+    ready_timeout = projects.parse_duration(wait, "--wait")
+    credentials = options.find(server, key)
+    with options.connect_with(credentials) as client, Display() as display:
+        deployment = client.deploy(
+            path,
+            name=name,
+            handler=handler,
+            timeout=limit,
+            concurrency=concurrency,
+            workers_min=workers_min,
+            public=public,
+            alias=alias,
+            ready_timeout=ready_timeout,
+            progress=display,
+        )
+    curl = _curl(deployment, path, credentials)
+    if json_:
+        print_json(_as_json(deployment))
+        return
+    seconds = deployment.duration.total_seconds()
+    summary = f"{deployment.function}@{deployment.alias} is {deployment.version} ({seconds:.1f} s)"
+    out.print(Text(clean(summary), style="bold green"))
+    out.print(Text(clean(deployment.url)))
+    out.print(Text(clean(curl)))
+
+
+def _as_json(deployment: models.Deployment) -> dict[str, Any]:
+    return {
+        "function": deployment.function,
+        "version": deployment.version,
+        "alias": deployment.alias,
+        "url": deployment.url,
+        "sha256": deployment.sha256,
+        "status": deployment.status,
+        "style": deployment.style,
+        "handler": deployment.handler,
+        "public": deployment.public,
+        "bundle_bytes": deployment.bundle_bytes,
+        "files": deployment.files,
+        "lock": list(deployment.lock),
+        "duration_ms": round(deployment.duration / timedelta(milliseconds=1)),
+    }
+
+
+def _curl(deployment: models.Deployment, path: Path, credentials: Credentials) -> str:
+    """A line to paste into this shell; it does not show the key."""
+    parts = ["curl"]
+    if not deployment.public:
+        stored = credentials.origin not in ("--key", KEY_VARIABLE)
+        source = "$(tailcut login --show-key)" if stored else f"${KEY_VARIABLE}"
+        parts += ["-H", f'"Authorization: Bearer {source}"']
+    arguments = {}
+    if deployment.style in (None, "typed"):
+        settings = projects.Settings(name=deployment.function, handler=deployment.handler)
+        project = projects.Project(path.resolve(), deployment.function, deployment.handler, settings)
+        arguments = projects.example_arguments(project)
+    if arguments:
+        parts += ["-H", "'Content-Type: application/json'", "-d", shlex.quote(json.dumps(arguments))]
+    return " ".join([*parts, shlex.quote(deployment.url)])

@@ -1,0 +1,1 @@
+"""The examples, each deployed by the command line and called over HTTP."""

@@ -1,0 +1,89 @@
+"""Runs the steps of `make check`, `make test` and `make fuzz` one after the other and closes with a summary.
+
+Why not in the Makefile: every step runs even when one before it has failed, so that one run tells everything, and the
+last lines say what failed and how to repeat that step alone. Called by the Makefile and, through it, by .ci/run.
+"""
+
+import argparse
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PYTHON = sys.executable
+SHOWN_BIN = ".venv/bin"
+
+ZIG_BUILD_FILES = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("zigcore/*.zig"))
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    name: str
+    command: tuple[str, ...]
+    folder: str = "."
+
+    def shown(self) -> str:
+        text = " ".join(self.command).replace(str(Path(PYTHON).parent), SHOWN_BIN)
+        return text if self.folder == "." else f"(cd {self.folder} && ../{text})"
+
+
+TYPED = ("deploy/local", "tests/run.py", "tests/generated.py", "tests/lint", "tests/setup", "tests/bench")
+
+CHECKS = (
+    Step("lint", (PYTHON, "-m", "ruff", "check", ".")),
+    Step("format", (PYTHON, "-m", "ruff", "format", "--check", ".")),
+    Step("zig format", (PYTHON, "-m", "ziglang", "fmt", "--check", "zigcore/src", *ZIG_BUILD_FILES)),
+    Step("types", (PYTHON, "-m", "mypy")),
+    Step("types of tools", (PYTHON, "-m", "mypy", *TYPED)),
+    Step("import rules", (str(Path(PYTHON).with_name("lint-imports")), "--no-logo")),
+    Step("generated files", (PYTHON, "-m", "tests.generated")),
+    Step("repository rules", (PYTHON, "-m", "tests.lint")),
+)
+
+
+def tests(pytest_arguments: list[str]) -> tuple[Step, ...]:
+    return (
+        Step("zig tests", (PYTHON, "-m", "ziglang", "build", "test", "--summary", "all"), "zigcore"),
+        Step("pytest", (PYTHON, "-m", "pytest", "--durations=15", "--durations-min=5", *pytest_arguments)),
+    )
+
+
+def fuzzers(seconds: int) -> tuple[Step, ...]:
+    return (Step("zig fuzz", (PYTHON, "-m", "ziglang", "build", "fuzz", f"-Dseconds={seconds}"), "zigcore"),)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    parser.add_argument("what", choices=("checks", "all", "fuzz"))
+    parser.add_argument("--seconds", type=int, default=60, help="fuzz: for how long each")
+    arguments, rest = parser.parse_known_args()
+    if arguments.what == "fuzz":
+        return run(fuzzers(arguments.seconds))
+    return run(CHECKS if arguments.what == "checks" else CHECKS + tests(rest))
+
+
+def run(steps: tuple[Step, ...]) -> int:
+    results: list[tuple[Step, int, float]] = []
+    for step in steps:
+        print(f"\n== {step.name}: {step.shown()}", flush=True)
+        started = time.monotonic()
+        status = subprocess.run(step.command, cwd=ROOT / step.folder, check=False).returncode
+        results.append((step, status, time.monotonic() - started))
+    failed = [step for step, status, _ in results if status != 0]
+    print("\n== summary")
+    for step, status, took_s in results:
+        print(f"  {'ok    ' if status == 0 else 'FAILED'} {step.name:<18} {took_s:6.1f} s")
+    total_s = sum(took_s for _, _, took_s in results)
+    if failed:
+        print(f"{len(failed)} of {len(results)} steps failed in {total_s:.0f} s. To repeat one:")
+        for step in failed:
+            print(f"  {step.shown()}")
+        return 1
+    print(f"all {len(results)} steps passed in {total_s:.0f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

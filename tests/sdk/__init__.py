@@ -1,0 +1,1 @@
+"""The tenant's side: packing, the clients, the command line."""

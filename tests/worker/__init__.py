@@ -1,0 +1,1 @@
+"""The zygote and its workers, driven through real sockets."""

@@ -1,0 +1,360 @@
+//! What a worker sends, and every answer that an invocation can have: the function's, its failure's, ours.
+//!
+//! Called by reap (frames as they come), serve and dispatch (refusals). Everything from a worker is hostile: a frame that
+//! breaks the wire format costs the worker its life and its invocation a 500, nobody else anything.
+//! What always holds: `settle` ends an invocation exactly once, and only after its answer is on its way or its client is
+//! known to be gone.
+const std = @import("std");
+const assert = std.debug.assert;
+const limits = @import("../limits.zig");
+const sys = @import("../io/sys.zig");
+const clock = @import("../io/clock.zig");
+const Connection = @import("../http/connection.zig");
+const Listener = @import("../http/listener.zig");
+const Response = @import("../http/response.zig");
+const problem = @import("../http/problem.zig");
+const admit = @import("../admit/admit.zig");
+const Outcome = @import("../meter/counters.zig").Outcome;
+const frame = @import("frame.zig");
+const Pool = @import("pool.zig");
+const Invocation = @import("invocation.zig");
+const Worker = @import("worker.zig");
+const dispatch = @import("dispatch.zig");
+const reap = @import("reap.zig");
+
+/// One datagram from a worker that is starting, idle or busy.
+pub fn frameReceived(p: *Pool, w: *Worker, bytes: []const u8) void {
+    if (bytes.len < @sizeOf(frame.Answer)) return reap.die(p, w, .garbage, "sent a frame that is shorter than its header");
+    if (bytes.len > limits.frame_bytes_max) return reap.die(p, w, .garbage, "sent a frame that is longer than allowed");
+    var header: frame.Answer = undefined;
+    @memcpy(std.mem.asBytes(&header), bytes[0..@sizeOf(frame.Answer)]);
+    if (header.magic != frame.magic) return reap.die(p, w, .garbage, "sent a frame that does not start as one");
+    const shared = header.flags & frame.flag_body_shared != 0;
+    const inline_bytes: usize = if (shared) 0 else header.body_bytes;
+    const rest = bytes[@sizeOf(frame.Answer)..];
+    if (rest.len != @as(usize, header.headers_bytes) + inline_bytes) return reap.die(p, w, .garbage, "sent a frame whose lengths do not add up");
+    const block = rest[0..header.headers_bytes];
+    const body = rest[header.headers_bytes..];
+    switch (header.kind) {
+        .log => log(p, w, header.status, body),
+        .ready => if (w.state == .starting) ready(p, w, body) else reap.die(p, w, .garbage, "said again that it is ready"),
+        .failed => if (w.state == .starting) {
+            reap.startFailed(p, w, 0, body);
+            reap.stop(p, w);
+        } else reap.die(p, w, .garbage, "said that it cannot start after it had started"),
+        .answer, .failure => {
+            if (w.state != .busy or header.sequence != w.sequence) return reap.die(p, w, .garbage, "sent an answer to no invocation");
+            if (header.kind == .answer) answered(p, w, &header, block, body) else failed(p, w, &header, block);
+        },
+        _ => reap.die(p, w, .garbage, "sent a frame of unknown kind"),
+    }
+}
+
+fn ready(p: *Pool, w: *Worker, document: []const u8) void {
+    const version = &p.versions[w.version];
+    version.failures = 0;
+    version.start_after_ns = 0;
+    p.counters.start.record(p.now_ns - w.started_ns);
+    w.cpu_ns = clock.cpuOf(w.pid) orelse 0;
+    p.event(.ready, w, 0, document);
+    dispatch.next(p, w);
+}
+
+/// A line of output; more than the invocation may say is the runtime's fault or malice, and dropped.
+fn log(p: *Pool, w: *Worker, stream: u16, line: []const u8) void {
+    if (w.state != .busy) {
+        w.stray_frames += 1;
+        if (w.stray_frames > limits.stray_frames_max) return reap.die(p, w, .garbage, "sent output without end and without an invocation");
+        if (w.state != .starting or w.stray_frames > limits.starting_log_lines_max) return;
+        p.event(.log, w, 0, line);
+        return;
+    }
+    const invocation = &p.invocations.items[w.invocation];
+    w.stray_frames += 1;
+    if (invocation.log_bytes > invocation.log_bytes_max +| limits.log_notice_bytes) {
+        if (w.stray_frames > limits.stray_frames_max + invocation.log_bytes_max) reap.die(p, w, .garbage, "sent output without end");
+        return;
+    }
+    invocation.log_bytes +|= @intCast(line.len);
+    _ = p.events.push(.{
+        .kind = .log,
+        .time_ns = clock.realtime(),
+        .stream = stream,
+        .version = w.version,
+        .invocation_id = invocation.id,
+        .pid = w.pid,
+    }, line);
+}
+
+/// CPU time of the process since it was read last, in µs.
+fn cpuTake(w: *Worker) u64 {
+    const cpu_ns = clock.cpuOf(w.pid) orelse return 0;
+    const used_ns = cpu_ns -| w.cpu_ns;
+    w.cpu_ns = cpu_ns;
+    return used_ns / limits.us_ns;
+}
+
+// -- The function's answer ----------------------------------------------------------------------------------------
+
+fn answered(p: *Pool, w: *Worker, header: *const frame.Answer, block: []const u8, body: []const u8) void {
+    const invocation = &p.invocations.items[w.invocation];
+    const cpu_us = cpuTake(w);
+    if (header.status < 200 or header.status > 599) return reap.die(p, w, .garbage, "answered with a status outside 200 to 599");
+    if (header.body_bytes > invocation.output_bytes_max) {
+        problemOf(p, w, .output_limit, "The function's answer is larger than allowed.", cpu_us, &.{
+            .{ .text = .{ "limit", "output" } },
+            .{ .integer = .{ "allowed_bytes", invocation.output_bytes_max } },
+            .{ .integer = .{ "used_bytes", header.body_bytes } },
+        });
+        return release(p, w, .output_limit);
+    }
+    const c = invocation.connection orelse {
+        if (!blockValid(block, header.headers_count)) return reap.die(p, w, .garbage, "sent a header that is not one");
+        return release(p, w, .ok);
+    };
+    var response = begin(p, c, invocation, header.status, cpu_us);
+    var it = frame.BlockIterator.init(block, header.headers_count, limits.answer_headers_max) catch
+        return reap.die(p, w, .garbage, "sent more headers than allowed");
+    while (it.next() catch return reap.die(p, w, .garbage, "sent a header block whose lengths do not add up")) |entry| {
+        switch (Response.workerHeader(entry.name, entry.value)) {
+            .send => response.header(entry.name, entry.value),
+            .drop => {},
+            .invalid => return reap.die(p, w, .garbage, "sent a header with a byte that no header may contain"),
+        }
+    }
+    if (response.at > 2 * limits.answer_header_bytes_max) return reap.die(p, w, .garbage, "sent headers larger than allowed");
+    if (header.flags & frame.flag_body_shared != 0) {
+        // `output_bytes_max` is at most half of the shared memory. Copied once, then the worker may do with it what it likes.
+        const source = w.shared[limits.shared_bytes / 2 ..][0..header.body_bytes];
+        const number = p.listener.bodies.take() orelse {
+            problemOf(p, w, .internal, "All buffers for large bodies are in use: the function ran, its answer is lost.", cpu_us, &.{});
+            return release(p, w, .internal);
+        };
+        assert(c.body_buffer == null);
+        c.body_buffer = number;
+        @memcpy(p.listener.bodies.bytes(number)[0..source.len], source);
+        w.shared_answer_bytes = header.body_bytes;
+        p.counters.answered(header.status);
+        finish(p, c, &response, header.status, .{ .pooled = header.body_bytes });
+    } else {
+        p.counters.answered(header.status);
+        finish(p, c, &response, header.status, .{ .bytes = body });
+    }
+    release(p, w, .ok);
+}
+
+fn blockValid(block: []const u8, count: u16) bool {
+    var it = frame.BlockIterator.init(block, count, limits.answer_headers_max) catch return false;
+    while (it.next() catch return false) |_| {}
+    return true;
+}
+
+/// The invocation is answered; its worker takes the next one.
+fn release(p: *Pool, w: *Worker, outcome: Outcome) void {
+    const invocation = &p.invocations.items[w.invocation];
+    const version = &p.versions[w.version];
+    p.counters.run.record(p.now_ns -| invocation.dispatched_ns);
+    version.crashes = 0;
+    w.served += 1;
+    w.invocation = Invocation.none;
+    settle(p, invocation, outcome);
+    pagesRelease(w);
+    dispatch.next(p, w);
+}
+
+/// Large bodies leave the shared memory's pages in use: give them back.
+fn pagesRelease(w: *Worker) void {
+    const half = limits.shared_bytes / 2;
+    if (w.shared_request_bytes >= limits.shared_keep_bytes) sys.removePages(@alignCast(w.shared[0..std.mem.alignForward(usize, w.shared_request_bytes, 4096)]));
+    if (w.shared_answer_bytes >= limits.shared_keep_bytes) sys.removePages(@alignCast(w.shared[half..][0..std.mem.alignForward(usize, w.shared_answer_bytes, 4096)]));
+    w.shared_request_bytes = 0;
+    w.shared_answer_bytes = 0;
+}
+
+/// The function's failure: a block of entries instead of headers.
+fn failed(p: *Pool, w: *Worker, header: *const frame.Answer, block: []const u8) void {
+    const invocation = &p.invocations.items[w.invocation];
+    const cpu_us = cpuTake(w);
+    var it = frame.BlockIterator.init(block, header.headers_count, limits.failure_entries_max) catch
+        return reap.die(p, w, .garbage, "sent a failure with more entries than allowed");
+    var failure: Failure = .{};
+    while (it.next() catch return reap.die(p, w, .garbage, "sent a failure whose lengths do not add up")) |entry| {
+        if (std.mem.eql(u8, entry.name, "kind")) failure.kind = entry.value;
+        if (std.mem.eql(u8, entry.name, "type")) failure.type = entry.value;
+        if (std.mem.eql(u8, entry.name, "message")) failure.message = entry.value;
+        if (std.mem.eql(u8, entry.name, "traceback")) failure.traceback = entry.value;
+        if (std.mem.eql(u8, entry.name, "argument")) failure.arguments = true;
+    }
+    if (std.mem.eql(u8, failure.kind, "invalid-arguments")) {
+        problemOf(p, w, .invalid_arguments, "The arguments do not fit the function's signature.", cpu_us, &.{.{ .arguments = .{ block, header.headers_count } }});
+        return release(p, w, .invalid_arguments);
+    }
+    if (!std.mem.eql(u8, failure.kind, "function-error")) return reap.die(p, w, .garbage, "sent a failure of unknown kind");
+    const members = [_]Member{
+        .{ .failure = .{ failure.type, failure.message } },
+        .{ .text_tail = .{ "traceback", failure.traceback } },
+    };
+    problemOf(p, w, .function_error, "The function raised an exception.", cpu_us, members[0..if (invocation.owner) 2 else 1]);
+    release(p, w, .function_error);
+}
+
+const Failure = struct {
+    kind: []const u8 = "",
+    type: []const u8 = "",
+    message: []const u8 = "",
+    traceback: []const u8 = "",
+    arguments: bool = false,
+};
+
+// -- Our own answers ----------------------------------------------------------------------------------------------
+
+pub const Member = union(enum) {
+    text: struct { []const u8, []const u8 },
+    /// Of a long text the end is kept.
+    text_tail: struct { []const u8, []const u8 },
+    integer: struct { []const u8, i64 },
+    /// `error`: type and message.
+    failure: struct { []const u8, []const u8 },
+    /// `errors`: every `argument` of a failure's block, which has been checked.
+    arguments: struct { []const u8, u16 },
+    texts: struct { []const u8, []const []const u8 },
+
+    fn write(member: Member, body: *problem.Body) void {
+        switch (member) {
+            .text => |text| body.text(text[0], text[1]),
+            .text_tail => |text| body.textBounded(text[0], text[1], .tail, traceback_bytes_max),
+            .integer => |integer| body.integer(integer[0], integer[1]),
+            .failure => |failure| {
+                body.objectBegin("error");
+                body.textBounded("type", failure[0], .head, 512);
+                body.textBounded("message", failure[1], .head, 8 * limits.kib);
+                body.end();
+            },
+            .arguments => |block| {
+                body.arrayBegin("errors");
+                var it = frame.BlockIterator.init(block[0], block[1], limits.failure_entries_max) catch unreachable;
+                while (it.next() catch unreachable) |entry| {
+                    if (!std.mem.eql(u8, entry.name, "argument")) continue;
+                    const nul = std.mem.findScalar(u8, entry.value, 0) orelse entry.value.len;
+                    body.objectBegin("");
+                    body.textBounded("argument", entry.value[0..nul], .head, 512);
+                    body.textBounded("detail", entry.value[@min(nul + 1, entry.value.len)..], .head, 2048);
+                    body.end();
+                }
+                body.end();
+            },
+            .texts => |texts| {
+                body.arrayBegin(texts[0]);
+                for (texts[1]) |text| body.text("", text);
+                body.end();
+            },
+        }
+    }
+};
+
+const traceback_bytes_max = 32 * limits.kib;
+
+/// For a request that is no invocation (yet).
+pub fn refuse(p: *Pool, c: *Connection, kind: problem.Type, detail: []const u8) void {
+    refuseWith(p, c, kind, detail, &.{});
+}
+
+pub fn refuseWith(p: *Pool, c: *Connection, kind: problem.Type, detail: []const u8, members: []const Member) void {
+    const id = p.listener.idNext();
+    var response = p.listener.begin(c, kind.about().status, &id);
+    problemSend(p, c, &response, &id, kind, detail, members);
+}
+
+pub fn refuseQuota(p: *Pool, c: *Connection, owner: bool, refusal: admit.Refusal) void {
+    const members = [_]Member{
+        .{ .texts = .{ "violated-policies", &.{@tagName(refusal.policy)} } },
+        .{ .text = .{ "limit", @tagName(refusal.policy) } },
+        .{ .integer = .{ "allowed", refusal.allowed } },
+        .{ .integer = .{ "used", refusal.used } },
+    };
+    refuseWith(p, c, .quota_exceeded, "The tenant already has as many invocations in flight as its tier allows; this one was not executed.", members[0..if (owner) 4 else 2]);
+}
+
+/// An admitted invocation that no worker has seen.
+pub fn refuseQueued(p: *Pool, invocation: *Invocation, kind: problem.Type, detail: []const u8, outcome: Outcome) void {
+    assert(invocation.state == .queued);
+    if (invocation.connection) |c| {
+        var response = begin(p, c, invocation, kind.about().status, 0);
+        problemSend(p, c, &response, &invocation.id, kind, detail, &.{});
+    }
+    settle(p, invocation, outcome);
+}
+
+/// The same, because its version cannot start: the owner sees why.
+pub fn refuseStart(p: *Pool, invocation: *Invocation, failure: struct { type: []const u8, message: []const u8, traceback: []const u8 }) void {
+    assert(invocation.state == .queued);
+    if (!invocation.owner) return refuseQueued(p, invocation, .not_ready, "A worker of this function could not start.", .refused_not_ready);
+    if (invocation.connection) |c| {
+        var response = begin(p, c, invocation, 500, 0);
+        problemSend(p, c, &response, &invocation.id, .not_ready_failed, "A worker of this function could not start.", &.{
+            .{ .failure = .{ failure.type, failure.message } },
+            .{ .text_tail = .{ "traceback", failure.traceback } },
+        });
+    }
+    settle(p, invocation, .refused_not_ready);
+}
+
+/// An answer of ours to the invocation that runs on a worker.
+pub fn problemOf(p: *Pool, w: *Worker, kind: problem.Type, detail: []const u8, cpu_us: u64, members: []const Member) void {
+    const invocation = &p.invocations.items[w.invocation];
+    const c = invocation.connection orelse return;
+    var response = begin(p, c, invocation, kind.about().status, cpu_us);
+    problemSend(p, c, &response, &invocation.id, kind, detail, members);
+}
+
+fn problemSend(p: *Pool, c: *Connection, response: *Response, id: *const [16]u8, kind: problem.Type, detail: []const u8, members: []const Member) void {
+    const about = kind.about();
+    var body: problem.Body = .init(p.problem_scratch, kind, p.options.problem_base_url, &std.fmt.bytesToHex(id.*, .lower), detail);
+    for (members) |member| member.write(&body);
+    response.header("Content-Type", problem.content_type);
+    if (about.retry_after_s) |seconds| response.headerNumber("Retry-After", seconds);
+    if (kind == .unauthorized) response.header("WWW-Authenticate", "Bearer realm=\"tailcut\"");
+    if (kind == .method_not_allowed) response.header("Allow", "GET, HEAD");
+    p.counters.answered(about.status);
+    finish(p, c, response, about.status, .{ .bytes = body.finish() });
+}
+
+fn begin(p: *Pool, c: *Connection, invocation: *const Invocation, status: u16, cpu_us: u64) Response {
+    var response = p.listener.begin(c, status, &invocation.id);
+    response.header("Tailcut-Version", p.versions[invocation.version].id());
+    response.header("Tailcut-Start", if (invocation.cold) "cold" else "warm");
+    response.headerNumber("Tailcut-Cpu-Us", cpu_us);
+    const waited_until_ns = if (invocation.state == .running) invocation.dispatched_ns else p.now_ns;
+    response.headerNumber("Tailcut-Queue-Us", (waited_until_ns -| invocation.arrived_ns) / limits.us_ns);
+    return response;
+}
+
+pub fn finish(p: *Pool, c: *Connection, response: *Response, status: u16, body: Listener.Body) void {
+    // The connection's buffer holds a frame's body and twice the headers that a worker may send: ours always fit.
+    if (!p.listener.finish(c, response, status, body)) {
+        c.invocation = null;
+        p.listener.close(c);
+    }
+}
+
+/// Ends an invocation: what was reserved for it is given back. Its answer is on its way, or nobody waits for one.
+pub fn settle(p: *Pool, invocation: *Invocation, outcome: Outcome) void {
+    assert(invocation.state != .free);
+    if (invocation.connection) |c| assert(c.invocation == null);
+    admit.release(p.slots, invocation.admission);
+    p.counters.outcome(invocation.version, outcome);
+    p.invocations.give(invocation);
+}
+
+/// The client of an invocation is gone: one that waits is dropped, one that runs runs on unheard.
+pub fn forget(p: *Pool, c: *Connection) void {
+    const invocation = &p.invocations.items[c.invocation.?];
+    assert(invocation.connection == c);
+    c.invocation = null;
+    invocation.connection = null;
+    if (invocation.state == .queued) {
+        dispatch.queueRemove(p, &p.versions[invocation.version], invocation);
+        settle(p, invocation, .cancelled);
+    }
+    p.listener.forgotten(c);
+}

@@ -1,0 +1,218 @@
+//! Which worker runs an invocation, and when: at once, from its version's queue, or not at all.
+//!
+//! Called by serve (a new invocation), answer and reap (a worker is free, or one less), and the pool's slow tick.
+//! Why a queue per version: one version's crowd never stands before another's call. Workers are used last in, first out,
+//! so that the caches are warm and those not needed reach their idle time-out. More workers are started only when the
+//! ones there are are stuck in long invocations: on one CPU a second worker makes short ones slower, not faster.
+//! What always holds: a busy worker has exactly one invocation and that one names it.
+const std = @import("std");
+const assert = std.debug.assert;
+const limits = @import("../limits.zig");
+const Connection = @import("../http/connection.zig");
+const target = @import("../http/target.zig");
+const frame = @import("frame.zig");
+const Pool = @import("pool.zig");
+const Invocation = @import("invocation.zig");
+const Version = @import("version.zig");
+const Worker = @import("worker.zig");
+const answer = @import("answer.zig");
+const reap = @import("reap.zig");
+const serve = @import("serve.zig");
+
+/// A new invocation: to an idle worker, or into the queue.
+pub fn place(p: *Pool, invocation: *Invocation, function: target.Function) void {
+    const version = &p.versions[invocation.version];
+    if (version.idle > 0 and version.queue.count == 0) {
+        const w = &p.workers[version.idle_top];
+        idleRemove(p, w);
+        return run(p, w, invocation, function);
+    }
+    if (version.workers == 0 and p.now_ns < version.start_after_ns) {
+        return answer.refuseQueued(p, invocation, .not_ready, "The last start of this version failed; the next one is tried soon.", .refused_not_ready);
+    }
+    if (p.queued >= limits.queue_max or version.queue.count >= limits.queue_version_max) {
+        return answer.refuseQueued(p, invocation, .overloaded, "The queue for this function's workers is full.", .refused_queue);
+    }
+    version.queue.push(&p.invocations, invocation);
+    p.queued += 1;
+    if (version.workers == 0) _ = p.start(invocation.version);
+    p.want(invocation.version);
+}
+
+/// A worker can take the next invocation (or rest).
+pub fn next(p: *Pool, w: *Worker) void {
+    assert(w.state == .busy or w.state == .starting);
+    const version = &p.versions[w.version];
+    if (w.state == .busy) p.busy -= 1 else version.starting -= 1;
+    w.to(.idle);
+    if (w.ended) {
+        version.idle += 1;
+        idlePush(p, version, w);
+        return reap.die(p, w, .ended, "");
+    }
+    if (!w.stop_after) if (version.queue.head(&p.invocations)) |invocation| {
+        queueRemove(p, version, invocation);
+        const c = invocation.connection.?;
+        return run(p, w, invocation, serve.functionOf(p, c));
+    };
+    version.idle += 1;
+    idlePush(p, version, w);
+    w.idle_since_ns = p.now_ns;
+    p.deadlines.set(p.indexOf(w), p.now_ns + p.options.worker_idle_timeout_ns);
+    if (!version.current or w.stop_after) reap.stop(p, w);
+}
+
+/// Takes a queued invocation out of its queue.
+pub fn queueRemove(p: *Pool, version: *Version, invocation: *Invocation) void {
+    assert(invocation.state == .queued);
+    version.queue.remove(&p.invocations, invocation);
+    p.queued -= 1;
+}
+
+/// The slow tick's look at a version: time-outs, more workers. True: look again.
+pub fn attend(p: *Pool, index: u32) bool {
+    const version = &p.versions[index];
+    while (version.queue.head(&p.invocations)) |invocation| {
+        if (p.now_ns - invocation.arrived_ns < p.options.queue_timeout_ns) break;
+        queueRemove(p, version, invocation);
+        answer.refuseQueued(p, invocation, .overloaded, "No worker became free for this invocation in time.", .refused_queue);
+    }
+    if (!version.current) {
+        // Its workers serve what is queued; without any nobody would.
+        if (version.workers == 0) failQueue(p, version, .not_ready, "This version has left the node.");
+        return version.queue.count > 0;
+    }
+    if (p.now_ns >= version.start_after_ns and version.workers < version.workersMax() and wantsWorker(p, version)) {
+        if (!p.start(index) and p.free_count == 0) makeRoom(p, version);
+    }
+    return version.queue.count > 0 or version.workers < version.workers_min or version.probe;
+}
+
+fn wantsWorker(p: *Pool, version: *Version) bool {
+    if (version.probe or version.workers < version.workers_min) return version.starting == 0;
+    const first = version.queue.head(&p.invocations) orelse return false;
+    if (version.workers == 0) return true;
+    if (version.starting >= @min(limits.version_starting_max, version.queue.count)) return false;
+    if (p.now_ns - first.arrived_ns < limits.queue_scale_ns) return false;
+    for (p.workers) |*w| {
+        if (w.state != .busy or &p.versions[w.version] != version) continue;
+        if (p.now_ns - p.invocations.items[w.invocation].dispatched_ns < limits.yield_run_max_ns) return false;
+    }
+    return true;
+}
+
+/// All slots are taken: the worker that has been idle longest ends, or, for a version that has none, one of whoever has most.
+fn makeRoom(p: *Pool, wanting: *const Version) void {
+    var oldest: ?*Worker = null;
+    for (p.workers) |*w| switch (w.state) {
+        // A slot is about to be free.
+        .stopping, .dying => return,
+        .idle => if (oldest == null or w.idle_since_ns < oldest.?.idle_since_ns) {
+            oldest = w;
+        },
+        .free, .starting, .busy => {},
+    };
+    if (oldest) |w| return reap.stop(p, w);
+    if (wanting.workers > 0) return;
+    for (p.workers) |*w| {
+        if (w.state == .busy and !w.stop_after and p.versions[w.version].workers > 1) {
+            w.stop_after = true;
+            return;
+        }
+    }
+}
+
+/// Everything queued for a version is refused: not executed.
+pub fn failQueue(p: *Pool, version: *Version, kind: @import("../http/problem.zig").Type, detail: []const u8) void {
+    while (version.queue.head(&p.invocations)) |invocation| {
+        queueRemove(p, version, invocation);
+        answer.refuseQueued(p, invocation, kind, detail, .refused_not_ready);
+    }
+}
+
+// -- Running ------------------------------------------------------------------------------------------------------
+
+fn run(p: *Pool, w: *Worker, invocation: *Invocation, function: target.Function) void {
+    assert(w.state == .idle and w.invocation == Invocation.none);
+    const c = invocation.connection.?;
+    w.to(.busy);
+    w.sequence += 1;
+    w.invocation = p.invocations.indexOf(invocation);
+    w.stray_frames = 0;
+    invocation.state = .running;
+    invocation.worker = p.indexOf(w);
+    invocation.dispatched_ns = p.now_ns;
+    p.busy += 1;
+    p.dispatched_last_ns = p.now_ns;
+    p.deadlines.set(p.indexOf(w), p.now_ns + invocation.timeout_ns);
+    p.counters.queue.record(p.now_ns - invocation.arrived_ns);
+    const bytes = encode(p, w, invocation, c, function);
+    p.listener.bodyGiveBack(c);
+    p.ring.sendQuietly(w.channel, w.frame[0..bytes], p.tag(w, .worker_send));
+}
+
+/// Writes the invocation's frame; what is too large for it goes into the worker's shared memory.
+fn encode(p: *Pool, w: *Worker, invocation: *const Invocation, c: *const Connection, function: target.Function) usize {
+    const head = c.head();
+    const body = p.listener.bodyOf(c);
+    var at: usize = @sizeOf(frame.Request);
+    copy(w.frame, &at, function.rest);
+    copy(w.frame, &at, function.query);
+    const headers_at = at;
+    var headers_count: u16 = 0;
+    for (c.parser.headersAll()) |*header| {
+        if (header.known.isHopByHop()) continue;
+        if (header.known == .authorization and invocation.authorization_hidden) continue;
+        const name = header.name(head);
+        // Head, path and query fit a frame together (limits.zig), so this does too.
+        const end = frame.entryWrite(w.frame, at, name, header.value(head)).?;
+        const written = w.frame[at + frame.entry_overhead_bytes ..][0..name.len];
+        _ = std.ascii.lowerString(written, written);
+        at = end;
+        headers_count += 1;
+    }
+    const headers_bytes = at - headers_at;
+    const shared = body.len > limits.body_inline_bytes_max or at + body.len > w.frame.len;
+    if (shared) {
+        @memcpy(w.shared[0..body.len], body);
+        w.shared_request_bytes = @intCast(body.len);
+    } else copy(w.frame, &at, body);
+    const header: frame.Request = .{
+        .flags = if (shared) frame.flag_body_shared else 0,
+        .method = c.parser.method,
+        .sequence = w.sequence,
+        .invocation_id = invocation.id,
+        .path_bytes = @intCast(function.rest.len),
+        .query_bytes = @intCast(function.query.len),
+        .headers_count = headers_count,
+        .headers_bytes = @intCast(headers_bytes),
+        .body_bytes = @intCast(body.len),
+        .timeout_ns = invocation.timeout_ns,
+        .log_bytes_max = invocation.log_bytes_max,
+    };
+    @memcpy(w.frame[0..@sizeOf(frame.Request)], std.mem.asBytes(&header));
+    return at;
+}
+
+fn copy(buffer: []u8, at: *usize, bytes: []const u8) void {
+    @memcpy(buffer[at.*..][0..bytes.len], bytes);
+    at.* += bytes.len;
+}
+
+// -- The stack of idle workers ------------------------------------------------------------------------------------
+
+fn idlePush(p: *Pool, version: *Version, w: *Worker) void {
+    const slot = p.indexOf(w);
+    w.next = version.idle_top;
+    w.previous = Worker.none;
+    if (version.idle_top == Worker.none) version.idle_bottom = slot else p.workers[version.idle_top].previous = slot;
+    version.idle_top = slot;
+}
+
+pub fn idleRemove(p: *Pool, w: *Worker) void {
+    const version = &p.versions[w.version];
+    assert(w.state == .idle and version.idle > 0);
+    if (w.previous == Worker.none) version.idle_top = w.next else p.workers[w.previous].next = w.next;
+    if (w.next == Worker.none) version.idle_bottom = w.previous else p.workers[w.next].previous = w.previous;
+    version.idle -= 1;
+}

@@ -1,0 +1,148 @@
+//! One worker as its reactor sees it: a process at the other end of a channel, in one of a few states.
+//!
+//!     starting → idle ⇄ busy → …     stopping: asked to end (its channel closes)     dying: killed, or found dead
+//!
+//! Called by pool/pool.zig, which drives the transitions. What always holds: a slot is free only once the kernel has
+//! finished with its channel and its process is known to be gone (or was never made); everything the process sends is
+//! hostile.
+const std = @import("std");
+const assert = std.debug.assert;
+const sys = @import("../io/sys.zig");
+
+const Worker = @This();
+
+state: State,
+generation: u32,
+version: u32,
+/// Our end of its channel; `sys.none` once closed.
+channel: sys.Fd,
+pid: i32,
+pidfd: sys.Fd,
+/// Its memory file in our address space: first half the request's body, second half the answer's.
+shared: []align(4096) u8,
+/// The frame that it is being sent.
+frame: []u8,
+/// Of the frame sent last; its answer must carry the same.
+sequence: u64,
+invocation: u32,
+/// Its process's CPU clock when it was read last: at the end of an invocation.
+cpu_ns: u64,
+started_ns: u64,
+idle_since_ns: u64,
+/// Invocations answered.
+served: u64,
+next: u16,
+previous: u16,
+
+/// Log frames since its last invocation that belong to none.
+stray_frames: u32,
+/// Of the request's body that lies in `shared`, so that it can be removed.
+shared_request_bytes: u32,
+shared_answer_bytes: u32,
+/// It was never ready.
+was_starting: bool,
+/// The host knows that its start failed.
+start_reported: bool,
+/// The wait for the word on how it died is over.
+exit_waited: bool,
+/// Somebody needs its slot: it ends after this invocation.
+stop_after: bool,
+
+receiving: bool,
+/// Its pidfd is being watched.
+watching: bool,
+/// The zygote has answered the request for it.
+spawn_answered: bool,
+/// Its process has ended.
+ended: bool,
+exit_known: bool,
+/// Wait status of waitpid(2), once known.
+exit_status: i32,
+cause: Cause,
+/// Fixed text on what it did wrong, for `garbage`.
+reason: []const u8,
+
+pub const none: u16 = std.math.maxInt(u16);
+
+pub const State = enum { free, starting, idle, busy, stopping, dying };
+
+/// Why it is dying, as far as its invocation's caller is concerned.
+pub const Cause = enum {
+    none,
+    /// It ended by itself, or somebody killed it.
+    ended,
+    /// Wall-clock limit.
+    timeout,
+    /// It sent what the wire format does not allow.
+    garbage,
+    /// Not ready in time, or the zygote could not make it.
+    start,
+};
+
+pub fn to(w: *Worker, next: State) void {
+    const allowed = switch (w.state) {
+        .free => next == .starting,
+        .starting => next == .idle or next == .dying or next == .stopping,
+        .idle => next == .busy or next == .stopping or next == .dying,
+        .busy => next == .idle or next == .dying or next == .stopping,
+        .stopping => next == .dying or next == .free,
+        .dying => next == .free,
+    };
+    assert(allowed);
+    w.state = next;
+}
+
+/// Names one spawn request: unique among those that the zygote may still answer.
+pub fn request(w: *const Worker, index: u16) u64 {
+    return @as(u64, w.generation) << 16 | index;
+}
+
+/// What a wait status says, for people.
+pub const Exit = union(enum) {
+    status: u8,
+    signal: u8,
+    unknown,
+
+    pub fn of(w: *const Worker) Exit {
+        if (!w.exit_known) return .unknown;
+        const bits: u32 = @bitCast(w.exit_status);
+        const signal: u8 = @intCast(bits & 0x7f);
+        if (signal == 0) return .{ .status = @intCast(bits >> 8 & 0xff) };
+        return .{ .signal = signal };
+    }
+};
+
+pub fn signalName(signal: u8) []const u8 {
+    return switch (signal) {
+        1 => "SIGHUP",
+        2 => "SIGINT",
+        3 => "SIGQUIT",
+        4 => "SIGILL",
+        5 => "SIGTRAP",
+        6 => "SIGABRT",
+        7 => "SIGBUS",
+        8 => "SIGFPE",
+        9 => "SIGKILL",
+        10 => "SIGUSR1",
+        11 => "SIGSEGV",
+        12 => "SIGUSR2",
+        13 => "SIGPIPE",
+        14 => "SIGALRM",
+        15 => "SIGTERM",
+        24 => "SIGXCPU",
+        25 => "SIGXFSZ",
+        31 => "SIGSYS",
+        else => "another signal",
+    };
+}
+
+test "wait statuses" {
+    var w: Worker = undefined;
+    w.exit_known = true;
+    w.exit_status = 3 << 8;
+    try std.testing.expectEqual(Exit{ .status = 3 }, Exit.of(&w));
+    w.exit_status = 139;
+    try std.testing.expectEqual(Exit{ .signal = 11 }, Exit.of(&w));
+    w.exit_known = false;
+    try std.testing.expectEqual(Exit.unknown, Exit.of(&w));
+}

@@ -1,0 +1,379 @@
+//! One JSON document of the host (gateway/contract/revision.py) → a checked `Table`, in memory taken at start.
+//!
+//! Called by the host's thread in zc_gateway_apply: `prepare` builds the new table in the region that nobody uses,
+//! the caller swaps it in on every reactor, `commit` makes the other region the spare one. On any error nothing
+//! changes and `message` says which row, which field, which value and what is allowed.
+//! Nothing here asserts on content: a document is data, even the host's.
+const std = @import("std");
+const assert = std.debug.assert;
+const limits = @import("../limits.zig");
+const pages = @import("../io/pages.zig");
+const table_module = @import("table.zig");
+const Table = table_module.Table;
+const Index = table_module.Index;
+const position_none = table_module.position_none;
+const reader_module = @import("reader.zig");
+const Reader = reader_module.Reader;
+const Field = reader_module.Field;
+const Value = reader_module.Value;
+const quoted = reader_module.quoted;
+
+pub const Error = reader_module.Error;
+
+/// Two regions, one in use. About 170 MiB of address space, resident only where documents have reached.
+pub const Revisions = struct {
+    regions: [2]Region,
+    tables: [2]Table,
+    state: enum(u8) { empty = 0, first = 1, second = 2 },
+    /// `prepare` succeeded and `commit` has not come yet.
+    prepared: bool,
+    seed: u64,
+
+    /// `seed`: random, per process.
+    pub fn create(seed: u64) error{OutOfMemory}!*Revisions {
+        const revisions = try pages.create(Revisions);
+        assert(revisions.state == .empty and !revisions.prepared);
+        revisions.seed = seed;
+        return revisions;
+    }
+
+    pub fn destroy(revisions: *Revisions) void {
+        pages.destroy(Revisions, revisions);
+    }
+
+    /// The table in use; null before the first `commit`.
+    pub fn current(revisions: *const Revisions) ?*const Table {
+        return switch (revisions.state) {
+            .empty => null,
+            .first => &revisions.tables[0],
+            .second => &revisions.tables[1],
+        };
+    }
+
+    /// Decodes and checks. The table is the spare region's: valid until the next `prepare`, for good after `commit`.
+    /// `message` (zc_error.text) receives a NUL-terminated text on error.
+    pub fn prepare(revisions: *Revisions, document: []const u8, message: *[512]u8) Error!*Table {
+        revisions.prepared = false;
+        const spare: usize = if (revisions.state == .first) 1 else 0;
+        try decode(&revisions.regions[spare], document, revisions.seed, &revisions.tables[spare], message);
+        revisions.prepared = true;
+        return &revisions.tables[spare];
+    }
+
+    /// After every reactor has taken the prepared table and none holds anything of the other.
+    pub fn commit(revisions: *Revisions) void {
+        assert(revisions.prepared);
+        revisions.prepared = false;
+        revisions.state = if (revisions.state == .first) .second else .first;
+    }
+};
+
+/// What one table is made of.
+pub const Region = struct {
+    text: [limits.revision_bytes_max]u8,
+    tenants: [limits.tenants_max]table_module.Tenant,
+    keys: [limits.keys_max]table_module.Key,
+    versions: [limits.versions_max]table_module.Version,
+    routes: [limits.routes_max]table_module.Route,
+    tenant_entries: [Index.capacity(limits.tenants_max)]Index.Entry,
+    key_entries: [Index.capacity(limits.keys_max)]Index.Entry,
+    route_entries: [Index.capacity(limits.routes_max)]Index.Entry,
+    /// Only during decoding: no version's id twice.
+    id_entries: [Index.capacity(limits.versions_max)]Index.Entry,
+    version_positions: [limits.versions_max]u32,
+};
+
+const tenant_fields = [_]Field{
+    .{ .name = "name", .rule = .name },
+    .{ .name = "concurrency_max", .rule = .{ .integer = .{ 1, std.math.maxInt(u32) } } },
+    .{ .name = "openapi_public", .rule = .{ .text = limits.revision_bytes_max } },
+    .{ .name = "openapi_all", .rule = .{ .text = limits.revision_bytes_max } },
+};
+
+const key_fields = [_]Field{
+    .{ .name = "sha256", .rule = .sha256 },
+    .{ .name = "tenant", .rule = .{ .integer = .{ 0, limits.tenants_max - 1 } } },
+    .{ .name = "invoke", .rule = .flag },
+    .{ .name = "expires_at_s", .rule = .{ .integer = .{ 0, std.math.maxInt(i64) } } },
+};
+
+const version_fields = [_]Field{
+    .{ .name = "index", .rule = .{ .integer = .{ 0, limits.versions_max - 1 } } },
+    .{ .name = "id", .rule = .id },
+    .{ .name = "tenant", .rule = .{ .integer = .{ 0, limits.tenants_max - 1 } } },
+    .{ .name = "function", .rule = .name },
+    .{ .name = "spawn", .rule = .{ .text = limits.spawn_bytes_max } },
+    .{ .name = "timeout_ms", .rule = .{ .integer = .{ limits.timeout_ms_min, limits.timeout_ms_max } } },
+    .{ .name = "concurrency_max", .rule = .{ .integer = .{ 1, limits.version_concurrency_max } } },
+    .{ .name = "workers_min", .rule = .{ .integer = .{ 0, limits.version_workers_min_max } } },
+    .{ .name = "request_bytes_max", .rule = .{ .integer = .{ 0, limits.body_bytes_max } } },
+    .{ .name = "output_bytes_max", .rule = .{ .integer = .{ 1, limits.body_bytes_max } } },
+    .{ .name = "log_bytes_max", .rule = .{ .integer = .{ 0, limits.log_bytes_max } } },
+    .{ .name = "probe", .rule = .flag },
+};
+
+const route_fields = [_]Field{
+    .{ .name = "tenant", .rule = .{ .integer = .{ 0, limits.tenants_max - 1 } } },
+    .{ .name = "function", .rule = .name },
+    .{ .name = "qualifier", .rule = .qualifier },
+    .{ .name = "version", .rule = .{ .integer = .{ -1, limits.versions_max - 1 } } },
+    .{ .name = "public", .rule = .flag },
+    .{ .name = "error", .rule = .{ .text = limits.revision_bytes_max }, .optional = true },
+};
+
+const Section = enum { revision, tenants, keys, versions, routes };
+
+fn decode(region: *Region, document: []const u8, seed: u64, table: *Table, message: *[512]u8) Error!void {
+    var reader: Reader = .{ .text = &region.text, .message = message };
+    if (document.len > limits.revision_bytes_max) {
+        return reader.tooLarge("the document has {d} bytes, at most {d} are allowed", .{ document.len, limits.revision_bytes_max });
+    }
+    reader.begin(document);
+    var decoder: Decoder = .{ .reader = &reader, .region = region, .seed = seed };
+    try decoder.documentRead();
+    try decoder.tenantsCheck();
+    try decoder.keysCheck();
+    try decoder.versionsCheck();
+    try decoder.routesCheck();
+    table.* = .{
+        .revision = decoder.revision,
+        .seed = seed,
+        .tenants = region.tenants[0..decoder.tenants_count],
+        .keys = region.keys[0..decoder.keys_count],
+        .versions = region.versions[0..decoder.versions_count],
+        .routes = region.routes[0..decoder.routes_count],
+        .tenant_index = decoder.tenant_index,
+        .key_index = decoder.key_index,
+        .route_index = decoder.route_index,
+        .version_positions = &region.version_positions,
+    };
+}
+
+const Decoder = struct {
+    reader: *Reader,
+    region: *Region,
+    seed: u64,
+    revision: u64 = 0,
+    tenants_count: usize = 0,
+    keys_count: usize = 0,
+    versions_count: usize = 0,
+    routes_count: usize = 0,
+    tenant_index: Index = undefined,
+    key_index: Index = undefined,
+    route_index: Index = undefined,
+
+    fn documentRead(d: *Decoder) Error!void {
+        const r = d.reader;
+        try r.expect(.object_begin, "an object");
+        var seen: [std.enums.values(Section).len]bool = @splat(false);
+        var name_buffer: [24]u8 = undefined;
+        while (try r.nameRead(&name_buffer)) |name| {
+            const section = std.meta.stringToEnum(Section, name) orelse
+                return r.invalid("\"{f}\" is not a field of the document; it has revision, tenants, keys, versions, routes", .{quoted(name)});
+            r.section = @tagName(section);
+            if (seen[@backingInt(section)]) return r.invalid("appears twice", .{});
+            seen[@backingInt(section)] = true;
+            switch (section) {
+                .revision => d.revision = @intCast((try r.valueRead(.{ .integer = .{ 0, std.math.maxInt(i64) } })).integer),
+                .tenants => d.tenants_count = try d.rowsRead(&tenant_fields, limits.tenants_max, tenantStore),
+                .keys => d.keys_count = try d.rowsRead(&key_fields, limits.keys_max, keyStore),
+                .versions => d.versions_count = try d.rowsRead(&version_fields, limits.versions_max, versionStore),
+                .routes => d.routes_count = try d.rowsRead(&route_fields, limits.routes_max, routeStore),
+            }
+            r.section = "";
+        }
+        for (seen, std.enums.values(Section)) |was_seen, section| {
+            if (!was_seen) return r.invalid("the field \"{s}\" is missing", .{@tagName(section)});
+        }
+        try r.expect(.end_of_document, "the end of the document");
+    }
+
+    /// Reads an array of objects; returns how many.
+    fn rowsRead(
+        d: *Decoder,
+        comptime fields: []const Field,
+        rows_max: usize,
+        comptime store: fn (*Region, usize, *const [fields.len]Value) void,
+    ) Error!usize {
+        const r = d.reader;
+        try r.expect(.array_begin, "an array");
+        var count: usize = 0;
+        while (try r.peek() != .array_end) : (count += 1) {
+            if (count == rows_max) return r.tooLarge("more than {d} rows", .{rows_max});
+            r.row = count;
+            var values: [fields.len]Value = @splat(.absent);
+            try r.rowRead(fields, &values);
+            store(d.region, count, &values);
+            r.row = null;
+        }
+        try r.expect(.array_end, "the end of the array");
+        return count;
+    }
+
+    // -- Checks across rows -------------------------------------------------------------------------------------
+
+    fn tenantsCheck(d: *Decoder) Error!void {
+        const r = d.reader;
+        r.section = "tenants";
+        d.tenant_index = .init(&d.region.tenant_entries, d.tenants_count);
+        for (d.region.tenants[0..d.tenants_count], 0..) |*tenant, row| {
+            r.row = row;
+            r.field = "name";
+            const hash = table_module.tenantHash(d.seed, tenant.name);
+            var probe = d.tenant_index.probe(hash);
+            while (probe.next()) |other| {
+                if (std.mem.eql(u8, d.region.tenants[other].name, tenant.name)) {
+                    return r.invalid("\"{f}\" is also the name of tenants[{d}]", .{ quoted(tenant.name), other });
+                }
+            }
+            d.tenant_index.insert(hash, @intCast(row));
+        }
+    }
+
+    fn keysCheck(d: *Decoder) Error!void {
+        const r = d.reader;
+        r.section = "keys";
+        d.key_index = .init(&d.region.key_entries, d.keys_count);
+        for (d.region.keys[0..d.keys_count], 0..) |*key, row| {
+            r.row = row;
+            try d.tenantCheck(key.tenant);
+            r.field = "sha256";
+            const hash = table_module.keyHash(d.seed, &key.sha256);
+            var probe = d.key_index.probe(hash);
+            while (probe.next()) |other| {
+                if (std.mem.eql(u8, &d.region.keys[other].sha256, &key.sha256)) {
+                    return r.invalid("the same digest as keys[{d}]", .{other});
+                }
+            }
+            d.key_index.insert(hash, @intCast(row));
+        }
+    }
+
+    fn versionsCheck(d: *Decoder) Error!void {
+        const r = d.reader;
+        r.section = "versions";
+        @memset(&d.region.version_positions, position_none);
+        const ids: Index = .init(&d.region.id_entries, d.versions_count);
+        for (d.region.versions[0..d.versions_count], 0..) |*version, row| {
+            r.row = row;
+            try d.tenantCheck(version.tenant);
+            r.field = "index";
+            const position = &d.region.version_positions[version.index];
+            if (position.* != position_none) return r.invalid("{d} is also the index of versions[{d}]", .{ version.index, position.* });
+            position.* = @intCast(row);
+            r.field = "id";
+            const hash = table_module.tenantHash(d.seed, version.id);
+            var probe = ids.probe(hash);
+            while (probe.next()) |other| {
+                if (std.mem.eql(u8, d.region.versions[other].id, version.id)) {
+                    return r.invalid("\"{f}\" is also the id of versions[{d}]", .{ quoted(version.id), other });
+                }
+            }
+            ids.insert(hash, @intCast(row));
+            r.field = "spawn";
+            if (version.spawn.len == 0) return r.invalid("empty: the zygote needs a document (SpawnSpec)", .{});
+        }
+    }
+
+    fn routesCheck(d: *Decoder) Error!void {
+        const r = d.reader;
+        r.section = "routes";
+        d.route_index = .init(&d.region.route_entries, d.routes_count);
+        for (d.region.routes[0..d.routes_count], 0..) |*route, row| {
+            r.row = row;
+            try d.tenantCheck(route.tenant);
+            try d.routeVersionCheck(route);
+            r.field = "qualifier";
+            const hash = table_module.routeHash(d.seed, route.tenant, route.function, route.qualifier);
+            var probe = d.route_index.probe(hash);
+            while (probe.next()) |other_row| {
+                const other = &d.region.routes[other_row];
+                if (other.tenant == route.tenant and std.mem.eql(u8, other.function, route.function) and
+                    std.mem.eql(u8, other.qualifier, route.qualifier))
+                {
+                    return r.invalid("{f}@{f} is also routes[{d}]", .{ quoted(route.function), quoted(route.qualifier), other_row });
+                }
+            }
+            d.route_index.insert(hash, @intCast(row));
+        }
+    }
+
+    /// A route must lead to a version of its own tenant and function: anything else would run one tenant's code for another.
+    fn routeVersionCheck(d: *Decoder, route: *const table_module.Route) Error!void {
+        const r = d.reader;
+        r.field = "version";
+        const index = route.version orelse return;
+        const position = d.region.version_positions[index];
+        if (position == position_none) return r.invalid("{d} is the index of none of the {d} versions", .{ index, d.versions_count });
+        const version = &d.region.versions[position];
+        if (version.tenant != route.tenant) {
+            return r.invalid("{d} is a version of tenant {d}, this route is of tenant {d}", .{ index, version.tenant, route.tenant });
+        }
+        if (!std.mem.eql(u8, version.function, route.function)) {
+            return r.invalid("{d} is a version of {f}, this route is of {f}", .{ index, quoted(version.function), quoted(route.function) });
+        }
+    }
+
+    fn tenantCheck(d: *Decoder, tenant: u32) Error!void {
+        const r = d.reader;
+        r.field = "tenant";
+        if (tenant >= d.tenants_count) {
+            return r.invalid("{d} is not a position in tenants, which has {d} rows", .{ tenant, d.tenants_count });
+        }
+    }
+};
+
+fn tenantStore(region: *Region, row: usize, values: *const [tenant_fields.len]Value) void {
+    region.tenants[row] = .{
+        .name = values[0].text,
+        .concurrency_max = @intCast(values[1].integer),
+        .slot = 0,
+        .openapi_public = values[2].text,
+        .openapi_all = values[3].text,
+    };
+}
+
+fn keyStore(region: *Region, row: usize, values: *const [key_fields.len]Value) void {
+    const key = &region.keys[row];
+    key.* = .{
+        .sha256 = undefined,
+        .tenant = @intCast(values[1].integer),
+        .invoke = values[2].flag,
+        .expires_at_s = @intCast(values[3].integer),
+    };
+    // The rule `sha256` has passed: 64 hexadecimal digits.
+    _ = std.fmt.hexToBytes(&key.sha256, values[0].text) catch unreachable;
+}
+
+fn versionStore(region: *Region, row: usize, values: *const [version_fields.len]Value) void {
+    region.versions[row] = .{
+        .index = @intCast(values[0].integer),
+        .id = values[1].text,
+        .tenant = @intCast(values[2].integer),
+        .function = values[3].text,
+        .spawn = values[4].text,
+        .timeout_ns = @as(u64, @intCast(values[5].integer)) * limits.ms_ns,
+        .concurrency_max = @intCast(values[6].integer),
+        .workers_min = @intCast(values[7].integer),
+        .request_bytes_max = @intCast(values[8].integer),
+        .output_bytes_max = @intCast(values[9].integer),
+        .log_bytes_max = @intCast(values[10].integer),
+        .probe = values[11].flag,
+    };
+}
+
+fn routeStore(region: *Region, row: usize, values: *const [route_fields.len]Value) void {
+    const version = values[3].integer;
+    region.routes[row] = .{
+        .tenant = @intCast(values[0].integer),
+        .function = values[1].text,
+        .qualifier = values[2].text,
+        .version = if (version < 0) null else @intCast(version),
+        .public = values[4].flag,
+        .failure = values[5].text,
+    };
+}
+
+test {
+    _ = @import("revision_test.zig");
+}

@@ -1,0 +1,298 @@
+//! The worker's loop: receive a frame, call the handler through CPython's C API, send the answer.
+//!
+//! Called by abi/worker in the forked child, once; returns when the gateway closes the channel. One invocation costs
+//! one recv, one send, and the copy of its bodies; nothing here allocates.
+//! What always holds: exactly one answer or failure per request, after its last log line; the GIL is held from `run` to
+//! its end, also while waiting, so that threads a handler left behind stand still between invocations.
+const std = @import("std");
+const assert = std.debug.assert;
+const limits = @import("../limits.zig");
+const channel = @import("../io/channel.zig");
+const Lock = @import("../io/lock.zig");
+const frame = @import("../pool/frame.zig");
+const py = @import("python.zig");
+
+const Loop = @This();
+
+fd: std.c.fd_t = -1,
+shared: []u8 = &.{},
+invoke: *py.Object = undefined,
+failure: *py.Object = undefined,
+head_always: bool = false,
+sequence: u64 = 0,
+log: Log = .{},
+in: [limits.frame_bytes_max]u8 align(8) = undefined,
+out: [limits.frame_bytes_max]u8 align(8) = undefined,
+
+/// Output lines come from any thread of the worker, without the GIL.
+const Log = struct {
+    lock: Lock = .{},
+    /// False between invocations: a thread that was caught in the middle of a line says nothing any more.
+    open: bool = false,
+    remaining_bytes: usize = 0,
+    /// What a line costs at least. Its newline; more during the start, when the gateway bounds lines, not bytes.
+    line_bytes_min: usize = 1,
+    buffer: [@sizeOf(frame.Answer) + log_line_bytes_max]u8 align(8) = undefined,
+};
+
+pub const Error = channel.Error || error{Malformed};
+
+/// A longer line is sent in pieces by its writer; here it is cut.
+const log_line_bytes_max = 8 * limits.kib;
+/// Output while the function is imported.
+const log_start_bytes_max = 64 * limits.kib;
+/// A failure's text fits one frame with its head.
+const failure_bytes_max = limits.frame_bytes_max - @sizeOf(frame.Answer);
+const shared_half_bytes = limits.shared_bytes / 2;
+
+/// What nearly every answer of a typed function carries.
+const json_block = block: {
+    var buffer: [64]u8 = undefined;
+    const end = frame.entryWrite(&buffer, 0, "content-type", "application/json").?;
+    const bytes: [end]u8 = buffer[0..end].*;
+    break :block bytes;
+};
+
+comptime {
+    assert(@sizeOf(frame.Answer) + limits.answer_header_bytes_max + limits.body_inline_bytes_max <= limits.frame_bytes_max);
+    assert(shared_half_bytes >= limits.body_bytes_max);
+}
+
+/// The process's only one: a worker is one version for its whole life.
+pub var worker: Loop = .{};
+
+pub fn attach(loop: *Loop, fd: std.c.fd_t) void {
+    loop.fd = fd;
+    logOpen(&loop.log, log_start_bytes_max, log_start_bytes_max / limits.starting_log_lines_max + 1);
+}
+
+pub const Options = struct {
+    shared_fd: std.c.fd_t,
+    invoke: *py.Object,
+    failure: *py.Object,
+    /// Whether the adapter wants the head of a POST, PUT or PATCH too.
+    head_always: bool,
+    ready: []const u8,
+};
+
+/// Serves until the gateway closes the channel. The GIL is held.
+pub fn run(loop: *Loop, options: Options) Error!void {
+    assert(loop.fd >= 0);
+    loop.shared = try channel.map(options.shared_fd, limits.shared_bytes);
+    loop.invoke = options.invoke;
+    loop.failure = options.failure;
+    loop.head_always = options.head_always;
+    try loop.announce(.ready, options.ready);
+    while (true) {
+        const bytes = channel.receive(loop.fd, &loop.in) catch |err| switch (err) {
+            error.Closed => return,
+            error.Interrupted => {
+                py.signalsRun();
+                continue;
+            },
+            error.TooLarge => return error.Malformed,
+            error.System => return err,
+        };
+        try loop.serve(try Parts.decode(loop.in[0..bytes.len]));
+    }
+}
+
+/// The first word of a worker: ready, or why not.
+pub fn announce(loop: *Loop, kind: frame.Kind, document: []const u8) Error!void {
+    assert(kind == .ready or kind == .failed);
+    if (document.len > failure_bytes_max) return error.TooLarge;
+    logClose(&loop.log);
+    const head: frame.Answer = .{ .kind = kind, .status = 0, .sequence = 0, .body_bytes = @intCast(document.len) };
+    try loop.sendParts(&head, &.{}, document);
+}
+
+/// A request, cut into its parts. What the gateway sends is ours, yet checked: a worker must end, not run on wrong bytes.
+const Parts = struct {
+    request: *align(8) const frame.Request,
+    /// The request, path, query and header block, as they came.
+    head: []const u8,
+    /// Null: in shared memory.
+    body: ?[]const u8,
+
+    fn decode(bytes: []align(8) const u8) error{Malformed}!Parts {
+        if (bytes.len < @sizeOf(frame.Request)) return error.Malformed;
+        const request: *align(8) const frame.Request = @ptrCast(bytes.ptr);
+        if (request.magic != frame.magic or request.kind != 1) return error.Malformed;
+        const head_bytes = @sizeOf(frame.Request) + @as(usize, request.path_bytes) + request.query_bytes + request.headers_bytes;
+        const shared = request.flags & frame.flag_body_shared != 0;
+        const whole_bytes = head_bytes + if (shared) 0 else @as(usize, request.body_bytes);
+        if (bytes.len != whole_bytes) return error.Malformed;
+        if (shared and request.body_bytes > shared_half_bytes) return error.Malformed;
+        return .{ .request = request, .head = bytes[0..head_bytes], .body = if (shared) null else bytes[head_bytes..] };
+    }
+};
+
+fn serve(loop: *Loop, parts: Parts) Error!void {
+    loop.sequence = parts.request.sequence;
+    logOpen(&loop.log, parts.request.log_bytes_max, 1);
+    const result = loop.call(parts) orelse return loop.sendException();
+    defer py.free(result);
+    if (py.bytesBorrowed(result)) |body| return loop.sendAnswer(200, &json_block, 1, body);
+    try loop.sendTuple(result);
+}
+
+fn call(loop: *Loop, parts: Parts) ?*py.Object {
+    const body = py.bytesNew(parts.body orelse loop.shared[0..parts.request.body_bytes]) orelse return null;
+    defer py.free(body);
+    if (!loop.head_always) switch (parts.request.method) {
+        .POST, .PUT, .PATCH => return py.call2(loop.invoke, body, py.none()),
+        else => {},
+    };
+    const head = py.bytesNew(parts.head) orelse return null;
+    defer py.free(head);
+    return py.call2(loop.invoke, body, head);
+}
+
+/// An answer with a status and headers of its own.
+fn sendTuple(loop: *Loop, result: *py.Object) Error!void {
+    const wrong = "the adapter returned neither bytes nor (status, block, body)";
+    const status_object = py.tupleItemBorrowed(result, 3, 0) orelse return loop.sendText("SystemError", wrong);
+    const status = py.integer(status_object) orelse return loop.sendText("SystemError", wrong);
+    const block = py.bytesBorrowed(py.tupleItemBorrowed(result, 3, 1).?) orelse return loop.sendText("SystemError", wrong);
+    const body = py.bytesBorrowed(py.tupleItemBorrowed(result, 3, 2).?) orelse return loop.sendText("SystemError", wrong);
+    if (status < 100 or status > 999) return loop.sendText("ValueError", "an answer's status is 200 to 599");
+    const count = blockCount(block, limits.answer_headers_max) orelse
+        return loop.sendText("ValueError", std.fmt.comptimePrint("an answer has at most {d} headers", .{limits.answer_headers_max}));
+    if (block.len > limits.answer_header_bytes_max)
+        return loop.sendText("ValueError", std.fmt.comptimePrint("an answer's headers are at most {d} bytes", .{limits.answer_header_bytes_max}));
+    try loop.sendAnswer(@intCast(status), block, count, body);
+}
+
+/// Turns the exception that is set into a failure frame; whatever goes wrong on the way is a plain text instead.
+fn sendException(loop: *Loop) Error!void {
+    const undescribed = "the exception could not be described";
+    const exception = py.exceptionTake() orelse return loop.sendText("SystemError", "no result and no exception");
+    defer py.free(exception);
+    const block_object = py.call1(loop.failure, exception) orelse {
+        py.exceptionDrop();
+        return loop.sendText("SystemError", undescribed);
+    };
+    defer py.free(block_object);
+    const block = py.bytesBorrowed(block_object) orelse return loop.sendText("SystemError", undescribed);
+    const count = blockCount(block, limits.failure_entries_max) orelse return loop.sendText("SystemError", undescribed);
+    if (block.len > failure_bytes_max) return loop.sendText("SystemError", undescribed);
+    try loop.sendFailure(block, count);
+}
+
+fn sendText(loop: *Loop, kind: []const u8, message: []const u8) Error!void {
+    var buffer: [512]u8 = undefined;
+    const first = frame.entryWrite(&buffer, 0, "kind", "function-error").?;
+    const second = frame.entryWrite(&buffer, first, "type", kind).?;
+    const third = frame.entryWrite(&buffer, second, "message", message).?;
+    try loop.sendFailure(buffer[0..third], 3);
+}
+
+fn sendFailure(loop: *Loop, block: []const u8, count: u16) Error!void {
+    assert(block.len <= failure_bytes_max);
+    logClose(&loop.log);
+    const head: frame.Answer = .{
+        .kind = .failure,
+        .status = 500,
+        .sequence = loop.sequence,
+        .headers_count = count,
+        .headers_bytes = @intCast(block.len),
+    };
+    try loop.sendParts(&head, block, &.{});
+}
+
+fn sendAnswer(loop: *Loop, status: u16, block: []const u8, count: u16, body: []const u8) Error!void {
+    assert(block.len <= limits.answer_header_bytes_max);
+    const shared = body.len > limits.body_inline_bytes_max;
+    if (shared) {
+        if (body.len > limits.body_bytes_max) return loop.sendTooLarge(body.len);
+        @memcpy(loop.shared[shared_half_bytes..][0..body.len], body);
+    }
+    logClose(&loop.log);
+    const head: frame.Answer = .{
+        .kind = .answer,
+        .flags = if (shared) frame.flag_body_shared else 0,
+        .status = status,
+        .sequence = loop.sequence,
+        .headers_count = count,
+        .headers_bytes = @intCast(block.len),
+        .body_bytes = @intCast(body.len),
+    };
+    try loop.sendParts(&head, block, if (shared) &.{} else body);
+}
+
+fn sendTooLarge(loop: *Loop, body_bytes: usize) Error!void {
+    var buffer: [128]u8 = undefined;
+    const message = std.fmt.bufPrint(&buffer, "the answer's body is {d} bytes, allowed are {d}: return less, or a link to it", .{
+        body_bytes, limits.body_bytes_max,
+    }) catch unreachable;
+    try loop.sendText("OutputTooLarge", message);
+}
+
+/// One datagram of three parts; callers have checked that they fit.
+fn sendParts(loop: *Loop, head: *const frame.Answer, block: []const u8, body: []const u8) Error!void {
+    const bytes = @sizeOf(frame.Answer) + block.len + body.len;
+    assert(bytes <= loop.out.len);
+    @memcpy(loop.out[0..@sizeOf(frame.Answer)], std.mem.asBytes(head));
+    @memcpy(loop.out[@sizeOf(frame.Answer)..][0..block.len], block);
+    @memcpy(loop.out[@sizeOf(frame.Answer) + block.len ..][0..body.len], body);
+    try channel.send(loop.fd, loop.out[0..bytes]);
+}
+
+/// Entries of a block that Python built; null when it is cut, padded or has more than `count_max`.
+fn blockCount(block: []const u8, count_max: u16) ?u16 {
+    var count: u16 = 0;
+    var rest = block;
+    while (rest.len > 0) : (count += 1) {
+        if (count == count_max or rest.len < frame.entry_overhead_bytes) return null;
+        const entry_bytes = frame.entry_overhead_bytes +
+            @as(usize, std.mem.readInt(u16, rest[0..2], .little)) + std.mem.readInt(u16, rest[2..4], .little);
+        if (rest.len < entry_bytes) return null;
+        rest = rest[entry_bytes..];
+    }
+    return count;
+}
+
+/// Sends one line of output (any thread, without the GIL); what is over the invocation's budget becomes one record that
+/// says so. False: nothing more will be sent for this invocation.
+pub fn logLine(loop: *Loop, stream: u16, line: []const u8) bool {
+    const log = &loop.log;
+    log.lock.take();
+    defer log.lock.release();
+    if (!log.open or loop.fd < 0) return false;
+    const piece = line[0..@min(line.len, log_line_bytes_max)];
+    // Each line costs one byte more than its text, its newline: empty ones are not free.
+    const cost = @max(piece.len + 1, log.line_bytes_min);
+    if (cost > log.remaining_bytes) {
+        log.open = false;
+        loop.logSend(3, "truncated");
+        return false;
+    }
+    log.remaining_bytes -= cost;
+    loop.logSend(stream, piece);
+    return true;
+}
+
+fn logSend(loop: *Loop, stream: u16, line: []const u8) void {
+    const head: frame.Answer = .{ .kind = .log, .status = stream, .sequence = loop.sequence, .body_bytes = @intCast(line.len) };
+    const buffer = &loop.log.buffer;
+    @memcpy(buffer[0..@sizeOf(frame.Answer)], std.mem.asBytes(&head));
+    @memcpy(buffer[@sizeOf(frame.Answer)..][0..line.len], line);
+    // A gateway that is gone is noticed by the answer.
+    channel.send(loop.fd, buffer[0 .. @sizeOf(frame.Answer) + line.len]) catch {
+        loop.log.open = false;
+    };
+}
+
+fn logOpen(log: *Log, bytes_max: usize, line_bytes_min: usize) void {
+    log.lock.take();
+    log.open = true;
+    log.remaining_bytes = bytes_max;
+    log.line_bytes_min = line_bytes_min;
+    log.lock.release();
+}
+
+fn logClose(log: *Log) void {
+    log.lock.take();
+    log.open = false;
+    log.lock.release();
+}

@@ -1,0 +1,104 @@
+//! The part of CPython's C API that the worker's loop uses, declared by hand.
+//!
+//! Called by runtime/loop. The symbols are found in the process that loads the library: CPython itself, 3.12 or newer.
+//! Only functions and one static object, no struct layouts: the same declarations fit every 3.x (also free-threaded).
+//! What always holds: a function here returns owned objects as `?*Object` (null: an exception is set) unless its name
+//! says borrowed; the GIL is held.
+const std = @import("std");
+
+pub const Object = opaque {};
+
+extern fn PyGILState_Ensure() c_int;
+extern fn PyGILState_Release(state: c_int) void;
+extern fn PyBytes_FromStringAndSize(bytes: ?[*]const u8, size: isize) ?*Object;
+extern fn PyBytes_AsStringAndSize(object: *Object, bytes: *[*]u8, size: *isize) c_int;
+extern fn PyTuple_Size(object: *Object) isize;
+extern fn PyTuple_GetItem(object: *Object, index: isize) ?*Object;
+extern fn PyLong_AsLong(object: *Object) c_long;
+extern fn PyObject_Vectorcall(callable: *Object, args: [*]const ?*Object, nargsf: usize, names: ?*Object) ?*Object;
+extern fn PyErr_GetRaisedException() ?*Object;
+extern fn PyErr_Clear() void;
+extern fn PyErr_CheckSignals() c_int;
+extern fn Py_DecRef(object: ?*Object) void;
+extern var _Py_NoneStruct: u8;
+
+pub const Gil = struct {
+    state: c_int,
+
+    pub fn take() Gil {
+        return .{ .state = PyGILState_Ensure() };
+    }
+
+    pub fn release(gil: Gil) void {
+        PyGILState_Release(gil.state);
+    }
+};
+
+pub fn none() *Object {
+    return @ptrCast(&_Py_NoneStruct);
+}
+
+pub fn free(object: *Object) void {
+    Py_DecRef(object);
+}
+
+/// A bytes object with a copy of `bytes`.
+pub fn bytesNew(bytes: []const u8) ?*Object {
+    return PyBytes_FromStringAndSize(bytes.ptr, @intCast(bytes.len));
+}
+
+/// What a bytes object holds, for as long as it lives; null for any other type (no exception stays set).
+pub fn bytesBorrowed(object: *Object) ?[]const u8 {
+    var bytes: [*]u8 = undefined;
+    var size: isize = 0;
+    if (PyBytes_AsStringAndSize(object, &bytes, &size) < 0) {
+        PyErr_Clear();
+        return null;
+    }
+    return bytes[0..@intCast(size)];
+}
+
+/// Item of a tuple of exactly `count` items; null for anything else (no exception stays set).
+pub fn tupleItemBorrowed(object: *Object, count: isize, index: isize) ?*Object {
+    if (PyTuple_Size(object) != count) {
+        PyErr_Clear();
+        return null;
+    }
+    return PyTuple_GetItem(object, index);
+}
+
+pub fn integer(object: *Object) ?c_long {
+    const value = PyLong_AsLong(object);
+    if (value == -1) {
+        PyErr_Clear();
+        return null;
+    }
+    return value;
+}
+
+pub fn call1(callable: *Object, a: *Object) ?*Object {
+    // The slot before the first argument is the callee's to use (PY_VECTORCALL_ARGUMENTS_OFFSET).
+    var arguments = [_]?*Object{ null, a };
+    return PyObject_Vectorcall(callable, arguments[1..].ptr, 1 | arguments_offset, null);
+}
+
+pub fn call2(callable: *Object, a: *Object, b: *Object) ?*Object {
+    var arguments = [_]?*Object{ null, a, b };
+    return PyObject_Vectorcall(callable, arguments[1..].ptr, 2 | arguments_offset, null);
+}
+
+const arguments_offset: usize = 1 << (@bitSizeOf(usize) - 1);
+
+/// Takes the exception that is set, or null.
+pub fn exceptionTake() ?*Object {
+    return PyErr_GetRaisedException();
+}
+
+pub fn exceptionDrop() void {
+    PyErr_Clear();
+}
+
+/// Runs Python's signal handlers; what they raise between invocations has nobody to go to.
+pub fn signalsRun() void {
+    if (PyErr_CheckSignals() < 0) PyErr_Clear();
+}
