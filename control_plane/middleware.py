@@ -16,8 +16,8 @@ from control_plane.settings import Settings
 
 log = structlog.get_logger(__name__)
 
-_UPLOAD_OVERHEAD_BYTES: Final = 64 * 1024
-"""Multipart framing around an archive."""
+_UPLOAD_OVERHEAD_BYTES: Final = 2**20
+"""Around an archive, so generous that the upload's own bound, which explains itself better, is met first."""
 _SECURITY_HEADERS: Final = [
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
