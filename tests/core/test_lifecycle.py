@@ -161,7 +161,9 @@ def test_draining_answers_what_has_been_received(plane: Plane) -> None:
     assert plane.get("/acme/echo").status == 200
     with plane.connect() as idle, plane.connect() as running, plane.connect() as pipelined:
         running.sendall(b"GET /acme/echo/sleep?s=0.5 HTTP/1.1\r\nHost: x\r\n\r\n")
-        pipelined.sendall(b"GET /acme/echo/sleep?s=0.4 HTTP/1.1\r\nHost: x\r\n\r\nGET /acme/echo HTTP/1.1\r\nHost: x\r\n\r\n")
+        pipelined.sendall(
+            b"GET /acme/echo/sleep?s=0.4 HTTP/1.1\r\nHost: x\r\n\r\nGET /acme/echo HTTP/1.1\r\nHost: x\r\n\r\n"
+        )
         idle.sendall(b"GET /-/readyz HTTP/1.1\r\nHost: x\r\n\r\n")
         assert Answer.read(idle).status == 200
         time.sleep(0.1)
@@ -215,7 +217,9 @@ def test_two_reactors_share_a_tenants_concurrency(make_plane: Callable[..., Plan
     )
     plane.port = one.getsockname()[1]
     statuses: list[int] = []
-    threads = [threading.Thread(target=lambda: statuses.append(plane.get("/acme/echo/sleep?s=0.7").status)) for _ in range(12)]
+    threads = [
+        threading.Thread(target=lambda: statuses.append(plane.get("/acme/echo/sleep?s=0.7").status)) for _ in range(12)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
