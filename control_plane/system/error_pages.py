@@ -1,6 +1,8 @@
-"""The pages that a problem's ``type`` points to: ``errors.md`` (packaged data) split at its headings.
+"""The pages that a problem's ``type`` points to, for the gateway's problems and our own alike.
 
-Called by ``endpoints``. The slug is the first word of a heading of the second or third level, in backquotes or not.
+Called by ``endpoints``. Two files, packaged with the code, are split at their headings, which are the slugs:
+``errors.md`` (ours) and ``gateway_errors.md``, a link to docs/errors.md that becomes a file in the built package.
+A slug that is in both has one page with both.
 """
 
 import html
@@ -14,7 +16,8 @@ from markupsafe import Markup
 
 from control_plane.problems import KINDS
 
-_SOURCE: Final = Path(__file__).with_name("errors.md")
+_SOURCES: Final = {"gateway_errors.md": "Calling functions", "errors.md": "Managing functions"}
+"""File → what somebody was doing who met the error."""
 _HEADING: Final = re.compile(r"^#{2,3} +`?([a-z0-9]+(?:-[a-z0-9]+)*)`?(?![\w-])[^\n]*$", re.MULTILINE)
 
 _environment = Environment(
@@ -24,27 +27,29 @@ _environment = Environment(
 
 def render_page(slug: str) -> str | None:
     """None: there is no such error."""
-    body = _sections().get(slug)
-    if body is None:
+    parts = _pages().get(slug)
+    if parts is None:
         return None
-    status, title = KINDS.get(slug, (None, slug))
-    return _environment.get_template("error.html").render(
-        visitor=None, slug=slug, status=status, title=title, body=body
-    )
+    title = KINDS[slug][1] if slug in KINDS else ""
+    return _environment.get_template("error.html").render(visitor=None, slug=slug, title=title, parts=parts)
 
 
 def render_index() -> str:
-    return _environment.get_template("errors.html").render(visitor=None, slugs=sorted(_sections()))
+    return _environment.get_template("errors.html").render(visitor=None, slugs=sorted(_pages()))
 
 
 @cache
-def _sections() -> dict[str, Markup]:
-    text = _SOURCE.read_text(encoding="utf-8")
-    headings = list(_HEADING.finditer(text))
-    ends = [heading.start() for heading in headings[1:]] + [len(text)]
-    return {
-        heading[1]: _to_html(text[heading.end() : end].strip()) for heading, end in zip(headings, ends, strict=True)
-    }
+def _pages() -> dict[str, list[tuple[str, Markup]]]:
+    """Slug → parts of its page, each with a heading."""
+    pages: dict[str, list[tuple[str, Markup]]] = {}
+    for name, occasion in _SOURCES.items():
+        text = Path(__file__).with_name(name).read_text(encoding="utf-8")
+        headings = list(_HEADING.finditer(text))
+        ends = [heading.start() for heading in headings[1:]] + [len(text)]
+        for heading, end in zip(headings, ends, strict=True):
+            body = _to_html(text[heading.end() : end].strip())
+            pages.setdefault(heading[1], []).append((occasion, body))
+    return pages
 
 
 def _to_html(text: str) -> Markup:

@@ -119,13 +119,13 @@ def test_the_empty_state_teaches_the_first_deploy(browser: httpx.Client, tenant:
 def test_functions_versions_and_failures(browser: httpx.Client, tenant: Tenant, valkey: Valkey) -> None:
     good = tenant.deploy("hello", bundle(1))["version"]
     report(valkey, good)
-    eventually(lambda: version_of(tenant, "hello", good)["status"] == "ready")
+    assert eventually(lambda: version_of(tenant, "hello", good)["status"] == "ready")
     bad = tenant.deploy("hello", bundle(2))["version"]
     hostile = StartFailure(
         type="Error", message="<script>alert(1)</script>", traceback='File "<img src=x onerror=alert(1)>" & more'
     )
     report(valkey, bad, error=hostile)
-    eventually(lambda: version_of(tenant, "hello", bad)["status"] == "failed")
+    assert eventually(lambda: version_of(tenant, "hello", bad)["status"] == "failed")
     page = sign_in(browser, tenant.token).text
     for text in ("hello", "failed", f"/{tenant.name}/hello", "curl -H", "&lt;script&gt;alert(1)", "&lt;img src=x"):
         assert text in page, text

@@ -99,11 +99,11 @@ def test_a_deploy_to_another_alias_leaves_live_alone(tenant: Tenant) -> None:
 def test_public_changes_only_when_said(tenant: Tenant, valkey: Valkey) -> None:
     assert tenant.deploy("hello", bundle(1), public="true")["public"] is True
     assert tenant.deploy("hello", bundle(2))["public"] is True
-    eventually(lambda: function_in(table(valkey), tenant, "hello").public)
+    assert eventually(lambda: function_in(table(valkey), tenant, "hello").public)
     patched = tenant.http.patch("/v1/functions/hello", json={"public": False})
     assert patched.status_code == 200
     assert patched.json()["public"] is False
-    eventually(lambda: not function_in(table(valkey), tenant, "hello").public)
+    assert eventually(lambda: not function_in(table(valkey), tenant, "hello").public)
     assert tenant.http.patch("/v1/functions/hello", json={}).status_code == 422
     assert tenant.http.patch("/v1/functions/nope", json={"public": True}).status_code == 404
 
@@ -133,7 +133,7 @@ def test_aliases_are_set_and_deleted(tenant: Tenant, valkey: Valkey) -> None:
     assert answer.json()["version"] == one
     assert answer.json()["url"].endswith("/hello@stable")
     assert aliases(tenant, "hello") == {"live": two, "stable": one}
-    eventually(lambda: function_in(table(valkey), tenant, "hello").aliases == {"live": two, "stable": one})
+    assert eventually(lambda: function_in(table(valkey), tenant, "hello").aliases == {"live": two, "stable": one})
     assert tenant.http.put("/v1/functions/hello/aliases/stable", json={"version": "ver_" + "0" * 26}).status_code == 404
     assert tenant.http.put("/v1/functions/hello/aliases/stable", json={"version": "live"}).status_code == 422
     assert tenant.http.delete("/v1/functions/hello/aliases/stable").status_code == 204
@@ -155,7 +155,7 @@ def test_rollback_goes_back_step_by_step(tenant: Tenant, valkey: Valkey) -> None
     assert refused.status_code == 409
     assert refused.json()["type"].endswith("/errors/nothing-to-roll-back")
     assert versions[0] in refused.json()["detail"]
-    eventually(lambda: function_in(table(valkey), tenant, "hello").aliases == {"live": versions[0]})
+    assert eventually(lambda: function_in(table(valkey), tenant, "hello").aliases == {"live": versions[0]})
     # A deploy after a rollback comes back to where it was.
     tenant.deploy("hello", bundle(2))
     assert tenant.http.post("/v1/functions/hello/rollback").json()["version"] == versions[0]
@@ -172,7 +172,7 @@ def test_rollback_of_what_is_not_there(tenant: Tenant) -> None:
 def test_a_failed_version_goes_back_and_says_why(tenant: Tenant, valkey: Valkey) -> None:
     good = tenant.deploy("hello", bundle(1))["version"]
     report(valkey, good)
-    eventually(lambda: version_of(tenant, "hello", good)["status"] == "ready")
+    assert eventually(lambda: version_of(tenant, "hello", good)["status"] == "ready")
     bad = tenant.deploy("hello", bundle(2))["version"]
     assert aliases(tenant, "hello") == {"live": bad}
     report(valkey, bad, error=FAILURE)
@@ -182,7 +182,7 @@ def test_a_failed_version_goes_back_and_says_why(tenant: Tenant, valkey: Valkey)
     shown = tenant.http.get("/v1/functions").json()["items"][0]
     assert shown["latest"]["id"] == bad
     assert shown["latest"]["error"]["traceback"] == FAILURE.traceback
-    eventually(lambda: function_in(table(valkey), tenant, "hello").aliases == {"live": good})
+    assert eventually(lambda: function_in(table(valkey), tenant, "hello").aliases == {"live": good})
     assert all(each.id != bad for each in table(valkey).versions)
     refused = tenant.http.put("/v1/functions/hello/aliases/live", json={"version": bad})
     assert refused.status_code == 409
@@ -192,13 +192,13 @@ def test_a_failed_version_goes_back_and_says_why(tenant: Tenant, valkey: Valkey)
 def test_the_first_version_that_fails_stays_to_be_seen(tenant: Tenant, valkey: Valkey) -> None:
     bad = tenant.deploy("hello", bundle(1))["version"]
     report(valkey, bad, error=FAILURE)
-    eventually(lambda: version_of(tenant, "hello", bad)["status"] == "failed")
+    assert eventually(lambda: version_of(tenant, "hello", bad)["status"] == "failed")
     assert aliases(tenant, "hello") == {"live": bad}
     assert any(each.id == bad for each in table(valkey).versions)
     # Deployed again it is tried again.
     assert tenant.deploy("hello", bundle(1))["status"] == "preparing"
     report(valkey, bad)
-    eventually(lambda: version_of(tenant, "hello", bad)["status"] == "ready")
+    assert eventually(lambda: version_of(tenant, "hello", bad)["status"] == "ready")
 
 
 def test_rollback_skips_failed_versions(tenant: Tenant, valkey: Valkey) -> None:
@@ -208,8 +208,8 @@ def test_rollback_skips_failed_versions(tenant: Tenant, valkey: Valkey) -> None:
     for version in (one, three):
         report(valkey, version)
     report(valkey, two, error=FAILURE)
-    eventually(lambda: version_of(tenant, "hello", two)["status"] == "failed")
-    eventually(lambda: version_of(tenant, "hello", three)["status"] == "ready")
+    assert eventually(lambda: version_of(tenant, "hello", two)["status"] == "failed")
+    assert eventually(lambda: version_of(tenant, "hello", three)["status"] == "ready")
     assert aliases(tenant, "hello") == {"live": three}  # two failed when live had moved on already
     assert tenant.http.post("/v1/functions/hello/rollback").json()["version"] == one
 
@@ -217,15 +217,15 @@ def test_rollback_skips_failed_versions(tenant: Tenant, valkey: Valkey) -> None:
 def test_one_ready_node_makes_a_version_ready(tenant: Tenant, valkey: Valkey) -> None:
     version = tenant.deploy("hello", bundle(1))["version"]
     report(valkey, version, node="good")
-    eventually(lambda: version_of(tenant, "hello", version)["status"] == "ready")
+    assert eventually(lambda: version_of(tenant, "hello", version)["status"] == "ready")
     report(valkey, version, node="bad", error=FAILURE)
     # A report on another version, behind it in the stream, shows that it was consumed.
     marker = tenant.deploy("marker", bundle(2))["version"]
     report(valkey, marker)
-    eventually(lambda: version_of(tenant, "marker", marker)["status"] == "ready")
+    assert eventually(lambda: version_of(tenant, "marker", marker)["status"] == "ready")
     assert version_of(tenant, "hello", version)["status"] == "ready"
     report(valkey, version, node="good", error=FAILURE)  # the last word of the node
-    eventually(lambda: version_of(tenant, "hello", version)["status"] == "failed")
+    assert eventually(lambda: version_of(tenant, "hello", version)["status"] == "failed")
 
 
 def test_deletion(tenant: Tenant, valkey: Valkey) -> None:
@@ -233,13 +233,13 @@ def test_deletion(tenant: Tenant, valkey: Valkey) -> None:
         version = tenant.deploy("hello", bundle(number))["version"]
     tenant.deploy("other", bundle(9))
     report(valkey, version)
-    eventually(lambda: version_of(tenant, "hello", version)["status"] == "ready")
+    assert eventually(lambda: version_of(tenant, "hello", version)["status"] == "ready")
     assert tenant.http.delete("/v1/functions/hello").status_code == 204
     for path in ("", "/versions", f"/versions/{version}"):
         assert tenant.http.get(f"/v1/functions/hello{path}").status_code == 404
     assert tenant.http.delete("/v1/functions/hello").status_code == 404
     assert [each["name"] for each in tenant.http.get("/v1/functions").json()["items"]] == ["other"]
-    eventually(lambda: [f.name for f in table(valkey).functions if f.tenant_id == tenant.id] == ["other"])
+    assert eventually(lambda: [f.name for f in table(valkey).functions if f.tenant_id == tenant.id] == ["other"])
     assert all(each.function == "other" for each in table(valkey).versions if each.tenant_id == tenant.id)
     assert tenant.upload("hello", bundle(0)).status_code == 201  # the name is free, the version is a new one
 
@@ -251,7 +251,7 @@ def test_the_table_has_the_newest_versions_and_the_named(tenant: Tenant, valkey:
     def known() -> list[str]:
         return [each.id for each in table(valkey).versions if each.tenant_id == tenant.id]
 
-    eventually(lambda: known() == [versions[0], *versions[3:]])
+    assert eventually(lambda: known() == [versions[0], *versions[3:]])
 
 
 def test_the_runtime_is_described(tenant: Tenant) -> None:

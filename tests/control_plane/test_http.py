@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from control_plane.problems import KINDS
 from tests.control_plane.bundles import bundle
 from tests.control_plane.running import ControlPlane, Tenant, eventually
 
@@ -54,6 +56,19 @@ def test_the_problem_types_are_pages(control_plane: ControlPlane, tenant: Tenant
     assert "not-found" in page.text
     is_problem(httpx.get(f"{control_plane.url}/errors/no-such-slug"), 404, "not-found")
     is_problem(httpx.get(f"{control_plane.url}/errors/..%2f..%2fsettings.py"), 404, "not-found")
+
+
+def test_every_documented_error_has_a_page(control_plane: ControlPlane) -> None:
+    documented = re.findall(
+        r"^## ([a-z-]+)$", (Path(__file__).parents[2] / "docs" / "errors.md").read_text(), re.MULTILINE
+    )
+    assert {"cpu-limit", "function-crashed", "timeout"} <= set(documented)
+    index = httpx.get(f"{control_plane.url}/errors").text
+    for slug in {*documented, *KINDS}:
+        page = httpx.get(f"{control_plane.url}/errors/{slug}")
+        assert page.status_code == 200, slug
+        assert f"/errors/{slug}" in index
+    assert "retry: executed" in httpx.get(f"{control_plane.url}/errors/cpu-limit").text
 
 
 def test_what_was_sent_is_not_repeated(tenant: Tenant) -> None:
@@ -197,7 +212,7 @@ def test_repeated_at_the_same_time(tenant: Tenant) -> None:
 @pytest.mark.parametrize("key", ["", "x" * 129, "with space", "a,b c"])
 def test_idempotency_keys_are_checked(tenant: Tenant, key: str) -> None:
     answer = tenant.http.post("/v1/keys", json={"scopes": ["read"]}, headers={"Idempotency-Key": key})
-    is_problem(answer, 422, "invalid-request")
+    assert "dempotency" in is_problem(answer, 422, "invalid-request")["errors"][0]["field"]
 
 
 def test_deploys_at_the_same_time_all_count(tenant: Tenant) -> None:

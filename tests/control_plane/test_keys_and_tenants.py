@@ -77,10 +77,10 @@ def test_a_revoked_key_is_refused_and_leaves_the_table(tenant: Tenant, valkey: V
     created = tenant.new_key("read")
     with tenant.control_plane.client(created["token"]) as client:
         assert client.get("/v1/functions").status_code == 200
-        eventually(lambda: any(key.id == created["id"] for key in table(valkey).keys))
+        assert eventually(lambda: any(key.id == created["id"] for key in table(valkey).keys))
         assert tenant.http.delete(f"/v1/keys/{created['id']}").status_code == 204
         assert client.get("/v1/functions").status_code == 401
-    eventually(lambda: all(key.id != created["id"] for key in table(valkey).keys))
+    assert eventually(lambda: all(key.id != created["id"] for key in table(valkey).keys))
     assert tenant.http.get(f"/v1/keys/{created['id']}").json()["revoked_at"] is not None
     assert tenant.http.delete(f"/v1/keys/{created['id']}").status_code == 204  # again: no error, no change
 
@@ -101,7 +101,7 @@ def test_an_expired_key_is_refused(tenant: Tenant, valkey: Valkey) -> None:
     soon = datetime.now(UTC) + timedelta(seconds=1)
     short = tenant.new_key("read", expires_at=soon.isoformat())
     with tenant.control_plane.client(short["token"]) as client:
-        eventually(lambda: client.get("/v1/functions").status_code == 401)
+        assert eventually(lambda: client.get("/v1/functions").status_code == 401)
     with tenant.control_plane.client(lasting["token"]) as client:
         assert client.get("/v1/functions").status_code == 200
 

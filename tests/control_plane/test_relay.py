@@ -28,7 +28,7 @@ def test_a_change_is_published_with_its_revision(own_control_plane: ControlPlane
     tenant = own_control_plane.new_tenant("acme")
     with own_valkey.client.pubsub() as channel:
         channel.subscribe(REVISION_CHANNEL)
-        eventually(lambda: channel.get_message(timeout=1))  # subscribed
+        assert eventually(lambda: channel.get_message(timeout=1))  # subscribed
         tenant.deploy("hello", bundle(1))
 
         def heard() -> bool:
@@ -37,13 +37,13 @@ def test_a_change_is_published_with_its_revision(own_control_plane: ControlPlane
 
         assert eventually(heard)
     assert table(own_valkey).revision == int(own_valkey.client.get(HELD_REVISION_KEY) or 0)
-    eventually(lambda: pending(own_control_plane) == 0)
+    assert eventually(lambda: pending(own_control_plane) == 0)
 
 
 def test_redis_killed_and_back(own_control_plane: ControlPlane, own_valkey: Valkey) -> None:
     tenant = own_control_plane.new_tenant("acme")
     tenant.deploy("before", bundle(1))
-    eventually(lambda: names(own_valkey) == {"before"})
+    assert eventually(lambda: names(own_valkey) == {"before"})
     own_valkey.kill()
     deployed = tenant.deploy("meanwhile", bundle(2))  # a deploy does not need Redis
     assert pending(own_control_plane) > 0
@@ -51,36 +51,36 @@ def test_redis_killed_and_back(own_control_plane: ControlPlane, own_valkey: Valk
     assert ready.status_code == 200
     assert "outbox" in ready.json()["checks"]["redis"]
     own_valkey.restart()  # empty: it kept nothing on disk
-    eventually(lambda: names(own_valkey) == {"before", "meanwhile"})
-    eventually(lambda: pending(own_control_plane) == 0)
+    assert eventually(lambda: names(own_valkey) == {"before", "meanwhile"})
+    assert eventually(lambda: pending(own_control_plane) == 0)
     # The reports' group was lost too.
     report(own_valkey, deployed["version"])
-    eventually(lambda: version_of(tenant, "meanwhile", deployed["version"])["status"] == "ready")
+    assert eventually(lambda: version_of(tenant, "meanwhile", deployed["version"])["status"] == "ready")
 
 
 def test_redis_loses_its_data(own_control_plane: ControlPlane, own_valkey: Valkey) -> None:
     tenant = own_control_plane.new_tenant("acme")
     version = tenant.deploy("hello", bundle(1))["version"]
-    eventually(lambda: names(own_valkey) == {"hello"})
+    assert eventually(lambda: names(own_valkey) == {"hello"})
     before = table(own_valkey).revision
     for loss in (own_valkey.client.flushall, lambda: own_valkey.client.delete(TABLE_KEY)):
         loss()
-        eventually(lambda: names(own_valkey) == {"hello"})
+        assert eventually(lambda: names(own_valkey) == {"hello"})
         assert table(own_valkey).revision == before
     report(own_valkey, version, error=FAILURE)
-    eventually(lambda: version_of(tenant, "hello", version)["status"] == "failed")
+    assert eventually(lambda: version_of(tenant, "hello", version)["status"] == "failed")
 
 
 def test_the_control_plane_killed_between_commit_and_relay(own_control_plane: ControlPlane, own_valkey: Valkey) -> None:
     tenant = own_control_plane.new_tenant("acme")
-    eventually(lambda: pending(own_control_plane) == 0)
+    assert eventually(lambda: pending(own_control_plane) == 0)
     own_valkey.kill()
     tenant.deploy("hello", bundle(1))
     own_control_plane.kill()
     own_valkey.restart()
     assert own_valkey.client.get(TABLE_KEY) is None
     own_control_plane.restart()
-    eventually(lambda: names(own_valkey) == {"hello"})
+    assert eventually(lambda: names(own_valkey) == {"hello"})
 
 
 def test_reports_that_came_while_the_control_plane_was_away(
@@ -88,7 +88,7 @@ def test_reports_that_came_while_the_control_plane_was_away(
 ) -> None:
     tenant = own_control_plane.new_tenant("acme")
     version = tenant.deploy("hello", bundle(1))["version"]
-    eventually(lambda: own_valkey.client.exists(REPORT_STREAM))
+    assert eventually(lambda: own_valkey.client.exists(REPORT_STREAM))
     own_control_plane.kill()
     # One that the dead consumer had taken and not acknowledged, and one that nobody has taken.
     report(own_valkey, version, error=FAILURE)
@@ -97,8 +97,8 @@ def test_reports_that_came_while_the_control_plane_was_away(
     report(own_valkey, version)
     own_control_plane.restart()
     tenant.http.base_url = own_control_plane.url
-    eventually(lambda: version_of(tenant, "hello", version)["status"] in ("ready", "failed"))
-    eventually(lambda: own_valkey.client.xlen(REPORT_STREAM) == 0)
+    assert eventually(lambda: version_of(tenant, "hello", version)["status"] in ("ready", "failed"))
+    assert eventually(lambda: own_valkey.client.xlen(REPORT_STREAM) == 0)
 
 
 def test_reports_are_idempotent_and_bad_ones_do_not_stop_the_stream(
@@ -122,20 +122,20 @@ def test_reports_are_idempotent_and_bad_ones_do_not_stop_the_stream(
     report(own_valkey, "ver_" + "0" * 26)  # of a version that was deleted meanwhile
     for _ in range(3):
         report(own_valkey, two, error=FAILURE)
-    eventually(lambda: version_of(tenant, "hello", two)["status"] == "failed")
-    eventually(lambda: own_valkey.client.xlen(REPORT_STREAM) == 0)
+    assert eventually(lambda: version_of(tenant, "hello", two)["status"] == "failed")
+    assert eventually(lambda: own_valkey.client.xlen(REPORT_STREAM) == 0)
     assert tenant.http.get("/v1/functions/hello").json()["aliases"] == {"live": one}
-    eventually(lambda: pending(own_control_plane) == 0)
+    assert eventually(lambda: pending(own_control_plane) == 0)
     assert table(own_valkey).revision - revision <= 2  # the deploy may have been on its way; one move back, not three
 
 
 def test_an_older_table_never_replaces_a_newer_one(own_control_plane: ControlPlane, own_valkey: Valkey) -> None:
     own_control_plane.new_tenant("acme").deploy("hello", bundle(1))
-    eventually(lambda: names(own_valkey) == {"hello"})
+    assert eventually(lambda: names(own_valkey) == {"hello"})
     newer = RoutingTable(revision=table(own_valkey).revision + 1000)
     own_valkey.client.mset({TABLE_KEY: newer.model_dump_json(), HELD_REVISION_KEY: newer.revision})
     own_control_plane.new_tenant("other")
-    eventually(lambda: pending(own_control_plane) == 0)
+    assert eventually(lambda: pending(own_control_plane) == 0)
     assert table(own_valkey) == newer
 
 
@@ -158,7 +158,7 @@ def test_two_control_planes_on_one_database(
         own_control_plane.kill()
         with second.client(tenant.token) as there:
             assert there.delete("/v1/functions/here-0").status_code == 204
-        eventually(lambda: len(names(own_valkey)) == 11)
+        assert eventually(lambda: len(names(own_valkey)) == 11)
     finally:
         second.stop()
 
@@ -166,12 +166,12 @@ def test_two_control_planes_on_one_database(
 def test_a_database_made_anew_counts_above_the_old_one(own_valkey: Valkey, tmp_path: Path) -> None:
     first = ControlPlane(tmp_path / "one", own_valkey.url)
     first.new_tenant("old")
-    eventually(lambda: [each.name for each in table(own_valkey).tenants] == ["old"])
+    assert eventually(lambda: [each.name for each in table(own_valkey).tenants] == ["old"])
     first.stop()
     second = ControlPlane(tmp_path / "two", own_valkey.url)
     try:
         second.new_tenant("new")
-        eventually(lambda: [each.name for each in table(own_valkey).tenants] == ["new"])
+        assert eventually(lambda: [each.name for each in table(own_valkey).tenants] == ["new"])
     finally:
         second.stop()
 

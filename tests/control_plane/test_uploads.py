@@ -72,7 +72,7 @@ def test_manifests_are_checked(tenant: Tenant, name: str) -> None:
         archive.writestr("main.py", "def handle(): return 1\n")
         if content is not None:
             archive.writestr("tailcut.json", content)
-    refused(tenant.upload("hello", output.getvalue()), reason)
+    assert refused(tenant.upload("hello", output.getvalue()), reason).endswith(".")
 
 
 FIELDS: dict[str, tuple[dict[str, object], str]] = {
