@@ -155,7 +155,7 @@ class SupervisorSettings(BaseSettings):
     restart_backoff_max: Duration = timedelta(seconds=10)
     restart_quiet: Duration = timedelta(seconds=30)
     """A child that lived this long starts again without a pause."""
-    start_attempts_max: int = Field(default=5, ge=1)
+    start_attempts_max: int = Field(default=3, ge=1)
     """Of a child that has never been healthy; then `up` gives up and shows why."""
     supervise: Words = ("valkey", "control-plane", "zygote", "gateway")
     """The children that are started again when they die; for tests of what happens without one."""

@@ -142,7 +142,9 @@ class Spawner:
                 stdout=log_write if out_write is None else out_write,
                 stderr=log_write,
                 pass_fds=pass_fds,
-                start_new_session=True,
+                # A group of its own, so that Ctrl-C reaches the supervisor alone; not a session of its own: the kernel
+                # schedules sessions against each other (sched_autogroup), and gateway and workers must be one of them.
+                process_group=0,
                 preexec_fn=die_with_parent(os.getpid()),  # noqa: PLW1509  (one thread here)
             )
         except OSError:

@@ -1,7 +1,7 @@
 """A zygote and workers made of plain Python, speaking the wire format of ``zigcore/src/pool/frame.zig``.
 
-Run as a program: ``python fake_zygote.py SOCKET_PATH``. What a worker does is chosen by the path of each request, so one
-program can play an honest function, a crashing one and a hostile one. Nothing here is shared with the real runtime:
+Run as a program: ``python fake_zygote.py SOCKET_PATH``. What a worker does is chosen by the path of each request, so
+one program can play an honest function, a crashing one and a hostile one. Nothing here is shared with the real runtime:
 the tests of the gateway do not depend on it being right.
 """
 
@@ -16,6 +16,7 @@ import struct
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -114,7 +115,7 @@ class Worker:
                 self.answer(call, b"slept")
             case "mark":
                 # Says that code runs: once before the sleep, once after it.
-                with open(q["file"], "a") as file:
+                with Path(q["file"]).open("a") as file:
                     file.write("before\n")
                     file.flush()
                     time.sleep(float(q["s"]))

@@ -116,7 +116,9 @@ def test_http_1_0_closes_unless_asked(plane: Plane) -> None:
 def test_expect_continue_is_answered_before_the_body(plane: Plane) -> None:
     for length in (4, 100_000):
         with plane.connect() as client:
-            client.sendall(b"POST /acme/echo HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n" % length)
+            client.sendall(
+                b"POST /acme/echo HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n" % length
+            )
             assert client.recv(25) == b"HTTP/1.1 100 Continue\r\n\r\n"
             client.sendall(b"b" * length)
             assert Answer.read(client).body == b"b" * length
@@ -140,13 +142,19 @@ def test_a_body_that_will_be_refused_is_not_asked_for(plane: Plane) -> None:
         (b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 501, "not-implemented"),
         (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n", 400, "bad-request"),
         (b"POST /acme/echo HTTP/1.1\r\nHost: x\r\nContent-Length: 6291457\r\n\r\n", 413, "content-too-large"),
-        (b"POST /acme/echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n600001\r\n", 413, "content-too-large"),
+        (
+            b"POST /acme/echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n600001\r\n",
+            413,
+            "content-too-large",
+        ),
         (b"POST /acme/echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400, "bad-request"),
         (b"GET /acme/echo/%zz HTTP/1.1\r\nHost: x\r\n\r\n", 400, "bad-request"),
         (bytes(range(256)) * 40, 400, "bad-request"),
     ],
 )
-def test_what_is_no_request_is_refused_and_the_connection_ends(plane: Plane, raw: bytes, status: int, slug: str) -> None:
+def test_what_is_no_request_is_refused_and_the_connection_ends(
+    plane: Plane, raw: bytes, status: int, slug: str
+) -> None:
     with plane.connect() as client:
         client.sendall(raw)
         rest = bytearray()

@@ -58,7 +58,14 @@ def test_who_may_call_what(guarded: Plane, path: str, key: str | None, status: i
 
 
 def test_the_function_sees_the_request_and_not_the_key(guarded: Plane) -> None:
-    answer = guarded.get("/acme/closed/seen/a%20b?x=1", f"Authorization: Bearer {KEY}", "X-Thing: v", "TE: trailers", method="PUT", body=b"abc")
+    answer = guarded.get(
+        "/acme/closed/seen/a%20b?x=1",
+        f"Authorization: Bearer {KEY}",
+        "X-Thing: v",
+        "TE: trailers",
+        method="PUT",
+        body=b"abc",
+    )
     seen = json.loads(answer.body)
     assert (seen["method"], seen["path"], seen["query"], seen["body"]) == ("PUT", "/seen/a b", {"x": "1"}, 3)
     headers = dict(seen["headers"])
@@ -82,7 +89,9 @@ def test_a_base_domain_names_the_tenant(make_plane: Callable[..., Plane]) -> Non
     assert answer.body == b"hello"
 
 
-def test_a_function_that_takes_too_long_is_killed_and_runs_no_further(make_plane: Callable[..., Plane], tmp_path: Path) -> None:
+def test_a_function_that_takes_too_long_is_killed_and_runs_no_further(
+    make_plane: Callable[..., Plane], tmp_path: Path
+) -> None:
     plane = make_plane(revision([version(0, "echo", timeout_ms=200)], [route("echo", 0)]))
     marks = tmp_path / "marks"
     answer = plane.get(f"/acme/echo/mark?s=1&file={marks}")
@@ -99,7 +108,12 @@ def test_a_function_that_takes_too_long_is_killed_and_runs_no_further(make_plane
 
 @pytest.mark.parametrize(
     ("path", "member", "value"),
-    [("signal?n=9", "signal", 9), ("signal?n=11", "signal", 11), ("exit?n=3", "exit_status", 3), ("exit?n=0", "exit_status", 0)],
+    [
+        ("signal?n=9", "signal", 9),
+        ("signal?n=11", "signal", 11),
+        ("exit?n=3", "exit_status", 3),
+        ("exit?n=0", "exit_status", 0),
+    ],
 )
 def test_a_worker_that_dies_costs_its_own_invocation_only(plane: Plane, path: str, member: str, value: int) -> None:
     problem = plane.get(f"/acme/echo/{path}").problem
@@ -110,7 +124,9 @@ def test_a_worker_that_dies_costs_its_own_invocation_only(plane: Plane, path: st
     assert plane.get("/acme/echo").body == b"hello"
 
 
-@pytest.mark.parametrize("kind", ["short", "magic", "kind", "sequence", "length", "long", "status", "block", "ready", "empty"])
+@pytest.mark.parametrize(
+    "kind", ["short", "magic", "kind", "sequence", "length", "long", "status", "block", "ready", "empty"]
+)
 def test_garbage_from_a_worker_kills_it(plane: Plane, kind: str) -> None:
     problem = plane.get(f"/acme/echo/garbage?kind={kind}").problem
     assert problem["status"] == 500
@@ -125,14 +141,22 @@ def test_an_answer_too_many_is_never_anybodys(plane: Plane) -> None:
     assert plane.get("/acme/echo").body == b"hello"
 
 
-@pytest.mark.parametrize(("name", "value"), [("x", "a\r\nset-cookie: b"), ("x", "a\nb"), ("x", "\0"), ("a b", "c"), ("", "c"), ("x:y", "c")])
+@pytest.mark.parametrize(
+    ("name", "value"), [("x", "a\r\nset-cookie: b"), ("x", "a\nb"), ("x", "\0"), ("a b", "c"), ("", "c"), ("x:y", "c")]
+)
 def test_headers_cannot_be_injected(plane: Plane, name: str, value: str) -> None:
-    answer = plane.get(f"/acme/echo/header?name={name.encode().hex()}&value={value.encode().hex()}" if name else f"/acme/echo/garbage?kind=block&value={value}")
+    answer = plane.get(
+        f"/acme/echo/header?name={name.encode().hex()}&value={value.encode().hex()}"
+        if name
+        else f"/acme/echo/garbage?kind=block&value={value}"
+    )
     assert answer.status == 500
     assert "set-cookie" not in answer.headers
 
 
-@pytest.mark.parametrize("name", ["Content-Length", "transfer-encoding", "Connection", "Date", "tailcut-cpu-us", "ratelimit"])
+@pytest.mark.parametrize(
+    "name", ["Content-Length", "transfer-encoding", "Connection", "Date", "tailcut-cpu-us", "ratelimit"]
+)
 def test_headers_that_are_ours_are_dropped(plane: Plane, name: str) -> None:
     answer = plane.get(f"/acme/echo/header?name={name.encode().hex()}&value={b'forged'.hex()}")
     assert answer.status == 200
@@ -147,7 +171,10 @@ def test_failures_of_the_function(guarded: Plane) -> None:
     assert "traceback" not in guarded.get("/acme/open/raise").problem
     problem = guarded.get("/acme/open/arguments").problem
     assert problem["status"] == 422
-    assert problem["errors"] == [{"argument": "amount", "detail": "must be a number"}, {"argument": "id", "detail": "is missing"}]
+    assert problem["errors"] == [
+        {"argument": "amount", "detail": "must be a number"},
+        {"argument": "id", "detail": "is missing"},
+    ]
 
 
 def test_output_over_the_limit_is_refused_and_the_worker_lives(make_plane: Callable[..., Plane]) -> None:
@@ -206,7 +233,9 @@ def test_long_invocations_get_more_workers_up_to_the_bound_and_others_wait(make_
 
 
 def test_one_functions_queue_does_not_stand_before_anothers_call(make_plane: Callable[..., Plane]) -> None:
-    plane = make_plane(revision([version(0, "slow", concurrency_max=1), version(1, "fast")], [route("slow", 0), route("fast", 1)]))
+    plane = make_plane(
+        revision([version(0, "slow", concurrency_max=1), version(1, "fast")], [route("slow", 0), route("fast", 1)])
+    )
     clients = [plane.connect() for _ in range(10)]
     for client in clients:
         client.sendall(b"GET /acme/slow/sleep?s=0.5 HTTP/1.1\r\nHost: x\r\n\r\n")

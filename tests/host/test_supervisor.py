@@ -69,9 +69,7 @@ def test_a_cpu_that_is_not_ours_and_a_value_that_is_wrong_are_one_clear_line(tmp
 
 
 def test_a_part_that_cannot_start_ends_the_start_with_the_reason(tmp_path: Path) -> None:
-    ended = command(
-        "up", "--data-dir", str(tmp_path), *FREE_PORTS, DATABASE_URL="nonsense://", restart_backoff_first="0.01"
-    )
+    ended = command("up", "--data-dir", str(tmp_path), *FREE_PORTS, DATABASE_URL="nonsense://", start_attempts_max=2)
     assert ended.returncode == 6
     assert "control-plane does not start" in ended.stderr.splitlines()[-1]
     assert command("status", "--data-dir", str(tmp_path)).returncode == 7

@@ -46,6 +46,8 @@ pub const body_timeout_ns = 30 * s_ns;
 pub const body_bytes_per_s_min = 16 * kib;
 /// After an answer that ends a connection: so long may the client still send, unread, before it is closed.
 pub const linger_timeout_ns = 2 * s_ns;
+/// While draining, a connection without a request so far is kept this long.
+pub const drain_grace_ns = 1 * s_ns;
 pub const idle_timeout_ns = 75 * s_ns;
 /// Without progress in sending the answer.
 pub const write_timeout_ns = 30 * s_ns;
@@ -80,6 +82,8 @@ pub const queue_version_max = queue_max / 4;
 /// One more worker of a version is started when the first in its queue has waited this long and all its workers have
 /// been at their invocation for `yield_run_max_ns`: short ones are faster served by the workers that are warm.
 pub const queue_scale_ns = 2 * ms_ns;
+/// The same while any of its workers is busy computing: another one would only share its CPU.
+pub const queue_scale_busy_ns = 100 * ms_ns;
 /// Workers of one version that may be starting at once, on one reactor.
 pub const version_starting_max = 4;
 /// A worker whose channel was closed ends by itself; after this it is killed.
@@ -103,6 +107,8 @@ pub const start_backoff_first_ns = 100 * ms_ns;
 pub const start_backoff_last_ns = 30 * s_ns;
 /// Once an invocation has run this long its reactor stops yielding and sleeps on a timer of `reactor_nap_ns`.
 pub const yield_run_max_ns = 1 * ms_ns;
+/// Yields in a row that brought nothing: after these the reactor sleeps although a worker is busy.
+pub const yields_idle_max = 4;
 pub const reactor_nap_ns = 1 * ms_ns;
 
 // -- The table ----------------------------------------------------------------------------------------------------

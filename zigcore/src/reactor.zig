@@ -35,6 +35,8 @@ event_fd: sys.Fd,
 wake_fd: sys.Fd,
 wake_count: u64,
 gauges_ns: u64,
+/// In a row without anything new.
+yields: u32,
 drained: bool,
 thread: ?std.Thread,
 
@@ -75,6 +77,7 @@ pub fn create(arena: *Arena, options: Options) !*Reactor {
     r.event_fd = options.event_fd;
     r.wake_fd = try sys.eventfd();
     r.gauges_ns = 0;
+    r.yields = 0;
     r.drained = false;
     r.thread = null;
     r.table_next = .init(null);
@@ -148,13 +151,21 @@ fn turn(r: *Reactor) void {
 
 /// Submits; then the worker's turn, or sleep.
 fn rest(r: *Reactor) void {
-    if (r.pool.busyYoung()) {
+    if (r.pool.busyYoung() and r.yields < limits.yields_idle_max) {
         if (r.ring.queued()) r.ringEnter(null);
-        if (r.ring.pending()) return if (!r.ring.ready()) r.ringEnter(null);
-        sys.yield();
-        if (r.ring.pending() and !r.ring.ready()) r.ringEnter(null);
+        if (!r.ring.pending()) {
+            // Between scheduling groups (an autogroup for each session, a cgroup for each worker) a yield does not hand the
+            // CPU over: after a few that changed nothing, sleep until the answer wakes us.
+            r.yields += 1;
+            sys.yield();
+        }
+        if (r.ring.pending()) {
+            r.yields = 0;
+            if (!r.ring.ready()) r.ringEnter(null);
+        }
         return;
     }
+    r.yields = 0;
     if (r.ring.ready()) return r.ringEnter(null);
     const now_ns = r.pool.now_ns;
     var until_ns = @min(r.listener.deadlines.earliest, r.pool.wakeAt(), now_ns + wait_ns_max);

@@ -27,7 +27,7 @@ class Display:
 
     def __init__(self) -> None:
         self._rich = Progress(
-            SpinnerColumn(finished_text="[green]✓[/]"),
+            _Mark(finished_text="[green]✓[/]"),
             TextColumn("{task.description}"),
             _ElapsedColumn(),
             _BarWhileRunning(),
@@ -48,7 +48,7 @@ class Display:
         for task in self._rich.tasks:
             if not task.finished:
                 # What was under way when it failed: the reason is printed below.
-                self._rich.update(task.id, description=f"[red]{task.description}[/]", detail="failed")
+                self._rich.update(task.id, description=f"[red]{task.description}[/]", detail="failed", failed=True)
                 self._rich.stop_task(task.id)
         self._rich.stop()
 
@@ -67,6 +67,13 @@ class Display:
 
     def note(self, text: str) -> None:
         self._rich.console.print(Text(f"note: {clean(text)}", style="yellow"))
+
+
+class _Mark(SpinnerColumn):
+    """Turning, done or failed."""
+
+    def render(self, task: Task) -> RenderableType:
+        return Text("✗", style="red") if task.fields.get("failed") else super().render(task)
 
 
 class _BarWhileRunning(BarColumn):

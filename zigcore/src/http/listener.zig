@@ -17,6 +17,7 @@ const Decoder = @import("body.zig").Decoder;
 const Refusal = @import("refusal.zig").Refusal;
 const Response = @import("response.zig");
 const problem = @import("problem.zig");
+const transfer = @import("transfer.zig");
 
 const Listener = @This();
 
@@ -77,10 +78,8 @@ pub const Step = enum {
 
 /// Slots above `connections_max` that only ever answer 503 and close.
 const spare_connections = 32;
-const receive_group = 0;
+pub const receive_group = 0;
 const accept_retry_ns = 100 * limits.ms_ns;
-/// Waiting bytes of a connection whose request is being served: above this it is not read any further.
-const waiting_bytes_max = 16 * limits.kib;
 const deadline_granularity_ns = 20 * limits.ms_ns;
 
 pub fn memoryBytes(connections_max: u32) usize {
@@ -149,7 +148,7 @@ pub fn tick(l: *Listener, now_ns: u64) void {
         l.date_until_ns = now_ns + limits.s_ns - realtime_ns % limits.s_ns;
     }
     if (!l.accepting and !l.draining and now_ns >= l.accept_again_ns) l.start();
-    if (l.starved_count > 0 and l.receive_buffers.free_count > 0) l.feedStarved();
+    if (l.starved_count > 0 and l.receive_buffers.free_count > 0) transfer.feedStarved(l);
 }
 
 /// Time-outs of clients. Requests being served have none here.
@@ -191,12 +190,12 @@ pub fn accepted(l: *Listener, completion: Ring.Completion) void {
     c.open(fd);
     if (l.free_count < spare_connections) {
         l.counts.refused_full += 1;
-        l.receiveArm(c);
+        transfer.receiveArm(l, c);
         l.refuse(c, .overloaded, "The node's table of connections is full; try again in a second.");
         return;
     }
-    l.deadlines.set(l.indexOf(c), l.now_ns + l.options.idle_timeout_ns);
-    l.receiveArm(c);
+    l.deadlines.set(l.indexOf(c), l.now_ns + if (l.draining) limits.drain_grace_ns else l.options.idle_timeout_ns);
+    transfer.receiveArm(l, c);
 }
 
 /// Bytes from a client, or its end. Call `take` until it says none when this returns the connection.
@@ -211,7 +210,7 @@ pub fn received(l: *Listener, tag: Ring.Tag, completion: Ring.Completion) ?*Conn
             c.append(buffer.bytes);
             l.receive_buffers.giveBack(buffer.number);
         } else {
-            l.hold(c, buffer.number, buffer.bytes.len);
+            transfer.hold(l, c, buffer.number, buffer.bytes.len);
         }
     }
     if (completion.res == 0) c.ended = true;
@@ -223,7 +222,7 @@ pub fn received(l: *Listener, tag: Ring.Tag, completion: Ring.Completion) ?*Conn
             return null;
         },
         .lingering => {
-            if (c.ended or broken) l.close(c) else if (!c.receiving) l.receiveArm(c);
+            if (c.ended or broken) l.close(c) else if (!c.receiving) transfer.receiveArm(l, c);
             return null;
         },
         .idle => if (broken or c.ended and c.in_start == c.in_end) {
@@ -241,18 +240,18 @@ pub fn received(l: *Listener, tag: Ring.Tag, completion: Ring.Completion) ?*Conn
             return c;
         },
     }
-    l.receiveContinue(c, completion.res == Ring.result_no_buffers);
+    transfer.receiveContinue(l, c, completion.res == Ring.result_no_buffers);
     return c;
 }
 
 /// What a connection wants now; call it again after dealing with `head`.
 pub fn take(l: *Listener, c: *Connection) Step {
     while (true) {
-        l.unhold(c);
+        transfer.unhold(l, c);
         switch (c.state) {
             .idle => {
                 if (c.in_start == c.in_end) {
-                    if (c.ended) l.close(c);
+                    if (c.ended) l.close(c) else if (l.draining and c.served) l.lingerStart(c);
                     return .none;
                 }
                 c.to(.head);
@@ -286,7 +285,7 @@ pub fn agree(l: *Listener, c: *Connection, body_bytes_max: u32) void {
     }
     if (c.parser.expect_continue and c.in_end - c.in_start == c.head_bytes) {
         c.continuing = true;
-        l.partsSend(c, &.{"HTTP/1.1 100 Continue\r\n\r\n"});
+        transfer.partsSend(l, c, &.{"HTTP/1.1 100 Continue\r\n\r\n"});
     }
 }
 
@@ -307,16 +306,16 @@ pub fn sent(l: *Listener, tag: Ring.Tag, completion: Ring.Completion) ?*Connecti
         l.close(c);
         return null;
     }
-    if (!l.partsAdvance(c, @intCast(completion.res))) {
+    if (!transfer.partsAdvance(l, c, @intCast(completion.res))) {
         l.deadlines.set(l.indexOf(c), l.now_ns + l.options.write_timeout_ns);
-        l.partsSubmit(c);
+        transfer.partsSubmit(l, c);
         return null;
     }
     if (c.continuing) {
         c.continuing = false;
         if (c.answer_waits) {
             c.answer_waits = false;
-            l.partsSubmit(c);
+            transfer.partsSubmit(l, c);
         }
         return null;
     }
@@ -332,10 +331,11 @@ pub fn sent(l: *Listener, tag: Ring.Tag, completion: Ring.Completion) ?*Connecti
         return null;
     }
     c.to(.idle);
+    c.served = true;
     c.requestDrop();
     c.requestReset();
     l.deadlines.set(l.indexOf(c), l.now_ns + l.options.idle_timeout_ns);
-    l.receiveContinue(c, false);
+    transfer.receiveContinue(l, c, false);
     return c;
 }
 
@@ -352,7 +352,9 @@ pub fn drain(l: *Listener) void {
     l.draining = true;
     if (l.accepting) l.ring.cancel(.{ .kind = .accept, .index = 0, .generation = 0 });
     for (l.connections) |*c| {
-        if (c.state == .idle) l.lingerStart(c);
+        if (c.state != .idle) continue;
+        // The first request of a fresh connection is probably on its way.
+        if (c.served) l.lingerStart(c) else l.deadlines.set(l.indexOf(c), l.now_ns + limits.drain_grace_ns);
     }
 }
 
@@ -410,9 +412,9 @@ pub fn finish(l: *Listener, c: *Connection, response: *Response, status: u16, bo
     c.invocation = null;
     l.deadlines.set(l.indexOf(c), l.now_ns + l.options.write_timeout_ns);
     if (with_body and body == .pooled and bytes > 0) {
-        l.partsSend(c, &.{ response.written(), l.bodies.bytes(c.body_buffer.?)[0..bytes] });
+        transfer.partsSend(l, c, &.{ response.written(), l.bodies.bytes(c.body_buffer.?)[0..bytes] });
     } else {
-        l.partsSend(c, &.{response.written()});
+        transfer.partsSend(l, c, &.{response.written()});
     }
     return true;
 }
@@ -544,136 +546,16 @@ fn requestComplete(l: *Listener, c: *Connection) Step {
     return .request;
 }
 
-// -- Receiving ----------------------------------------------------------------------------------------------------
-
-fn receiveArm(l: *Listener, c: *Connection) void {
-    assert(!c.receiving and !c.ended);
-    c.receiving = true;
-    c.receive_cancelled = false;
-    l.ring.receive(c.fd, receive_group, l.tagOf(c, .client_receive));
-}
-
-/// Reads on, or stops reading when enough waits already.
-fn receiveContinue(l: *Listener, c: *Connection, no_buffers: bool) void {
-    const behind = c.in_end - c.in_start -| c.request_bytes;
-    const busy = c.state == .waiting or c.state == .sending;
-    const enough = c.held_first != Connection.held_none or busy and behind >= waiting_bytes_max;
-    if (c.receiving) {
-        if (enough and !c.receive_cancelled) {
-            c.receive_cancelled = true;
-            l.ring.cancel(l.tagOf(c, .client_receive));
-        }
-    } else if (!enough and !c.ended) {
-        if (no_buffers) l.starve(c) else if (!c.starved) l.receiveArm(c);
-    }
-}
-
-fn starve(l: *Listener, c: *Connection) void {
-    if (c.starved) return;
-    c.starved = true;
-    l.starved[l.starved_count] = @intCast(l.indexOf(c));
-    l.starved_count += 1;
-}
-
-/// Buffers have come back: those that found none read on, each once per tick.
-fn feedStarved(l: *Listener) void {
-    const count = l.starved_count;
-    l.starved_count = 0;
-    for (l.starved[0..count]) |index| {
-        const c = &l.connections[index];
-        c.starved = false;
-        switch (c.state) {
-            .idle, .head, .body, .waiting, .sending => l.receiveContinue(c, false),
-            .lingering => if (!c.receiving and !c.ended) l.receiveArm(c),
-            .free, .closing => {},
-        }
-    }
-}
-
-fn hold(l: *Listener, c: *Connection, number: u16, bytes: usize) void {
-    l.held[number] = .{ .next = Connection.held_none, .bytes = @intCast(bytes) };
-    if (c.held_first == Connection.held_none) c.held_first = number else l.held[c.held_last].next = number;
-    c.held_last = number;
-}
-
-/// Moves held bytes into the connection's buffer as far as they fit.
-fn unhold(l: *Listener, c: *Connection) void {
-    if (c.held_first == Connection.held_none) return;
-    while (c.held_first != Connection.held_none) {
-        const number = c.held_first;
-        const bytes = l.receive_buffers.memory[@as(usize, number) * limits.receive_buffer_bytes ..][0..l.held[number].bytes];
-        if (!c.room(bytes.len)) return;
-        c.append(bytes);
-        c.held_first = l.held[number].next;
-        l.receive_buffers.giveBack(number);
-    }
-    if (c.state != .closing and c.state != .lingering) l.receiveContinue(c, false);
-}
-
-fn unholdAll(l: *Listener, c: *Connection) void {
-    while (c.held_first != Connection.held_none) {
-        const number = c.held_first;
-        c.held_first = l.held[number].next;
-        l.receive_buffers.giveBack(number);
-    }
-}
-
-// -- Sending ------------------------------------------------------------------------------------------------------
-
-fn partsSend(l: *Listener, c: *Connection, parts: []const []const u8) void {
-    assert(parts.len >= 1 and parts.len <= 2);
-    // "100 Continue" still waits in the socket: it is 25 bytes and its storage is static, so only its turn matters.
-    const waits = c.sending;
-    assert(!waits or c.continuing);
-    for (parts, 0..) |part, at| c.parts[at] = .from(part);
-    c.parts_count = @intCast(parts.len);
-    if (waits) c.answer_waits = true else l.partsSubmit(c);
-}
-
-fn partsSubmit(l: *Listener, c: *Connection) void {
-    assert(!c.sending);
-    c.sending = true;
-    if (c.parts_count == 1) {
-        l.ring.send(c.fd, c.parts[0].base[0..c.parts[0].len], l.tagOf(c, .client_send));
-    } else {
-        c.message = .{ .parts = &c.parts, .parts_count = c.parts_count };
-        l.ring.sendMessage(c.fd, &c.message, l.tagOf(c, .client_send));
-    }
-}
-
-/// Counts what has been sent; true when it was all.
-fn partsAdvance(l: *Listener, c: *Connection, sent_bytes: usize) bool {
-    _ = l;
-    // An answer replaced "100 Continue" in `parts` while that was on its way: it was sent whole, or the client is odd enough to lose it.
-    if (c.continuing and c.answer_waits) return true;
-    var left = sent_bytes;
-    while (left > 0) {
-        const part = &c.parts[0];
-        const step = @min(left, part.len);
-        part.base += step;
-        part.len -= step;
-        left -= step;
-        if (part.len > 0) break;
-        c.parts_count -= 1;
-        if (c.parts_count == 0) {
-            assert(left == 0);
-            return true;
-        }
-        c.parts[0] = c.parts[1];
-    }
-    return false;
-}
-
 // -- Ends ---------------------------------------------------------------------------------------------------------
 
 /// Our side is done; the client gets the time to read the answer and to stop sending.
 fn lingerStart(l: *Listener, c: *Connection) void {
     if (c.ended) return l.close(c);
     c.to(.lingering);
-    l.unholdAll(c);
+    transfer.unholdAll(l, c);
     c.shutting = true;
     l.ring.shutdownWrites(c.fd, l.tagOf(c, .client_shutdown));
-    if (!c.receiving and !c.starved) l.receiveArm(c);
+    if (!c.receiving and !c.starved) transfer.receiveArm(l, c);
     l.deadlines.set(l.indexOf(c), l.now_ns + limits.linger_timeout_ns);
 }
 
@@ -687,7 +569,7 @@ pub fn close(l: *Listener, c: *Connection) void {
 fn closeLater(l: *Listener, c: *Connection) void {
     c.to(.closing);
     l.deadlines.clear(l.indexOf(c));
-    l.unholdAll(c);
+    transfer.unholdAll(l, c);
     if (c.receiving and !c.receive_cancelled) l.ring.cancel(l.tagOf(c, .client_receive));
     if (c.sending) l.ring.cancel(l.tagOf(c, .client_send));
 }
@@ -714,6 +596,6 @@ pub fn indexOf(l: *const Listener, c: *const Connection) u32 {
     return @intCast((@intFromPtr(c) - @intFromPtr(l.connections.ptr)) / @sizeOf(Connection));
 }
 
-fn tagOf(l: *const Listener, c: *const Connection, kind: Ring.Kind) Ring.Tag {
+pub fn tagOf(l: *const Listener, c: *const Connection, kind: Ring.Kind) Ring.Tag {
     return .{ .kind = kind, .index = @intCast(l.indexOf(c)), .generation = c.generation };
 }

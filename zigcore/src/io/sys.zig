@@ -227,6 +227,22 @@ pub fn pidfdKill(pidfd: Fd) void {
     _ = linux.syscall4(.pidfd_send_signal, arg(pidfd), sigkill, 0, 0);
 }
 
+/// Whether a process waits for something other than a CPU (its main thread; "S" and "D" of /proc/PID/stat): some 10 µs.
+pub fn processSleeps(pid: i32) bool {
+    var path_buffer: [32]u8 = undefined;
+    const path = std.fmt.bufPrintSentinel(&path_buffer, "/proc/{d}/stat", .{pid}, 0) catch return true;
+    const at_fdcwd = -100;
+    const cloexec = 0o2000000;
+    const fd: Fd = @intCast(check("open", linux.syscall4(.openat, arg(at_fdcwd), @intFromPtr(path.ptr), cloexec, 0)) catch return true);
+    defer close(fd);
+    var text: [512]u8 = undefined;
+    const bytes = check("read", linux.syscall3(.read, arg(fd), @intFromPtr(&text), text.len)) catch return true;
+    // "PID (NAME) STATE …": the name may contain anything.
+    const end = std.mem.findScalarLast(u8, text[0..bytes], ')') orelse return true;
+    if (end + 2 >= bytes) return true;
+    return text[end + 2] != 'R';
+}
+
 pub fn yield() void {
     _ = linux.syscall0(.sched_yield);
 }
@@ -293,6 +309,10 @@ test "a sealed memory file cannot be truncated" {
     removePages(place);
     try std.testing.expectEqual(0, place[8191]);
     unmapShared(place);
+}
+
+test "no process sleeps under a pid that none can have" {
+    try std.testing.expect(processSleeps(0));
 }
 
 test "connecting where nobody listens is Missing, a path too long is Invalid" {

@@ -8,6 +8,7 @@
 const std = @import("std");
 const assert = std.debug.assert;
 const limits = @import("../limits.zig");
+const sys = @import("../io/sys.zig");
 const Connection = @import("../http/connection.zig");
 const target = @import("../http/target.zig");
 const frame = @import("frame.zig");
@@ -94,9 +95,13 @@ fn wantsWorker(p: *Pool, version: *Version) bool {
     if (version.workers == 0) return true;
     if (version.starting >= @min(limits.version_starting_max, version.queue.count)) return false;
     if (p.now_ns - first.arrived_ns < limits.queue_scale_ns) return false;
+    // An answer may have come while this thread had to wait for its CPU: look again when it has been read.
+    if (p.ring.pending()) return false;
+    const patient = p.now_ns - first.arrived_ns < limits.queue_scale_busy_ns;
     for (p.workers) |*w| {
         if (w.state != .busy or &p.versions[w.version] != version) continue;
         if (p.now_ns - p.invocations.items[w.invocation].dispatched_ns < limits.yield_run_max_ns) return false;
+        if (patient and !sys.processSleeps(w.pid)) return false;
     }
     return true;
 }
