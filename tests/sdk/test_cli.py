@@ -3,8 +3,8 @@
 import json
 import os
 import pty
-import stat
 import signal
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -436,7 +436,7 @@ def test_ctrl_c_is_130_without_a_traceback(logged_in):
         stdout=subprocess.PIPE,
         text=True,
         # A shell starts what it puts into the background with SIGINT ignored, and this suite may be that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 (it sets a signal, no more)
     )
     while not any(seen.path == "/acme/hello" for seen in logged_in.seen):
         assert process.poll() is None
