@@ -139,7 +139,8 @@ def _check_origin(request: Request, context: Context) -> None:
     origin = request.headers.get("origin")
     own = {context.settings.public_url, f"{request.url.scheme}://{request.headers.get('host', '')}"}
     if origin is not None and origin not in own:
-        raise Problem("forbidden", "The form comes from another site.")
+        detail = f"The form comes from another site ({origin}). Open {context.settings.public_url}/ and sign in there."
+        raise Problem("forbidden", detail)
 
 
 def _sign_in_page(context: Context, status: int = 200, error: str = "") -> Response:
