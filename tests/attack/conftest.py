@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.core.conftest import Plane, Zygote
+from tests.core.conftest import Plane, Zygote, make_plane, plane, zygote
+
+__all__ = ["hostile_plane", "make_plane", "plane", "zygote"]
 
 _PROGRAM = Path(__file__).with_name("hostile_zygote.py")
 
