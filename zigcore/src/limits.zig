@@ -75,6 +75,8 @@ pub const shared_bytes = 2 * body_bytes_max;
 
 /// Workers of one reactor.
 pub const workers_max = 256;
+/// Of these, so many are never taken by workers that are only kept (a version's minimum): they are for calls.
+pub const workers_spare_count = workers_max / 4;
 /// Starting a worker: fork, import of the function, ready. Longer is a failed start.
 pub const start_timeout_ns = 20 * s_ns;
 /// An idle worker above its version's minimum ends after this.
