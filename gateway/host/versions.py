@@ -221,8 +221,8 @@ class Versions:
 def _share(due: list[VersionState], running: list[VersionState], places: int) -> list[VersionState]:
     """Who of ``due`` gets the free ones of ``places``, in its order, but tenant by tenant.
 
-    A tenant whose versions hang, or arrive by the hundred, leaves a quarter of the places: another's deploy does not wait
-    for them.
+    A tenant whose versions hang, or arrive by the hundred, leaves a quarter of the places: another's deploy does not
+    wait for them.
     """
     held = Counter(state.version.tenant_id for state in running)
     tenant_max = places - places // 4
