@@ -46,8 +46,10 @@ pub const body_timeout_ns = 30 * s_ns;
 pub const body_bytes_per_s_min = 16 * kib;
 /// After an answer that ends a connection: so long may the client still send, unread, before it is closed.
 pub const linger_timeout_ns = 2 * s_ns;
-/// While draining, a connection without a request so far is kept this long.
-pub const drain_grace_ns = 1 * s_ns;
+/// While draining, a connection that waits for a request is kept this long: the request may be on its way.
+pub const drain_grace_ns = 1500 * ms_ns;
+/// Connections that a draining reactor still takes from the shared socket's queue.
+pub const drain_sweeps_max = connections_max;
 pub const idle_timeout_ns = 75 * s_ns;
 /// Without progress in sending the answer.
 pub const write_timeout_ns = 30 * s_ns;

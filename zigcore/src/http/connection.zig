@@ -44,8 +44,6 @@ head_agreed: bool,
 keep_alive: bool,
 /// The client has not yet sent all of what we refuse: closing at once would reset the connection under our answer.
 linger: bool,
-/// It has had an answer.
-served: bool,
 /// The client will send nothing more; it may still read.
 ended: bool,
 
@@ -100,7 +98,6 @@ pub fn open(c: *Connection, fd: sys.Fd) void {
     c.in_start = 0;
     c.in_end = 0;
     c.linger = false;
-    c.served = false;
     c.ended = false;
     c.receiving = false;
     c.receive_cancelled = false;

@@ -37,6 +37,8 @@ starved_count: u32,
 accepting: bool,
 accept_again_ns: u64,
 draining: bool,
+/// Accepts without waiting, after the drain began.
+sweeps: u32,
 now_ns: u64,
 /// First half of every id; the counter is the second.
 node: u64,
@@ -79,6 +81,7 @@ pub const Step = enum {
 /// Slots above `connections_max` that only ever answer 503 and close.
 const spare_connections = 32;
 pub const receive_group = 0;
+const accept_tag: Ring.Tag = .{ .kind = .accept, .index = 0, .generation = 0 };
 const accept_retry_ns = 100 * limits.ms_ns;
 const deadline_granularity_ns = 20 * limits.ms_ns;
 
@@ -120,6 +123,7 @@ pub fn init(ring: *Ring, fd: sys.Fd, arena: *Arena, options: Options, node: u64,
         .accepting = false,
         .accept_again_ns = 0,
         .draining = false,
+        .sweeps = 0,
         .now_ns = 0,
         .node = node,
         .counter = counter_first,
@@ -134,7 +138,7 @@ pub fn init(ring: *Ring, fd: sys.Fd, arena: *Arena, options: Options, node: u64,
 
 pub fn start(l: *Listener) void {
     assert(!l.accepting);
-    l.ring.accept(l.fd, .{ .kind = .accept, .index = 0, .generation = 0 });
+    l.ring.accept(l.fd, accept_tag);
     l.accepting = true;
 }
 
@@ -159,7 +163,9 @@ pub fn expire(l: *Listener) void {
         const c = &l.connections[index];
         switch (c.state) {
             .free, .waiting, .closing => {},
-            .idle, .sending, .lingering => l.close(c),
+            // Not closed at once: a request that crosses our end must not be met by a reset.
+            .idle => l.lingerStart(c),
+            .sending, .lingering => l.close(c),
             .head, .body => {
                 l.counts.timeouts += 1;
                 if (c.ended) l.close(c) else l.refuse(c, .request_timeout, if (c.state == .head)
@@ -176,6 +182,7 @@ pub fn accepted(l: *Listener, completion: Ring.Completion) void {
         l.accepting = false;
         // Out of descriptors or memory, perhaps: not at once again.
         l.accept_again_ns = if (completion.res < 0) l.now_ns + accept_retry_ns else l.now_ns;
+        if (l.draining) l.sweep(completion.res);
     }
     if (completion.res < 0) return;
     const fd: sys.Fd = completion.res;
@@ -194,8 +201,19 @@ pub fn accepted(l: *Listener, completion: Ring.Completion) void {
         l.refuse(c, .overloaded, "The node's table of connections is full; try again in a second.");
         return;
     }
-    l.deadlines.set(l.indexOf(c), l.now_ns + if (l.draining) limits.drain_grace_ns else l.options.idle_timeout_ns);
+    l.idleDeadline(c);
     transfer.receiveArm(l, c);
+}
+
+/// The accept was cancelled. Connections that came just before may have woken it and nobody else (waiting in accept is
+/// exclusive), so the next gateway, which shares the socket, would not notice them: they are taken here, without waiting.
+fn sweep(l: *Listener, result: i32) void {
+    if (l.sweeps == 0 or result >= 0 or result == Ring.result_cancelled) {
+        if (l.sweeps == limits.drain_sweeps_max or l.free_count <= spare_connections) return;
+        l.sweeps += 1;
+        l.ring.acceptOne(l.fd, accept_tag);
+        l.accepting = true;
+    }
 }
 
 /// Bytes from a client, or its end. Call `take` until it says none when this returns the connection.
@@ -251,7 +269,7 @@ pub fn take(l: *Listener, c: *Connection) Step {
         switch (c.state) {
             .idle => {
                 if (c.in_start == c.in_end) {
-                    if (c.ended) l.close(c) else if (l.draining and c.served) l.lingerStart(c);
+                    if (c.ended) l.close(c);
                     return .none;
                 }
                 c.to(.head);
@@ -331,10 +349,9 @@ pub fn sent(l: *Listener, tag: Ring.Tag, completion: Ring.Completion) ?*Connecti
         return null;
     }
     c.to(.idle);
-    c.served = true;
     c.requestDrop();
     c.requestReset();
-    l.deadlines.set(l.indexOf(c), l.now_ns + l.options.idle_timeout_ns);
+    l.idleDeadline(c);
     transfer.receiveContinue(l, c, false);
     return c;
 }
@@ -346,16 +363,19 @@ pub fn shutdownDone(l: *Listener, tag: Ring.Tag) void {
     if (c.state == .closing) l.closeDone(c);
 }
 
-/// No new connections; those that wait for a request end, the others get `Connection: close`.
+/// No new connections. Each that is there ends with its next answer (`Connection: close`), or after a grace without a
+/// request: one may be on its way, and ending the connection now would lose it.
 pub fn drain(l: *Listener) void {
     if (l.draining) return;
     l.draining = true;
-    if (l.accepting) l.ring.cancel(.{ .kind = .accept, .index = 0, .generation = 0 });
-    for (l.connections) |*c| {
-        if (c.state != .idle) continue;
-        // The first request of a fresh connection is probably on its way.
-        if (c.served) l.lingerStart(c) else l.deadlines.set(l.indexOf(c), l.now_ns + limits.drain_grace_ns);
-    }
+    if (l.accepting) l.ring.cancel(accept_tag);
+    for (l.connections) |*c| if (c.state == .idle) l.idleDeadline(c);
+}
+
+/// A connection waits for a request.
+fn idleDeadline(l: *Listener, c: *const Connection) void {
+    assert(c.state == .idle);
+    l.deadlines.set(l.indexOf(c), l.now_ns + if (l.draining) limits.drain_grace_ns else l.options.idle_timeout_ns);
 }
 
 /// Whether no connection is left.
