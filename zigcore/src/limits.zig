@@ -60,6 +60,9 @@ pub const idle_timeout_ns = 75 * s_ns;
 pub const write_timeout_ns = 30 * s_ns;
 /// Large buffers (bodies that do not fit a connection's own) of one reactor; all taken: 503.
 pub const body_buffers_count = 64;
+/// When no more than these are free, the slowest client gives its buffer up, if it has had it this long.
+pub const body_buffers_spare_count = body_buffers_count / 4;
+pub const body_buffer_hold_ns = 1 * s_ns;
 
 // -- Frames between gateway and worker ----------------------------------------------------------------------------
 

@@ -31,12 +31,13 @@ parser: Parser,
 head_bytes: u32,
 /// Bytes at `in_start` that belong to the request, once it is complete.
 request_bytes: u32,
-/// Decoded bytes of the body so far, behind the head in `in`, or in `body_buffer`.
+/// Decoded bytes of the body so far, behind the head in `in`, or in `body_buffer`; later the answer's if it is there.
 body_bytes: u32,
 body_kind: BodyKind,
 /// From the listener's pool: the request's body while it is read, later the answer's.
 body_buffer: ?u16,
 decoder: Decoder,
+/// When the client began to send the body, or was first sent the answer's.
 body_started_ns: u64,
 /// Has the listener's caller agreed to the request's head?
 head_agreed: bool,
@@ -216,6 +217,15 @@ pub fn decode(c: *Connection, target: ?[]u8) Decoded {
         .refused => |refusal| .{ .refused = refusal },
         .more => if (step.produced == out.len and target == null) .full else .more,
     };
+}
+
+/// How much of the body in `body_buffer` its client has sent, or read.
+pub fn bodyMoved(c: *const Connection) u32 {
+    assert(c.state == .body or c.state == .sending);
+    if (c.state == .body) return c.body_bytes;
+    var left: usize = 0;
+    for (c.parts[0..c.parts_count]) |part| left += part.len;
+    return c.body_bytes -| @as(u32, @intCast(left));
 }
 
 /// The request's body, complete.

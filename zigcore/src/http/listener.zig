@@ -444,6 +444,8 @@ pub fn finish(l: *Listener, c: *Connection, response: *Response, status: u16, bo
     c.invocation = null;
     l.deadlines.set(l.indexOf(c), l.now_ns + l.options.write_timeout_ns);
     if (with_body and body == .pooled and bytes > 0) {
+        c.body_bytes = @intCast(bytes);
+        c.body_started_ns = l.now_ns;
         transfer.partsSend(l, c, &.{ response.written(), l.bodies.bytes(c.body_buffer.?)[0..bytes] });
     } else {
         transfer.partsSend(l, c, &.{response.written()});
@@ -487,11 +489,38 @@ fn refuseBody(l: *Listener, c: *Connection, bytes_max: u32) void {
 /// Takes a pool buffer for the connection; false: none is left, and the client has been told.
 fn bodyTake(l: *Listener, c: *Connection) bool {
     assert(c.body_buffer == null);
-    c.body_buffer = l.bodies.take() orelse {
+    c.body_buffer = l.bodyBuffer() orelse {
         l.refuse(c, .overloaded, "All buffers for large bodies are in use; try again in a second.");
         return false;
     };
     return true;
+}
+
+/// A buffer for a large body. When few are left, the client that moves its own body most slowly gives way: clients that
+/// send or read a byte now and then must not keep everybody's buffers.
+pub fn bodyBuffer(l: *Listener) ?u16 {
+    if (l.bodies.free_count <= limits.body_buffers_spare_count) l.bodyReclaim();
+    return l.bodies.take();
+}
+
+fn bodyReclaim(l: *Listener) void {
+    var slowest: ?*Connection = null;
+    var slowest_rate: u64 = std.math.maxInt(u64);
+    for (l.connections) |*c| {
+        if (c.body_buffer == null or c.state != .body and c.state != .sending) continue;
+        const held_ns = l.now_ns -| c.body_started_ns;
+        if (held_ns < limits.body_buffer_hold_ns) continue;
+        const rate = @as(u64, c.bodyMoved()) * limits.s_ns / held_ns;
+        if (rate < slowest_rate) {
+            slowest = c;
+            slowest_rate = rate;
+        }
+    }
+    const c = slowest orelse return;
+    l.counts.timeouts += 1;
+    if (c.state == .sending) return l.close(c); // Its buffer comes back when the kernel has let go of it.
+    l.bodyGiveBack(c);
+    if (c.ended) l.close(c) else l.refuse(c, .request_timeout, "The body arrived more slowly than others that needed its place.");
 }
 
 pub fn bodyGiveBack(l: *Listener, c: *Connection) void {
