@@ -321,7 +321,9 @@ class Node:
             case WorkerStartFailed():
                 self._on_worker_failed(event)
             case WorkerExited():
-                _log.warning("worker ended", pid=event.pid, status=event.status, **self._whose(event.version))
+                code = os.waitstatus_to_exitcode(event.status)
+                how = {"exit_status": code} if code >= 0 else {"signal": -code}
+                _log.warning("worker ended", pid=event.pid, **how, **self._whose(event.version))
             case EventsLost():
                 self.events_lost += event.count
                 _log.warning("output of functions was lost: they write faster than it can be stored", lines=event.count)

@@ -62,6 +62,9 @@ async def ensure_credentials(tree: "Tree") -> dict[str, str]:
 async def _create_tenant(tree: "Tree", client: httpx.AsyncClient, path: Path) -> str:
     """The first key of the new tenant, in the name of the operator."""
     token = tree.settings.operator_token or (tree.places.data_dir / "operator-token").read_text().strip()
+    if not token:
+        text = f"{tree.places.data_dir / 'operator-token'} is empty, perhaps of a full disk: remove it and start again"
+        raise CannotStart(text, EXIT_CHILD_FAILED)
     answer = await client.post("/v1/tenants", json={"name": TENANT}, headers=_bearer(token))
     if answer.status_code == 409:
         raise CannotStart(
