@@ -36,7 +36,7 @@ _MOVES = {
     Stage.FETCHED: {Stage.PROBING},
     Stage.PROBING: {Stage.READY, Stage.FAILED, Stage.FETCHED},
     Stage.READY: {Stage.WANTED},
-    Stage.FAILED: set[Stage](),
+    Stage.FAILED: {Stage.WANTED},
 }
 
 
@@ -101,11 +101,14 @@ class Versions:
         """The versions that the table and the served aliases refer to."""
         for version in versions:
             state = self.states.get(version.id)
-            if state is None or (state.stage is Stage.FAILED and version.attempt > state.version.attempt):
+            if state is None:
                 self.states[version.id] = VersionState(version, since_s=now, wanted_s=now)
-            else:
-                state.version = version  # limits may change; code, handler and id never do
-                state.wanted_s = now
+                continue
+            again = version.attempt > state.version.attempt
+            state.version = version  # limits may change; code, handler and id never do
+            state.wanted_s = now
+            if again:
+                self._deployed_again(state, now)
 
     def due_fetches(self, now: float, first: set[str]) -> list[VersionState]:
         """Which bundles to fetch now; ids in ``first`` (those that an alias names) go before others."""
@@ -200,6 +203,14 @@ class Versions:
             elif state.stage in (Stage.WANTED, Stage.FETCHED) and state.due_s > now:
                 moments.append(state.due_s)
         return max(0.0, min(moments) - now) if moments else None
+
+    def _deployed_again(self, state: VersionState, now: float) -> None:
+        """Somebody waits for the outcome: what failed is tried again without its back-off, what is known is said again."""
+        state.attempts, state.due_s = 0, 0.0
+        if state.stage is Stage.FAILED:
+            state.move(Stage.WANTED, now)
+        elif state.stage is Stage.READY:
+            self.outcomes.append(Outcome(state.version, state.ready, state.start_us, None))
 
     def _probe_again(self, state: VersionState, error: StartFailure, now: float) -> None:
         state.move(Stage.FETCHED, now)

@@ -205,7 +205,11 @@ class Tree:
         self._reload = asyncio.create_task(self._reload_gateway())
 
     def write_status(self) -> None:
-        self.instance.write(self.status())
+        try:
+            self.instance.write(self.status())
+        except OSError as error:  # a full disk must not stop the children, nor that they are started again
+            text = f"supervisor.json cannot be written ({error.strerror}): `status` shows what was before"
+            self.screen.say(text, "yellow")
 
     def mark_up(self) -> None:
         """Everything was shown to work: what `up --detach` waits for."""

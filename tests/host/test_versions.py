@@ -120,6 +120,43 @@ def test_our_own_fault_is_tried_again_with_back_off_and_reported_at_the_third() 
     assert [outcome.error for outcome in versions.outcomes] == [OURS, None], "and the good end is reported too"
 
 
+def deployed_again(number: int) -> Version:
+    return version(number).model_copy(update={"attempt": 1})
+
+
+def test_a_failed_version_that_is_deployed_again_begins_anew_and_is_reported_with_its_attempt() -> None:
+    versions = keeper()
+    versions.want([version(1)], 1.0)
+    versions.due_fetches(1.0, set())
+    versions.fetch_failed("ver_1", BROKEN, final=True, now=1.0)
+    versions.want([version(1)], 2.0)
+    assert versions.due_fetches(2.0, set()) == [], "the same attempt is not tried again"
+    versions.outcomes.clear()
+    versions.want([deployed_again(1)], 3.0)
+    assert versions.due_fetches(3.0, set())
+    versions.fetch_failed("ver_1", BROKEN, final=True, now=3.0)
+    assert [(one.version.attempt, one.error) for one in versions.outcomes] == [(1, BROKEN)]
+
+
+def test_deployed_again_a_version_in_back_off_is_tried_at_once_and_a_ready_one_says_so_again() -> None:
+    versions = keeper()
+    versions.want([version(1)], 1.0)
+    for _ in range(5):
+        state = versions.states["ver_1"]
+        versions.want([version(1)], state.due_s)
+        assert versions.due_fetches(state.due_s, set())
+        versions.fetch_failed("ver_1", OURS, final=False, now=state.due_s)
+    assert versions.due_fetches(state.since_s, set()) == [], "it rests"
+    versions.outcomes.clear()
+    versions.want([deployed_again(1)], 20.0)
+    assert versions.due_fetches(20.0, set())
+    versions.fetched("ver_1", 20.0)
+    versions.begin_probes(20.0, set())
+    versions.worker_ready("ver_1", READY, 21.0)
+    versions.want([deployed_again(1).model_copy(update={"attempt": 2})], 22.0)
+    assert [(one.version.attempt, one.error) for one in versions.outcomes] == [(1, None), (2, None)]
+
+
 def test_a_probe_without_an_answer_is_tried_again() -> None:
     versions = keeper(probe_timeout_s=10.0)
     versions.want([version(1)], 1.0)

@@ -43,7 +43,8 @@ body_started_ns: u64,
 head_agreed: bool,
 /// May another request follow this one's answer?
 keep_alive: bool,
-/// The client has not yet sent all of what we refuse: closing at once would reset the connection under our answer.
+/// The connection ends with its answer, and what the client still sends is dropped (it has not yet sent all of what we
+/// refuse, or has pipelined too much): closing at once would reset the connection under the answer.
 linger: bool,
 /// The client will send nothing more; it may still read.
 ended: bool,
@@ -66,6 +67,7 @@ message: sys.Message,
 /// Received bytes that did not fit `in`, still in the ring's buffers: a chain.
 held_first: u16,
 held_last: u16,
+held_count: u16,
 
 /// Of the listener's caller: what serves this connection's request.
 invocation: ?u32,
@@ -109,6 +111,7 @@ pub fn open(c: *Connection, fd: sys.Fd) void {
     c.starved = false;
     c.held_first = held_none;
     c.held_last = held_none;
+    c.held_count = 0;
     c.body_buffer = null;
     c.invocation = null;
     c.to(.idle);

@@ -30,6 +30,7 @@ free_count: u32,
 deadlines: Deadlines,
 receive_buffers: Ring.Buffers,
 held: []Held,
+held_count: u32,
 bodies: Bodies,
 /// Connections whose receive found no buffer, to be armed again; may name ones that have been closed since.
 starved: []u16,
@@ -117,11 +118,12 @@ pub fn init(ring: *Ring, fd: sys.Fd, arena: *Arena, options: Options, node: u64,
         .deadlines = .init(try arena.take(u64, slots), deadline_granularity_ns),
         .receive_buffers = try .init(ring, receive_group, ring_memory, receive_memory, limits.receive_buffer_bytes),
         .held = try arena.take(Held, limits.receive_buffers_count),
+        .held_count = 0,
         .bodies = .init(try arena.take(u8, Bodies.memory_bytes)),
         .starved = try arena.take(u16, slots),
         .starved_count = 0,
         .accepting = false,
-        .accept_again_ns = 0,
+        .accept_again_ns = std.math.maxInt(u64),
         .draining = false,
         .sweeps = 0,
         .now_ns = 0,
@@ -136,10 +138,15 @@ pub fn init(ring: *Ring, fd: sys.Fd, arena: *Arena, options: Options, node: u64,
 
 // -- What the reactor calls ---------------------------------------------------------------------------------------
 
-pub fn start(l: *Listener) void {
+fn start(l: *Listener) void {
     assert(!l.accepting);
     l.ring.accept(l.fd, accept_tag);
     l.accepting = true;
+}
+
+/// Accepts from the next tick on; until then connections wait in the socket's queue.
+pub fn listen(l: *Listener) void {
+    if (!l.accepting) l.accept_again_ns = 0;
 }
 
 /// Once per turn of the loop, before anything else.
@@ -184,8 +191,11 @@ pub fn accepted(l: *Listener, completion: Ring.Completion) void {
         l.accept_again_ns = if (completion.res < 0) l.now_ns + accept_retry_ns else l.now_ns;
         if (l.draining) l.sweep(completion.res);
     }
-    if (completion.res < 0) return;
-    const fd: sys.Fd = completion.res;
+    if (completion.res >= 0) l.open(completion.res);
+}
+
+/// A connected socket becomes a client: accepted, or the host's own.
+pub fn open(l: *Listener, fd: sys.Fd) void {
     if (l.free_count == 0) {
         l.counts.refused_full += 1;
         l.ring.close(fd);
@@ -205,6 +215,15 @@ pub fn accepted(l: *Listener, completion: Ring.Completion) void {
     transfer.receiveArm(l, c);
 }
 
+/// A client has pipelined more than can be kept: its connection ends with the answer to the request being served.
+fn overflow(l: *Listener, c: *Connection) void {
+    // Before a request is complete its bytes fit the connection's own buffer (connection.zig).
+    assert(c.state == .waiting or c.state == .sending);
+    transfer.unholdAll(l, c);
+    c.linger = true;
+    c.keep_alive = false;
+}
+
 /// The accept was cancelled. Connections that came just before may have woken it and nobody else (waiting in accept is
 /// exclusive), so the next gateway, which shares the socket, would not notice them: they are taken here, without waiting.
 fn sweep(l: *Listener, result: i32) void {
@@ -222,13 +241,14 @@ pub fn received(l: *Listener, tag: Ring.Tag, completion: Ring.Completion) ?*Conn
     assert(c.generation == tag.generation and c.receiving);
     if (completion.flags & Ring.more == 0) c.receiving = false;
     if (l.receive_buffers.of(completion)) |buffer| {
-        if (c.state == .lingering or c.state == .closing or c.linger and c.state == .sending or buffer.bytes.len == 0) {
+        if (c.state == .lingering or c.state == .closing or c.linger or buffer.bytes.len == 0) {
             l.receive_buffers.giveBack(buffer.number);
         } else if (c.held_first == Connection.held_none and c.room(buffer.bytes.len)) {
             c.append(buffer.bytes);
             l.receive_buffers.giveBack(buffer.number);
-        } else {
-            transfer.hold(l, c, buffer.number, buffer.bytes.len);
+        } else if (!transfer.hold(l, c, buffer.number, buffer.bytes.len)) {
+            l.receive_buffers.giveBack(buffer.number);
+            l.overflow(c);
         }
     }
     if (completion.res == 0) c.ended = true;
