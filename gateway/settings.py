@@ -96,6 +96,8 @@ class HostSettings(BaseSettings):
     write_timeout: Duration = timedelta(seconds=30)
     queue_timeout: Duration = timedelta(seconds=10)
     worker_idle_timeout: Duration = timedelta(seconds=60)
+    self_check_timeout: Duration = timedelta(seconds=30)
+    """For the first invocation, before connections are accepted; the zygote may be starting, too."""
     drain_timeout: Duration = timedelta(seconds=30)
     """From SIGTERM to the end of the gateway, whatever is still running then."""
 

@@ -68,6 +68,8 @@ def up(
         "cpus": cpus,
     }
     settings = _settings(**{name: value for name, value in options.items() if value is not None})
+    # The children inherit it: databases, logs and sockets hold what other users of the machine must not read.
+    os.umask(0o077)
     if detach:
         _up_detached(settings)
         return

@@ -31,7 +31,7 @@ class Gateway:
             ffi.new("char[]", options.get("base_domain", "").encode()),
         ]
         config = ffi.new("zc_gateway_config *")
-        config.abi_version = 1
+        config.abi_version = binding.ABI_VERSION
         config.reactors_count = len(options["cpus"])
         config.reactor_cpus, config.listen_fds, config.zygote_path, config.problem_base_url, config.base_domain = (
             self.kept
@@ -58,6 +58,7 @@ class Gateway:
                 return {"status": status, "error": self.ffi.string(self.error.text).decode() if status else ""}
             case "start":
                 binding.check(self.library.zc_gateway_start(self.error), self.error)
+                binding.check(self.library.zc_gateway_listen())
                 return None
             case "drain":
                 return self.library.zc_gateway_drain()

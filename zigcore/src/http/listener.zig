@@ -30,6 +30,7 @@ free_count: u32,
 deadlines: Deadlines,
 receive_buffers: Ring.Buffers,
 held: []Held,
+held_count: u32,
 bodies: Bodies,
 /// Connections whose receive found no buffer, to be armed again; may name ones that have been closed since.
 starved: []u16,
@@ -117,11 +118,12 @@ pub fn init(ring: *Ring, fd: sys.Fd, arena: *Arena, options: Options, node: u64,
         .deadlines = .init(try arena.take(u64, slots), deadline_granularity_ns),
         .receive_buffers = try .init(ring, receive_group, ring_memory, receive_memory, limits.receive_buffer_bytes),
         .held = try arena.take(Held, limits.receive_buffers_count),
+        .held_count = 0,
         .bodies = .init(try arena.take(u8, Bodies.memory_bytes)),
         .starved = try arena.take(u16, slots),
         .starved_count = 0,
         .accepting = false,
-        .accept_again_ns = 0,
+        .accept_again_ns = std.math.maxInt(u64),
         .draining = false,
         .sweeps = 0,
         .now_ns = 0,
@@ -136,10 +138,15 @@ pub fn init(ring: *Ring, fd: sys.Fd, arena: *Arena, options: Options, node: u64,
 
 // -- What the reactor calls ---------------------------------------------------------------------------------------
 
-pub fn start(l: *Listener) void {
+fn start(l: *Listener) void {
     assert(!l.accepting);
     l.ring.accept(l.fd, accept_tag);
     l.accepting = true;
+}
+
+/// Accepts from the next tick on; until then connections wait in the socket's queue.
+pub fn listen(l: *Listener) void {
+    if (!l.accepting) l.accept_again_ns = 0;
 }
 
 /// Once per turn of the loop, before anything else.
@@ -184,8 +191,11 @@ pub fn accepted(l: *Listener, completion: Ring.Completion) void {
         l.accept_again_ns = if (completion.res < 0) l.now_ns + accept_retry_ns else l.now_ns;
         if (l.draining) l.sweep(completion.res);
     }
-    if (completion.res < 0) return;
-    const fd: sys.Fd = completion.res;
+    if (completion.res >= 0) l.open(completion.res);
+}
+
+/// A connected socket becomes a client: accepted, or the host's own.
+pub fn open(l: *Listener, fd: sys.Fd) void {
     if (l.free_count == 0) {
         l.counts.refused_full += 1;
         l.ring.close(fd);
@@ -205,6 +215,15 @@ pub fn accepted(l: *Listener, completion: Ring.Completion) void {
     transfer.receiveArm(l, c);
 }
 
+/// A client has pipelined more than can be kept: its connection ends with the answer to the request being served.
+fn overflow(l: *Listener, c: *Connection) void {
+    // Before a request is complete its bytes fit the connection's own buffer (connection.zig).
+    assert(c.state == .waiting or c.state == .sending);
+    transfer.unholdAll(l, c);
+    c.linger = true;
+    c.keep_alive = false;
+}
+
 /// The accept was cancelled. Connections that came just before may have woken it and nobody else (waiting in accept is
 /// exclusive), so the next gateway, which shares the socket, would not notice them: they are taken here, without waiting.
 fn sweep(l: *Listener, result: i32) void {
@@ -222,13 +241,14 @@ pub fn received(l: *Listener, tag: Ring.Tag, completion: Ring.Completion) ?*Conn
     assert(c.generation == tag.generation and c.receiving);
     if (completion.flags & Ring.more == 0) c.receiving = false;
     if (l.receive_buffers.of(completion)) |buffer| {
-        if (c.state == .lingering or c.state == .closing or c.linger and c.state == .sending or buffer.bytes.len == 0) {
+        if (c.state == .lingering or c.state == .closing or c.linger or buffer.bytes.len == 0) {
             l.receive_buffers.giveBack(buffer.number);
         } else if (c.held_first == Connection.held_none and c.room(buffer.bytes.len)) {
             c.append(buffer.bytes);
             l.receive_buffers.giveBack(buffer.number);
-        } else {
-            transfer.hold(l, c, buffer.number, buffer.bytes.len);
+        } else if (!transfer.hold(l, c, buffer.number, buffer.bytes.len)) {
+            l.receive_buffers.giveBack(buffer.number);
+            l.overflow(c);
         }
     }
     if (completion.res == 0) c.ended = true;
@@ -432,6 +452,8 @@ pub fn finish(l: *Listener, c: *Connection, response: *Response, status: u16, bo
     c.invocation = null;
     l.deadlines.set(l.indexOf(c), l.now_ns + l.options.write_timeout_ns);
     if (with_body and body == .pooled and bytes > 0) {
+        c.body_bytes = @intCast(bytes);
+        c.body_started_ns = l.now_ns;
         transfer.partsSend(l, c, &.{ response.written(), l.bodies.bytes(c.body_buffer.?)[0..bytes] });
     } else {
         transfer.partsSend(l, c, &.{response.written()});
@@ -475,11 +497,38 @@ fn refuseBody(l: *Listener, c: *Connection, bytes_max: u32) void {
 /// Takes a pool buffer for the connection; false: none is left, and the client has been told.
 fn bodyTake(l: *Listener, c: *Connection) bool {
     assert(c.body_buffer == null);
-    c.body_buffer = l.bodies.take() orelse {
+    c.body_buffer = l.bodyBuffer() orelse {
         l.refuse(c, .overloaded, "All buffers for large bodies are in use; try again in a second.");
         return false;
     };
     return true;
+}
+
+/// A buffer for a large body. When few are left, the client that moves its own body most slowly gives way: clients that
+/// send or read a byte now and then must not keep everybody's buffers.
+pub fn bodyBuffer(l: *Listener) ?u16 {
+    if (l.bodies.free_count <= limits.body_buffers_spare_count) l.bodyReclaim();
+    return l.bodies.take();
+}
+
+fn bodyReclaim(l: *Listener) void {
+    var slowest: ?*Connection = null;
+    var slowest_rate: u64 = std.math.maxInt(u64);
+    for (l.connections) |*c| {
+        if (c.body_buffer == null or c.state != .body and c.state != .sending) continue;
+        const held_ns = l.now_ns -| c.body_started_ns;
+        if (held_ns < limits.body_buffer_hold_ns) continue;
+        const rate = @as(u64, c.bodyMoved()) * limits.s_ns / held_ns;
+        if (rate < slowest_rate) {
+            slowest = c;
+            slowest_rate = rate;
+        }
+    }
+    const c = slowest orelse return;
+    l.counts.timeouts += 1;
+    if (c.state == .sending) return l.close(c); // Its buffer comes back when the kernel has let go of it.
+    l.bodyGiveBack(c);
+    if (c.ended) l.close(c) else l.refuse(c, .request_timeout, "The body arrived more slowly than others that needed its place.");
 }
 
 pub fn bodyGiveBack(l: *Listener, c: *Connection) void {

@@ -126,7 +126,7 @@ fn answered(p: *Pool, w: *Worker, header: *const frame.Answer, block: []const u8
     if (header.flags & frame.flag_body_shared != 0) {
         // `output_bytes_max` is at most half of the shared memory. Copied once, then the worker may do with it what it likes.
         const source = w.shared[limits.shared_bytes / 2 ..][0..header.body_bytes];
-        const number = p.listener.bodies.take() orelse {
+        const number = p.listener.bodyBuffer() orelse {
             problemOf(p, w, .internal, "All buffers for large bodies are in use: the function ran, its answer is lost.", cpu_us, &.{});
             return release(p, w, .internal);
         };
