@@ -28,7 +28,8 @@ def _numbers(text: object) -> object:
         if not first and not dash:
             continue
         try:
-            numbers += range(int(first), min(int(last or first), int(first) + _NUMBERS_MAX) + 1)
+            end = int(last if dash else first)
+            numbers += range(int(first), min(end, int(first) + _NUMBERS_MAX) + 1)
         except ValueError:
             raise ValueError(f"{part.strip()!r} is no number and no range; needed is a list like 0,2-3") from None
     if len(numbers) > _NUMBERS_MAX:

@@ -25,7 +25,7 @@ from gateway.supervisor import welcome
 from gateway.supervisor.console import Screen
 from gateway.supervisor.instance import read_status, running_pid
 from gateway.supervisor.problems import EXIT_CHILD_FAILED, CannotStart
-from gateway.supervisor.tree import Tree
+from gateway.supervisor.tree import Tree, prepare_folder
 
 EXIT_NOT_RUNNING = 7
 _POLL_S = 0.05
@@ -177,15 +177,22 @@ def main() -> None:
 async def _when_up(tree: Tree, screen: Screen, *, example: bool) -> None:
     credentials = await welcome.ensure_credentials(tree)
     screen.say("Tailcut is up")
-    if example and await welcome.ensure_example(tree, credentials):
+    if credentials is None:
+        screen.say(
+            f"  the tenant {welcome.TENANT} has no valid key in {tree.places.data_dir / 'dev-credentials.json'}: the "
+            "example is not called. Keys are shown once; put the file back to use that tenant",
+            "yellow",
+        )
+    elif example and await welcome.ensure_example(tree, credentials):
         call = await welcome.call_example(tree.places, credentials)
         screen.say(f"  $ {call.curl}")
         screen.say(f"  {call.answer}", "green" if call.status == 200 else "red")
         if call.status != 200:
             raise CannotStart(f"the example answered {call.status}: see {tree.places.log_dir}", 6)
     screen.say(f"  functions   {tree.places.gateway_url}/{welcome.TENANT}/…")
-    screen.say(f"  dashboard   {credentials['dashboard_url']} (sign in with the key)")
-    screen.say(f"  key         {tree.places.data_dir / 'dev-credentials.json'}")
+    screen.say(f"  dashboard   {tree.places.control_plane_url}/ (sign in with a key)")
+    if credentials is not None:
+        screen.say(f"  key         {tree.places.data_dir / 'dev-credentials.json'}")
     screen.say(f"  logs        {tree.places.log_dir}")
     screen.say(f"  metrics     {tree.places.admin_url}/-/metrics")
     screen.say(f"  stop        {_how_to_stop(tree.places.data_dir)}")
@@ -202,10 +209,12 @@ def _up_detached(settings: SupervisorSettings) -> None:
     folder = settings.data_dir
     log_path = folder / "log" / "supervisor.log"
     try:
-        log_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        prepare_folder(folder)
         log_file = log_path.open("wb")
+    except CannotStart as error:
+        _fail(str(error), error.exit_code)
     except OSError as error:
-        _fail(f"the data folder {folder} cannot be used: {error.strerror} (--data-dir)", 1)
+        _fail(f"{log_path} cannot be written: {error.strerror}", 1)
     arguments = [argument for argument in sys.argv[1:] if argument != "--detach"]
     with log_file as log:
         handle = subprocess.Popen(

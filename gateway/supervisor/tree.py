@@ -115,7 +115,7 @@ class Tree:
         self.screen = screen
         checks.require_features()
         self.cpus = checks.shared_cpus(settings.cpus)
-        data_dir = _prepare(settings.data_dir)
+        data_dir = prepare_folder(settings.data_dir)
         self.instance = Instance(data_dir)
         try:
             run_dir = sockets.run_folder(data_dir)
@@ -377,7 +377,8 @@ class Tree:
         return self._logs[name]
 
 
-def _prepare(data_dir: Path) -> Path:
+def prepare_folder(data_dir: Path) -> Path:
+    """The data folder, made if it is not there, for nobody else's eyes. Raises CannotStart."""
     try:
         data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         (data_dir / "log").mkdir(exist_ok=True, mode=0o700)
