@@ -54,11 +54,9 @@ class Gateway:
         match name:
             case "apply":
                 document = argument.encode() if isinstance(argument, str) else json.dumps(argument).encode()
-                status = self.library.zc_gateway_apply(document, len(document), self.error)
-                return {"status": status, "error": self.ffi.string(self.error.text).decode() if status else ""}
+                return self.result(self.library.zc_gateway_apply(document, len(document), self.error))
             case "start":
-                binding.check(self.library.zc_gateway_start(self.error), self.error)
-                return None
+                return self.result(self.library.zc_gateway_start(self.error))
             case "drain":
                 return self.library.zc_gateway_drain()
             case "stop":
@@ -69,6 +67,9 @@ class Gateway:
             case "events":
                 return self.events(argument)
         raise ValueError(name)
+
+    def result(self, status: int) -> dict[str, Any]:
+        return {"status": status, "error": self.ffi.string(self.error.text).decode() if status else ""}
 
     def events(self, wait_s: float) -> list[dict[str, Any]]:
         """What has happened; waits for something at most ``wait_s``."""

@@ -3,7 +3,7 @@
 //!     idle → head → body → waiting → sending → idle …        (keep-alive, pipelining)
 //!                 any of them → sending → lingering → closing (an answer after which nothing more is read)
 //!
-//! Called by http/listener alone, which owns the memory and the ring; this file holds what one connection knows and
+//! Called by http/listener and its parts, which own the memory and the ring; this file holds what one connection knows and
 //! decides. What always holds: at most one request of a connection is in the gateway; its bytes stay at `in_start`
 //! until its answer has been sent; bytes behind it wait unparsed. All transitions go through `to`.
 const std = @import("std");
@@ -59,6 +59,9 @@ answer_waits: bool,
 /// A place in the list of those that found no receive buffer.
 starved: bool,
 
+send_started_ns: u64,
+/// Of the answer, so far.
+sent_bytes: u64,
 parts: [2]sys.Iovec,
 parts_count: u8,
 message: sys.Message,
