@@ -99,7 +99,6 @@ class Node:
         self._tenant_names: dict[str, str] = {}
         self._housekept = 0.0
         self._accepts = False
-        self._reactors_drained = 0
         self._drain: asyncio.Task[None] | None = None
 
     async def run(self) -> int:
@@ -343,9 +342,7 @@ class Node:
                 self.events_lost += event.count
                 _log.warning("output of functions was lost: they write faster than it can be stored", lines=event.count)
             case Drained():
-                self._reactors_drained += 1
-                if self._reactors_drained == len(self.settings.reactor_cpus):
-                    self._drained.set()
+                self._drained.set()
         return None
 
     def _on_worker_ready(self, event: WorkerReady) -> None:
