@@ -26,7 +26,7 @@ pub const receive_buffers_count = 1024;
 /// dropped, and the connection ends with its answer: the client sends the rest again elsewhere (RFC 9112 section 9.3.2).
 pub const receive_buffers_held_max = receive_buffers_count / 2;
 /// The same for one connection. What the kernel delivers before it is told to stop stays below this.
-pub const connection_buffers_held_max = 64;
+pub const connection_buffers_held_max = 256;
 
 // -- HTTP ---------------------------------------------------------------------------------------------------------
 

@@ -57,6 +57,8 @@ shutting: bool,
 /// "100 Continue" is on its way; the answer waits for it.
 continuing: bool,
 answer_waits: bool,
+/// It has sent more behind a running request than fits its own buffer: it is read one receive buffer at a time.
+flooding: bool,
 /// A place in the list of those that found no receive buffer.
 starved: bool,
 
@@ -112,6 +114,7 @@ pub fn open(c: *Connection, fd: sys.Fd) void {
     c.continuing = false;
     c.answer_waits = false;
     c.starved = false;
+    c.flooding = false;
     c.held_first = held_none;
     c.held_last = held_none;
     c.held_count = 0;

@@ -259,7 +259,7 @@ fn spawn(p: *Pool, w: *Worker, slot: u16, version: *const Version) sys.Error!voi
 pub fn frameListen(p: *Pool, w: *Worker) void {
     assert(!w.receiving and w.channel != sys.none);
     w.receiving = true;
-    p.ring.receive(w.channel, frame_group, p.tag(w, .worker_receive));
+    p.ring.receive(w.channel, frame_group, .many, p.tag(w, .worker_receive));
 }
 
 // -- Time ---------------------------------------------------------------------------------------------------------
