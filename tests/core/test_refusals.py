@@ -1,6 +1,6 @@
 """What the gateway's own answers say: the members that docs/errors.md promises, and that each answer is counted."""
 
-import json
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -209,8 +209,8 @@ def test_uploads_alone_never_keep_answers_from_their_buffers(plane: Plane) -> No
         client.close()
 
 
-def test_an_answer_that_waits_too_long_is_a_500_that_says_so(make_plane: Callable[..., Plane]) -> None:
-    plane = make_plane(write_timeout=1, small_windows=True)
+def test_an_answer_never_waits_for_readers_that_trickle(make_plane: Callable[..., Plane]) -> None:
+    plane = make_plane(write_timeout=20, small_windows=True)
     hogs = Hogs(plane)
     stop = threading.Event()
 
@@ -218,7 +218,8 @@ def test_an_answer_that_waits_too_long_is_a_500_that_says_so(make_plane: Callabl
         """Reads just enough to keep the buffers: some progress within each write time-out."""
         while not stop.is_set():
             for client in hogs.readers:
-                client.recv(300_000)
+                with contextlib.suppress(OSError):  # the one that gave way
+                    client.recv(300_000)
             time.sleep(0.2)
 
     thread = threading.Thread(target=trickle)
@@ -228,6 +229,6 @@ def test_an_answer_that_waits_too_long_is_a_500_that_says_so(make_plane: Callabl
     finally:
         stop.set()
         thread.join()
-    assert (answer.status, json.loads(answer.body)["allowed_ms"]) == (500, 1000)
+    assert (answer.status, len(answer.body)) == (200, 100_000)
     assert plane.get("/acme/echo").body == b"hello"
     hogs.end()
