@@ -31,7 +31,7 @@ class Gateway:
             ffi.new("char[]", options.get("base_domain", "").encode()),
         ]
         config = ffi.new("zc_gateway_config *")
-        config.abi_version = 1
+        config.abi_version = binding.ABI_VERSION
         config.reactors_count = len(options["cpus"])
         config.reactor_cpus, config.listen_fds, config.zygote_path, config.problem_base_url, config.base_domain = (
             self.kept
@@ -56,7 +56,10 @@ class Gateway:
                 document = argument.encode() if isinstance(argument, str) else json.dumps(argument).encode()
                 return self.result(self.library.zc_gateway_apply(document, len(document), self.error))
             case "start":
-                return self.result(self.library.zc_gateway_start(self.error))
+                started = self.result(self.library.zc_gateway_start(self.error))
+                if started["status"] == 0:
+                    binding.check(self.library.zc_gateway_listen())
+                return started
             case "drain":
                 return self.library.zc_gateway_drain()
             case "stop":

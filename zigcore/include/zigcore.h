@@ -19,7 +19,7 @@ typedef enum {
 typedef struct { char text[512]; } zc_error;
 
 typedef struct {
-    uint32_t abi_version;          /* zc_abi_version() of the header's reader: 1 */
+    uint32_t abi_version;          /* zc_abi_version() of the header's reader: 2 */
     uint32_t reactors_count;       /* one per shared CPU */
     const uint32_t *reactor_cpus;  /* reactors_count CPU numbers */
     const int *listen_fds;         /* reactors_count listening sockets (SO_REUSEPORT), inherited, never closed by us */
@@ -36,9 +36,13 @@ uint32_t zc_abi_version(void);
 
 /* Takes all memory, opens the rings; no thread runs yet. */
 int zc_gateway_init(const zc_gateway_config *config, zc_error *error);
-/* Starts the reactor threads; they answer 503 not-ready until a revision is applied. Fails, for good, when one of them
- * cannot be pinned to its CPU. */
+/* Starts the reactor threads; they accept nothing yet. Fails, for good, when one of them cannot be pinned to its CPU. */
 int zc_gateway_start(zc_error *error);
+/* Serves `fd`, a connected stream socket of the host's own, as a client of the first reactor, which closes it. How a
+ * gateway checks itself before it accepts. ZC_STATE: not running, or the one before has not been taken yet. */
+int zc_gateway_serve(int fd);
+/* Accepts from now on; the answer is 503 not-ready until a revision is applied. */
+int zc_gateway_listen(void);
 /* Decodes and checks a complete revision (JSON, gateway/contract/revision.py) and swaps it in on every reactor
  * before it returns. On any error nothing changes. */
 int zc_gateway_apply(const uint8_t *document, size_t document_bytes, zc_error *error);

@@ -62,6 +62,9 @@ pub const write_timeout_ns = 30 * s_ns;
 pub const body_buffers_count = 64;
 /// Of these, so many only answers may take.
 pub const body_buffers_answers_count = 16;
+/// When no more than these are free, the slowest client gives its buffer up, if it has had it this long.
+pub const body_buffers_spare_count = body_buffers_answers_count + body_buffers_count / 8;
+pub const body_buffer_hold_ns = 1 * s_ns;
 
 // -- Frames between gateway and worker ----------------------------------------------------------------------------
 
@@ -79,6 +82,8 @@ pub const shared_bytes = 2 * body_bytes_max;
 
 /// Workers of one reactor.
 pub const workers_max = 256;
+/// Of these, so many are never taken by workers that are only kept (a version's minimum): they are for calls.
+pub const workers_spare_count = workers_max / 4;
 /// Starting a worker: fork, import of the function, ready. Longer is a failed start.
 pub const start_timeout_ns = 20 * s_ns;
 /// An idle worker above its version's minimum ends after this.

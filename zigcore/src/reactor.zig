@@ -46,6 +46,9 @@ thread: ?std.Thread,
 // Written by the host's thread, read here after a wake-up.
 table_next: std.atomic.Value(?*const Table),
 table_seen: std.atomic.Value(?*const Table),
+/// A connected socket of the host's own, to be served as a client; none: there is none.
+client_next: std.atomic.Value(sys.Fd),
+listen_wanted: std.atomic.Value(bool),
 drain_wanted: std.atomic.Value(bool),
 pinned: std.atomic.Value(Pinned),
 stop_wanted: std.atomic.Value(bool),
@@ -91,6 +94,8 @@ pub fn create(arena: *Arena, options: Options) !*Reactor {
     r.thread = null;
     r.table_next = .init(null);
     r.table_seen = .init(null);
+    r.client_next = .init(sys.none);
+    r.listen_wanted = .init(false);
     r.drain_wanted = .init(false);
     r.stop_wanted = .init(false);
     // Each reactor counts in its own range: ids stay unique on the node.
@@ -126,6 +131,19 @@ pub fn tableGive(r: *Reactor, table: *const Table) void {
 
 pub fn tableTaken(r: *const Reactor, table: *const Table) bool {
     return r.table_seen.load(.acquire) == table;
+}
+
+/// Serves `fd` as a client; false: the one before has not been taken yet.
+pub fn clientGive(r: *Reactor, fd: sys.Fd) bool {
+    assert(fd >= 0);
+    if (r.client_next.cmpxchgStrong(sys.none, fd, .release, .monotonic) != null) return false;
+    sys.eventfdRaise(r.wake_fd);
+    return true;
+}
+
+pub fn listen(r: *Reactor) void {
+    r.listen_wanted.store(true, .release);
+    sys.eventfdRaise(r.wake_fd);
 }
 
 pub fn drain(r: *Reactor) void {
@@ -246,7 +264,13 @@ fn woken(r: *Reactor) void {
             r.tableTake(table);
         }
     }
-    if (r.drain_wanted.load(.acquire)) r.listener.drain();
+    const client = r.client_next.swap(sys.none, .acquire);
+    if (client != sys.none) r.listener.open(client);
+    if (r.drain_wanted.load(.acquire)) {
+        r.listener.drain();
+    } else if (r.listen_wanted.swap(false, .acquire)) {
+        r.listener.listen();
+    }
 }
 
 /// Also called by abi/gateway.zig before the thread runs.

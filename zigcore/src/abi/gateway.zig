@@ -13,7 +13,7 @@ const Slots = @import("../admit/slots.zig").Slots;
 const counters = @import("../meter/counters.zig");
 const problem = @import("../http/problem.zig");
 
-const abi_version = 1;
+const abi_version = 2;
 
 const Status = enum(c_int) { ok = 0, invalid = 1, no_memory = 2, system = 3, state = 4, too_large = 5 };
 
@@ -82,6 +82,22 @@ export fn zc_gateway_apply(document: [*]const u8, document_bytes: usize, error_t
     lockTake();
     defer lockGive();
     return @backingInt(apply(document[0..document_bytes], error_text));
+}
+
+export fn zc_gateway_serve(fd: c_int) c_int {
+    lockTake();
+    defer lockGive();
+    if (gateway.state != .running) return @backingInt(Status.state);
+    if (fd < 0) return @backingInt(Status.invalid);
+    return @backingInt(if (gateway.reactors[0].clientGive(fd)) Status.ok else Status.state);
+}
+
+export fn zc_gateway_listen() c_int {
+    lockTake();
+    defer lockGive();
+    if (gateway.state != .running) return @backingInt(Status.state);
+    for (reactors()) |r| r.listen();
+    return @backingInt(Status.ok);
 }
 
 export fn zc_gateway_drain() c_int {

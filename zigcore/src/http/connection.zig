@@ -31,12 +31,13 @@ parser: Parser,
 head_bytes: u32,
 /// Bytes at `in_start` that belong to the request, once it is complete.
 request_bytes: u32,
-/// Decoded bytes of the body so far, behind the head in `in`, or in `body_buffer`.
+/// Decoded bytes of the body so far, behind the head in `in`, or in `body_buffer`; later the answer's if it is there.
 body_bytes: u32,
 body_kind: BodyKind,
 /// From the listener's pool: the request's body while it is read, later the answer's.
 body_buffer: ?u16,
 decoder: Decoder,
+/// When the client began to send the body, or was first sent the answer's.
 body_started_ns: u64,
 /// Has the listener's caller agreed to the request's head?
 head_agreed: bool,
@@ -222,6 +223,13 @@ pub fn decode(c: *Connection, target: ?[]u8) Decoded {
         .refused => |refusal| .{ .refused = refusal },
         .more => if (step.produced == out.len and target == null) .full else .more,
     };
+}
+
+/// How much of the body in `body_buffer` its client has sent, or read, and since when.
+pub fn bodyMoved(c: *const Connection) struct { bytes: u64, since_ns: u64 } {
+    assert(c.state == .body or c.state == .sending);
+    if (c.state == .sending) return .{ .bytes = c.sent_bytes, .since_ns = c.send_started_ns };
+    return .{ .bytes = c.body_bytes, .since_ns = c.body_started_ns };
 }
 
 /// The request's body, complete.

@@ -147,11 +147,41 @@ fn requestComplete(l: *Listener, c: *Connection) Step {
 /// Takes a pool buffer for the connection; false: none is left, and the client has been told.
 fn bodyTake(l: *Listener, c: *Connection) bool {
     assert(c.body_buffer == null);
+    reclaim(l);
     c.body_buffer = l.bodies.takeForRequest() orelse {
         reply.refuse(l, c, .overloaded, "All buffers for large bodies are in use; try again in a second.", &.{});
         return false;
     };
     return true;
+}
+
+/// A buffer for an answer that does not fit the connection's own.
+pub fn bodyBuffer(l: *Listener) ?u16 {
+    reclaim(l);
+    return l.bodies.take();
+}
+
+/// When few buffers are left, the client that moves its own body most slowly gives way: clients that send or read a
+/// byte now and then must not keep everybody's buffers.
+pub fn reclaim(l: *Listener) void {
+    if (l.bodies.free_count > limits.body_buffers_spare_count) return;
+    var slowest: ?*Connection = null;
+    var slowest_rate: u64 = std.math.maxInt(u64);
+    for (l.connections) |*c| {
+        if (c.body_buffer == null or c.state != .body and c.state != .sending) continue;
+        const moved = c.bodyMoved();
+        const held_ns = l.now_ns -| moved.since_ns;
+        if (held_ns < limits.body_buffer_hold_ns) continue;
+        const rate = moved.bytes * limits.s_ns / held_ns;
+        if (rate < slowest_rate) {
+            slowest = c;
+            slowest_rate = rate;
+        }
+    }
+    const c = slowest orelse return;
+    if (c.state == .sending) return l.close(c); // Its buffer comes back when the kernel has let go of it.
+    bodyGiveBack(l, c);
+    if (c.ended) l.close(c) else reply.refuse(l, c, .request_timeout, "The body arrived more slowly than others that needed its place.", &.{});
 }
 
 pub fn bodyGiveBack(l: *Listener, c: *Connection) void {

@@ -104,7 +104,7 @@ pub fn init(ring: *Ring, fd: sys.Fd, arena: *Arena, options: Options, node: u64,
         .starved = try arena.take(u16, slots),
         .starved_count = 0,
         .accepting = false,
-        .accept_again_ns = 0,
+        .accept_again_ns = std.math.maxInt(u64),
         .draining = false,
         .sweeps = 0,
         .now_ns = 0,
@@ -119,10 +119,15 @@ pub fn init(ring: *Ring, fd: sys.Fd, arena: *Arena, options: Options, node: u64,
 
 // -- What the reactor calls ---------------------------------------------------------------------------------------
 
-pub fn start(l: *Listener) void {
+fn start(l: *Listener) void {
     assert(!l.accepting);
     l.ring.accept(l.fd, accept_tag);
     l.accepting = true;
+}
+
+/// Accepts from the next tick on; until then connections wait in the socket's queue.
+pub fn listen(l: *Listener) void {
+    if (!l.accepting) l.accept_again_ns = 0;
 }
 
 /// Once per turn of the loop, before anything else.
@@ -170,8 +175,11 @@ pub fn accepted(l: *Listener, completion: Ring.Completion) void {
         l.accept_again_ns = if (completion.res < 0) l.now_ns + accept_retry_ns else l.now_ns;
         if (l.draining) l.sweep(completion.res);
     }
-    if (completion.res < 0) return;
-    const fd: sys.Fd = completion.res;
+    if (completion.res >= 0) l.open(completion.res);
+}
+
+/// A connected socket becomes a client: accepted, or the host's own.
+pub fn open(l: *Listener, fd: sys.Fd) void {
     if (l.free_count == 0) {
         l.counters.add(.connections_refused_total, 1);
         l.ring.close(fd);

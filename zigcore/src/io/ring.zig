@@ -139,10 +139,11 @@ pub fn send(ring: *Ring, fd: sys.Fd, bytes: []const u8, tag: Tag) void {
     sqe.rw_flags = sys.msg_nosignal;
 }
 
-/// Sends one datagram; there is a completion only if that fails.
+/// Sends one datagram at once; there is a completion only if that fails, also because the socket is full.
 pub fn sendQuietly(ring: *Ring, fd: sys.Fd, bytes: []const u8, tag: Tag) void {
     const sqe = ring.operation(.SEND, fd, @intFromPtr(bytes.ptr), bytes.len, tag);
-    sqe.rw_flags = sys.msg_nosignal;
+    // Never held back by the kernel: it would send later, from memory that may serve another worker by then.
+    sqe.rw_flags = sys.msg_nosignal | sys.msg_dontwait;
     sqe.flags |= linux.IOSQE_CQE_SKIP_SUCCESS;
 }
 

@@ -93,7 +93,11 @@ pub fn attend(p: *Pool, index: u32) bool {
 }
 
 fn wantsWorker(p: *Pool, version: *Version) bool {
-    if (version.probe or version.workers < version.workers_min) return version.starting == 0;
+    if (version.probe) return version.starting == 0;
+    // Workers that are kept although nobody waits leave room for those that somebody waits for.
+    if (version.queue.count == 0 and version.workers < version.workers_min) {
+        return version.starting == 0 and p.free_count > limits.workers_spare_count;
+    }
     const first = version.queue.head(&p.invocations) orelse return false;
     if (version.workers == 0) return true;
     if (version.starting >= @min(limits.version_starting_max, version.queue.count)) return false;
