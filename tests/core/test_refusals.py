@@ -116,6 +116,7 @@ def test_a_full_queue_is_503_and_other_functions_are_served(make_plane: Callable
         concurrency_max=4000,
     )
     plane = make_plane(document, queue_timeout=60)
+    assert plane.get("/acme/echo").status == 200  # the worker is there: exactly one of the calls leaves the queue
     clients = [plane.connect() for _ in range(queue_version_max + 1)]
     for client in clients:
         client.sendall(b"GET /acme/echo/sleep?s=30 HTTP/1.1\r\nHost: x\r\n\r\n")
