@@ -148,6 +148,7 @@ def test_the_zygotes_death_is_survived(plane: Plane, zygote: Zygote) -> None:
     pid = plane.get("/acme/echo/pid").body
     zygote.kill()
     assert plane.get("/acme/echo/pid").body == pid
+    until(lambda: workers(plane)["idle"] == 1)
     os.kill(int(pid), 9)
     until(
         lambda: not any(workers(plane).values())
