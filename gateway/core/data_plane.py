@@ -90,7 +90,7 @@ class WorkerExited:
 
 @dataclass(frozen=True, slots=True)
 class Drained:
-    """One reactor has answered all that it received and closed its connections; each says so once."""
+    """All reactors have answered what they received and closed their connections; comes once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +164,7 @@ class DataPlane:
         binding.check(self._library.zc_gateway_apply(document, len(document), error), error)
 
     def drain(self) -> None:
-        """Stops accepting; one Drained per reactor follows."""
+        """Stops accepting; one Drained follows."""
         binding.check(self._library.zc_gateway_drain())
 
     def stop(self) -> None:

@@ -99,7 +99,6 @@ class Node:
         self._tenant_names: dict[str, str] = {}
         self._housekept = 0.0
         self._accepts = False
-        self._reactors_drained = 0
         self._drain: asyncio.Task[None] | None = None
 
     async def run(self) -> int:
@@ -336,14 +335,14 @@ class Node:
             case WorkerStartFailed():
                 self._on_worker_failed(event)
             case WorkerExited():
-                _log.warning("worker ended", pid=event.pid, status=event.status, **self._whose(event.version))
+                code = os.waitstatus_to_exitcode(event.status)
+                how = {"exit_status": code} if code >= 0 else {"signal": -code}
+                _log.warning("worker ended", pid=event.pid, **how, **self._whose(event.version))
             case EventsLost():
                 self.events_lost += event.count
                 _log.warning("output of functions was lost: they write faster than it can be stored", lines=event.count)
             case Drained():
-                self._reactors_drained += 1
-                if self._reactors_drained == len(self.settings.reactor_cpus):
-                    self._drained.set()
+                self._drained.set()
         return None
 
     def _on_worker_ready(self, event: WorkerReady) -> None:

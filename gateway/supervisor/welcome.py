@@ -1,7 +1,7 @@
 """After the first start: a development tenant with a key, the example function, and one call of it over HTTP.
 
-Done once: what exists is left as it is, only the call is made again. The key lies in ``var/dev-credentials.json``
-(mode 0600) and is never printed.
+Done once: what exists is left as it is, only the call is made again. The key lies in ``var/dev-credentials.json`` and,
+as a header that ``curl -H @FILE`` reads, in ``var/dev-key.header`` (both mode 0600); it is never printed.
 """
 
 import asyncio
@@ -40,13 +40,18 @@ class Call:
     answer: str
 
 
-async def ensure_credentials(tree: "Tree") -> dict[str, str]:
-    """The development tenant's credentials, made at the first start. Raises CannotStart."""
+async def ensure_credentials(tree: "Tree") -> dict[str, str] | None:
+    """The development tenant's credentials, made at the first start. Raises CannotStart.
+
+    None: the tenant exists and its key is not here, or revoked. Other tenants must be served all the same.
+    """
     path = tree.places.data_dir / "dev-credentials.json"
     async with httpx.AsyncClient(base_url=tree.places.control_plane_url, timeout=30.0, trust_env=False) as client:
         key = _known_key(path)
         if key is None or not (await client.get("/v1/tenant", headers=_bearer(key))).is_success:
-            key = await _create_tenant(tree, client, path)
+            key = await _create_tenant(tree, client)
+    if key is None:
+        return None
     credentials = {
         "tenant": TENANT,
         "key": key,
@@ -55,19 +60,19 @@ async def ensure_credentials(tree: "Tree") -> dict[str, str]:
         "dashboard_url": f"{tree.places.control_plane_url}/",
     }
     _write_secret(path, json.dumps(credentials, indent=2) + "\n")
+    _write_secret(_header_path(tree.places), f"Authorization: Bearer {key}\n")
     return credentials
 
 
-async def _create_tenant(tree: "Tree", client: httpx.AsyncClient, path: Path) -> str:
-    """The first key of the new tenant, in the name of the operator."""
+async def _create_tenant(tree: "Tree", client: httpx.AsyncClient) -> str | None:
+    """The first key of the new tenant, in the name of the operator; None if there is one of this name."""
     token = tree.settings.operator_token or (tree.places.data_dir / "operator-token").read_text().strip()
+    if not token:
+        text = f"{tree.places.data_dir / 'operator-token'} is empty, perhaps of a full disk: remove it and start again"
+        raise CannotStart(text, EXIT_CHILD_FAILED)
     answer = await client.post("/v1/tenants", json={"name": TENANT}, headers=_bearer(token))
     if answer.status_code == 409:
-        raise CannotStart(
-            f"the tenant {TENANT} exists, but {path} has no key of it that is valid, and keys are shown once only. "
-            "Put the file back, make a new key on the dashboard, or start on another --data-dir",
-            EXIT_CHILD_FAILED,
-        )
+        return None
     if not answer.is_success:
         text = f"the control plane did not make the tenant {TENANT}: {answer.status_code} {answer.text[:500]}"
         raise CannotStart(text, EXIT_CHILD_FAILED)
@@ -97,11 +102,13 @@ async def call_example(places: Places, credentials: dict[str, str]) -> Call:
             if answer.status_code not in (401, 404, 503):
                 break
             await asyncio.sleep(0.1)
-    body = shlex.quote(json.dumps(ARGUMENTS))
-    credentials_path = shlex.quote(str(places.data_dir / "dev-credentials.json"))
-    key = f'$({sys.executable} -c \'import json; print(json.load(open("{credentials_path}"))["key"])\')'
-    curl = f'curl {url} -H "Authorization: Bearer {key}" -d {body}'
+    header = shlex.quote(f"@{_header_path(places)}")
+    curl = f"curl -H {header} {url} -d {shlex.quote(json.dumps(ARGUMENTS))}"
     return Call(curl, answer.status_code, answer.text)
+
+
+def _header_path(places: Places) -> Path:
+    return places.data_dir / "dev-key.header"
 
 
 def _bearer(token: str) -> dict[str, str]:

@@ -20,10 +20,10 @@ BROKEN = StartFailure(type="ImportError", message="no module", traceback="Traceb
 OURS = StartFailure(type="StartTimeout", message="too slow")
 
 
-def version(number: int, function: str = "f") -> Version:
+def version(number: int, function: str = "f", tenant_id: str = "tnt_1") -> Version:
     return Version(
         id=f"ver_{number}",
-        tenant_id="tnt_1",
+        tenant_id=tenant_id,
         function=function,
         bundle_sha256=f"{number:064x}",
         bundle_bytes=10,
@@ -178,6 +178,24 @@ def test_a_fetch_that_is_refused_is_final_and_one_that_is_unavailable_is_not() -
     versions.want([version(1), version(2)], 50.0)
     assert [one.version.id for one in versions.due_fetches(50.0, set())] == ["ver_2"]
     assert versions.states["ver_1"].stage is Stage.FAILED
+
+
+def test_a_tenant_whose_versions_hang_does_not_keep_another_from_deploying() -> None:
+    versions = keeper(fetches_max=4, probes_max=4)
+    hanging = [version(number) for number in range(20)]
+    versions.want(hanging, 1.0)
+    fetched = versions.due_fetches(1.0, set())
+    assert len(fetched) == 3
+    late = version(99, tenant_id="tnt_2")
+    versions.want([*hanging, late], 2.0)
+    assert [one.version.id for one in versions.due_fetches(2.0, {one.id for one in hanging})] == ["ver_99"]
+    for one in (*fetched, versions.states["ver_99"]):
+        versions.fetched(one.version.id, 3.0)
+    versions.want([*hanging, late], 3.0)
+    versions.begin_probes(3.0, set())
+    assert versions.states["ver_99"].stage is Stage.PROBING
+    versions.want([*hanging, late, version(100, tenant_id="tnt_2")], 4.0)
+    assert "ver_100" in [one.version.id for one in versions.due_fetches(4.0, {one.id for one in hanging})]
 
 
 def test_bounds_hold_and_versions_that_an_alias_names_go_first() -> None:

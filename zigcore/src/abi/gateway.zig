@@ -46,6 +46,7 @@ const Gateway = struct {
     revisions: *Revisions = undefined,
     slots: *Slots = undefined,
     event_fd: sys.Fd = sys.none,
+    undrained: std.atomic.Value(u32) = .init(0),
     reserved_bytes: u64 = 0,
 };
 
@@ -249,6 +250,7 @@ fn make(config: *const Config, path: []const u8, url: []const u8, domain: []cons
                 .probes = index == 0,
             },
             .slots = gateway.slots,
+            .undrained = &gateway.undrained,
         });
         gateway.reactors_count = @intCast(index + 1);
     }
@@ -268,7 +270,15 @@ fn seed() sys.Error![8]u8 {
 
 fn start(error_text: ?*ErrorText) Status {
     if (gateway.state != .made) return say(error_text, .state, "zc_gateway_start: call zc_gateway_init first, and start only once", .{});
-    for (reactors()) |r| r.start() catch |err| return say(error_text, .system, "a reactor's thread could not be made: {s}", .{@errorName(err)});
+    gateway.undrained.store(gateway.reactors_count, .release);
+    for (reactors()) |r| r.start() catch |err| {
+        for (reactors()) |started| started.stop();
+        gateway.state = .stopped;
+        return switch (err) {
+            error.Unpinned => say(error_text, .system, "reactor_cpus has CPU {d}, which this process may not use; allowed are those of `taskset -cp` (a container's cpuset, perhaps)", .{r.cpu}),
+            else => say(error_text, .system, "the thread of the reactor for CPU {d} could not be made: {s}", .{ r.cpu, @errorName(err) }),
+        };
+    };
     gateway.state = .running;
     return .ok;
 }

@@ -3,7 +3,7 @@
 //!     idle → head → body → waiting → sending → idle …        (keep-alive, pipelining)
 //!                 any of them → sending → lingering → closing (an answer after which nothing more is read)
 //!
-//! Called by http/listener alone, which owns the memory and the ring; this file holds what one connection knows and
+//! Called by http/listener and its parts, which own the memory and the ring; this file holds what one connection knows and
 //! decides. What always holds: at most one request of a connection is in the gateway; its bytes stay at `in_start`
 //! until its answer has been sent; bytes behind it wait unparsed. All transitions go through `to`.
 const std = @import("std");
@@ -31,21 +31,21 @@ parser: Parser,
 head_bytes: u32,
 /// Bytes at `in_start` that belong to the request, once it is complete.
 request_bytes: u32,
-/// Decoded bytes of the body so far, behind the head in `in`, or in `body_buffer`.
+/// Decoded bytes of the body so far, behind the head in `in`, or in `body_buffer`; later the answer's if it is there.
 body_bytes: u32,
 body_kind: BodyKind,
 /// From the listener's pool: the request's body while it is read, later the answer's.
 body_buffer: ?u16,
 decoder: Decoder,
+/// When the client began to send the body, or was first sent the answer's.
 body_started_ns: u64,
 /// Has the listener's caller agreed to the request's head?
 head_agreed: bool,
 /// May another request follow this one's answer?
 keep_alive: bool,
-/// The client has not yet sent all of what we refuse: closing at once would reset the connection under our answer.
+/// The connection ends with its answer, and what the client still sends is dropped (it has not yet sent all of what we
+/// refuse, or has pipelined too much): closing at once would reset the connection under the answer.
 linger: bool,
-/// It has had an answer.
-served: bool,
 /// The client will send nothing more; it may still read.
 ended: bool,
 
@@ -57,9 +57,14 @@ shutting: bool,
 /// "100 Continue" is on its way; the answer waits for it.
 continuing: bool,
 answer_waits: bool,
+/// It has sent more behind a running request than fits its own buffer: it is read one receive buffer at a time.
+flooding: bool,
 /// A place in the list of those that found no receive buffer.
 starved: bool,
 
+send_started_ns: u64,
+/// Of the answer, so far.
+sent_bytes: u64,
 parts: [2]sys.Iovec,
 parts_count: u8,
 message: sys.Message,
@@ -67,6 +72,7 @@ message: sys.Message,
 /// Received bytes that did not fit `in`, still in the ring's buffers: a chain.
 held_first: u16,
 held_last: u16,
+held_count: u16,
 
 /// Of the listener's caller: what serves this connection's request.
 invocation: ?u32,
@@ -100,7 +106,6 @@ pub fn open(c: *Connection, fd: sys.Fd) void {
     c.in_start = 0;
     c.in_end = 0;
     c.linger = false;
-    c.served = false;
     c.ended = false;
     c.receiving = false;
     c.receive_cancelled = false;
@@ -109,8 +114,10 @@ pub fn open(c: *Connection, fd: sys.Fd) void {
     c.continuing = false;
     c.answer_waits = false;
     c.starved = false;
+    c.flooding = false;
     c.held_first = held_none;
     c.held_last = held_none;
+    c.held_count = 0;
     c.body_buffer = null;
     c.invocation = null;
     c.to(.idle);
@@ -216,6 +223,13 @@ pub fn decode(c: *Connection, target: ?[]u8) Decoded {
         .refused => |refusal| .{ .refused = refusal },
         .more => if (step.produced == out.len and target == null) .full else .more,
     };
+}
+
+/// How much of the body in `body_buffer` its client has sent, or read, and since when.
+pub fn bodyMoved(c: *const Connection) struct { bytes: u64, since_ns: u64 } {
+    assert(c.state == .body or c.state == .sending);
+    if (c.state == .sending) return .{ .bytes = c.sent_bytes, .since_ns = c.send_started_ns };
+    return .{ .bytes = c.body_bytes, .since_ns = c.body_started_ns };
 }
 
 /// The request's body, complete.
