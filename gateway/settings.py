@@ -171,4 +171,4 @@ def environment() -> dict[str, str]:
 def bare_environment() -> dict[str, str]:
     """The little that a zygote needs: nothing in it can be a secret, for tenants' code can read it."""
     kept = ("PATH", "LANG", "LC_ALL", "TZ", "PYTHONPATH", "LD_LIBRARY_PATH")
-    return {name: os.environ[name] for name in kept if name in os.environ}
+    return {name: value for name, value in os.environ.items() if name in kept or name.startswith("TAILCUT_JAIL")}

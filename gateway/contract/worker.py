@@ -7,6 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 
+JAIL_FAILED = "JailFailed"
+"""``type`` of a start failure that is the node's fault and not the function's."""
+
+
 @dataclass(frozen=True, slots=True)
 class SpawnSpec:
     """All that a worker needs to become one version of one tenant."""
