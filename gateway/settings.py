@@ -8,7 +8,7 @@ Bounds of the Zig data plane itself are in zigcore/src/limits.zig.
 import os
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 from pydantic.functional_validators import BeforeValidator
@@ -62,6 +62,9 @@ class HostSettings(BaseSettings):
     zygote_path: str
     supervisor_pid: int | None = None
     """Die with this process."""
+
+    jail: Literal["on", "partial", "off"] = "on"
+    """What the zygote is told, said in logs and by readyz: see gateway/zygote/settings.py."""
 
     # -- what is elsewhere -----------------------------------------------------------------------------------------
     redis_url: str | None = Field(default=None, validation_alias="REDIS_URL")

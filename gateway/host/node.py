@@ -24,6 +24,7 @@ from pydantic import ValidationError
 from gateway.contract.report import StartFailure, VersionReport
 from gateway.contract.revision import Revision
 from gateway.contract.table import RoutingTable, Version
+from gateway.contract.worker import JAIL_FAILED
 from gateway.core.binding import CoreError
 from gateway.core.data_plane import (
     DataPlane,
@@ -109,7 +110,9 @@ class Node:
         await self._reconcile()
         self.data_plane.start()
         loop.add_reader(self.data_plane.event_fd, self._on_events)
-        _log.info("serving", revision=self.feed.revision, versions=len(self.versions.states), pid=os.getpid())
+        if self.settings.jail != "on":
+            _log.warning("WORKERS ARE NOT FULLY JAILED: run only code that you trust", jail=self.settings.jail)
+        _log.info("serving", jail=self.settings.jail, revision=self.feed.revision, versions=len(self.versions.states), pid=os.getpid())
         feed = asyncio.create_task(self.feed.run())
         heart = asyncio.create_task(self._beat())
         self._say_ready()
@@ -367,10 +370,11 @@ class Node:
             message=failure.message[:_FAILURE_CHARACTERS_MAX],
             traceback=failure.traceback[-_FAILURE_CHARACTERS_MAX:],
         )
-        if self.versions.worker_failed(version_id, failure, ours=event.ours, now=time.monotonic()):
+        ours = event.ours or failure.type == JAIL_FAILED
+        if self.versions.worker_failed(version_id, failure, ours=ours, now=time.monotonic()):
             whose = self._whose(event.version)
             _log.warning(
-                "version not ready", ours=event.ours, error=f"{failure.type}: {failure.message}"[:500], **whose
+                "version not ready", ours=ours, error=f"{failure.type}: {failure.message}"[:500], **whose
             )
             self._changed.set()
 

@@ -122,6 +122,12 @@ def reload(data_dir: DataDir = None) -> None:
         _fail(f"Tailcut does not run on {folder}", EXIT_NOT_RUNNING)
 
 
+@app.command()
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False) -> None:
+    """Show what this machine gives the jail, what is missing, what that costs and how to get it (exit code 5: a part)."""
+    _become("gateway.doctor", *(["--json"] if as_json else []))
+
+
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def migrate(context: typer.Context) -> None:
     """Bring the control plane's database (DATABASE_URL) to this version's schema."""

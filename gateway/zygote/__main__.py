@@ -5,15 +5,15 @@ Ends with 0 on SIGTERM or SIGINT; workers that run go on.
 """
 
 import argparse
+import os
 import socket
 import sys
-from dataclasses import replace
 
-from gateway.core.jail import JailError, Part
+from gateway.core.jail import JailError
 from gateway.zygote.jail import Jail
 from gateway.zygote.server import Server
-from gateway.zygote.settings import FD_VARIABLE, SettingsError, jail_settings, listener_fd
-from gateway.zygote.spawner import Spawner, probe
+from gateway.zygote.settings import FD_VARIABLE, SettingsError, jail_settings, listener_fd, ready_fd
+from gateway.zygote.spawner import Spawner, partial_spawner, probe
 from gateway.zygote.warm import WarmError, warm
 
 
@@ -42,6 +42,9 @@ def main() -> int:
     except (SettingsError, JailError) as error:
         sys.stderr.write(f"zygote: {error}\n")
         return 1
+    if (ready := ready_fd()) is not None:
+        os.write(ready, b"ready\n")
+        os.close(ready)
     Server(listener, spawner).serve()
     return 0
 
@@ -65,20 +68,6 @@ def jailed_spawner() -> Spawner:
     for part, refusal in missing.items():
         sys.stderr.write(f"zygote: TAILCUT_JAIL=partial: WORKERS ARE NOT FULLY JAILED, no {part.name}: {refusal}\n")
     return spawner
-
-
-def partial_spawner(jail: Jail) -> tuple[Spawner, dict[Part, str]]:
-    """All parts that work together, taken in one by one, and why the others do not."""
-    missing: dict[Part, str] = {}
-    kept = Part(0)
-    for part in Part:
-        spawner = Spawner(replace(jail, parts=kept | part))
-        refusal = probe(spawner)
-        if refusal is None:
-            kept |= part
-        else:
-            missing[part] = refusal
-    return Spawner(replace(jail, parts=kept)), missing
 
 
 if __name__ == "__main__":

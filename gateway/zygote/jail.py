@@ -5,6 +5,7 @@ zigcore/src/jail/apply.zig. What always holds: a worker's root holds the standar
 libraries, the package ``tailcut``, time zones, five devices and its own version's code, and nothing else of the host.
 """
 
+import importlib.util
 import os
 import random
 import sysconfig
@@ -12,7 +13,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import tailcut
 from gateway.core.jail import EVERYTHING, JailConfig, Mount, MountKind, Part
 from gateway.zygote.settings import JailSettings
 
@@ -80,7 +80,9 @@ def _mounts() -> Iterator[Mount]:
     shared = sysconfig.get_config_var("DESTSHARED")
     if shared and Path(shared).is_dir():
         trees.append(str(shared))
-    trees.append(str(Path(tailcut.__file__).parent))
+    package = importlib.util.find_spec("tailcut")
+    if package is not None and package.origin is not None:
+        trees.append(str(Path(package.origin).parent))
     if Path("/usr/share/zoneinfo").is_dir():
         trees.append("/usr/share/zoneinfo")
     yield from _trees(trees)

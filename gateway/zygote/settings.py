@@ -33,6 +33,12 @@ def listener_fd() -> str | None:
     return os.environ.get(FD_VARIABLE)
 
 
+def ready_fd() -> int | None:
+    """Where the supervisor waits for the word that the jail holds and workers can be had."""
+    text = os.environ.get("TAILCUT_READY_FD")
+    return int(text) if text is not None else None
+
+
 def jail_settings() -> JailSettings:
     """Raises SettingsError."""
     mode = os.environ.get("TAILCUT_JAIL", "on")

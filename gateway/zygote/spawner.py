@@ -18,6 +18,7 @@ import select
 import signal
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -119,6 +120,20 @@ def probe(spawner: Spawner) -> str | None:
     os.close(read)
     _pid, status = os.waitpid(pid, 0)
     return None if report == "ok" else report or f"the trial worker ended with status {status}"
+
+
+def partial_spawner(jail: Jail) -> tuple[Spawner, dict[Part, str]]:
+    """All parts that work together, taken in one by one, and why the others do not."""
+    missing: dict[Part, str] = {}
+    kept = Part(0)
+    for part in Part:
+        spawner = Spawner(replace(jail, parts=kept | part))
+        refusal = probe(spawner)
+        if refusal is None:
+            kept |= part
+        else:
+            missing[part] = refusal
+    return Spawner(replace(jail, parts=kept)), missing
 
 
 def _forked(run: Callable[[], NoReturn]) -> int:
