@@ -112,7 +112,13 @@ class Node:
         loop.add_reader(self.data_plane.event_fd, self._on_events)
         if self.settings.jail != "on":
             _log.warning("WORKERS ARE NOT FULLY JAILED: run only code that you trust", jail=self.settings.jail)
-        _log.info("serving", jail=self.settings.jail, revision=self.feed.revision, versions=len(self.versions.states), pid=os.getpid())
+        _log.info(
+            "serving",
+            jail=self.settings.jail,
+            revision=self.feed.revision,
+            versions=len(self.versions.states),
+            pid=os.getpid(),
+        )
         feed = asyncio.create_task(self.feed.run())
         heart = asyncio.create_task(self._beat())
         self._say_ready()
@@ -373,9 +379,7 @@ class Node:
         ours = event.ours or failure.type == JAIL_FAILED
         if self.versions.worker_failed(version_id, failure, ours=ours, now=time.monotonic()):
             whose = self._whose(event.version)
-            _log.warning(
-                "version not ready", ours=ours, error=f"{failure.type}: {failure.message}"[:500], **whose
-            )
+            _log.warning("version not ready", ours=ours, error=f"{failure.type}: {failure.message}"[:500], **whose)
             self._changed.set()
 
     def _line(self, event: FunctionOutput) -> OutputLine:

@@ -113,7 +113,9 @@ def _is_systems(folder: str) -> bool:
     """Not some folder of a person's that a library happens to lie in."""
     about = Path(folder).stat()
     parts = Path(folder).parts
-    return folder.startswith(("/usr/lib", "/lib")) and len(parts) <= 4 and about.st_uid == 0 and not about.st_mode & 0o022
+    return (
+        folder.startswith(("/usr/lib", "/lib")) and len(parts) <= 4 and about.st_uid == 0 and not about.st_mode & 0o022
+    )
 
 
 def _trees(paths: list[str]) -> Iterator[Mount]:

@@ -157,9 +157,7 @@ def test_kill_minus_9_of_a_worker_in_the_middle_of_a_call(server):
         assert answer.json()["type"].endswith("/function-crashed")
         assert answer.json()["signal_name"] == "SIGKILL"
         # The connection lives, and so does the function.
-        connection.send(
-            request("POST", f"/{server.tenant}/victim", key=server.key, body=b'{"wait": false}')
-        )
+        connection.send(request("POST", f"/{server.tenant}/victim", key=server.key, body=b'{"wait": false}'))
         again = connection.answer()
         assert again is not None
         assert (again.status, again.json()) == (200, "alive")
