@@ -67,7 +67,7 @@ class Diagnosis:
 
 def diagnose(settings: JailSettings) -> Diagnosis:
     """Forks some twenty processes, one after the other."""
-    jail = Jail.of(JailSettings(mode="on", uid_first=settings.uid_first, uid_count=settings.uid_count))
+    jail = Jail.of(JailSettings(mode="on", uid_min=settings.uid_min, uid_count=settings.uid_count))
     whole = probe(Spawner(jail)) is None
     missing = {} if whole else partial_spawner(jail)[1]
     lines = []
@@ -80,8 +80,8 @@ def diagnose(settings: JailSettings) -> Diagnosis:
             lines.append(Line(name, "off", "", _COSTS[part][0], "TAILCUT_JAIL=on"))
         else:
             lines.append(Line(name, "active"))
-    last = settings.uid_first + settings.uid_count - 1
-    each = f"each worker another one of the host's ids {settings.uid_first}-{last}"
+    last = settings.uid_min + settings.uid_count - 1
+    each = f"each worker another one of the host's ids {settings.uid_min}-{last}"
     return Diagnosis(
         kernel=platform.release(),
         rights="root" if jail.privileged else f"uid {os.geteuid()}, without the rights of root",

@@ -125,7 +125,7 @@ def reload(data_dir: DataDir = None) -> None:
 
 @app.command()
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False) -> None:
-    """Show what this machine gives the jail, what is missing, what that costs and how to get it (exit code 5: a part)."""
+    """Show what this machine gives the jail and how to get the rest (exit code 5: a part is missing)."""
     _become("gateway.doctor", *(["--json"] if as_json else []))
 
 

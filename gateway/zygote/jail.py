@@ -36,7 +36,7 @@ class Jail:
     parts: Part
     privileged: bool
     mounts: tuple[Mount, ...]
-    _next: int = field(default_factory=lambda: random.randrange(2**31))
+    _next: int = field(default_factory=lambda: random.randrange(2**31))  # noqa: S311  (nobody gains by guessing it)
 
     @classmethod
     def of(cls, settings: JailSettings) -> "Jail":
@@ -46,7 +46,7 @@ class Jail:
     def config(self, code_path: str) -> JailConfig:
         """For the next worker, whose id nobody else has had for a long time."""
         settings = self.settings
-        owner_id = settings.uid_first + self._next % settings.uid_count
+        owner_id = settings.uid_min + self._next % settings.uid_count
         self._next += 1
         return JailConfig(
             parts=self.parts,

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 FD_VARIABLE = "TAILCUT_ZYGOTE_FD"
 
 JailMode = Literal["on", "partial", "off"]
-"""``on``: all of it or no worker at all; ``partial``: what this machine gives; ``off``: only for code that you trust."""
+"""``on``: all of it or no worker; ``partial``: what this machine gives; ``off``: only for code that you trust."""
 
 
 class SettingsError(Exception):
@@ -17,7 +17,7 @@ class SettingsError(Exception):
 @dataclass(frozen=True, slots=True)
 class JailSettings:
     mode: JailMode = "on"
-    uid_first: int = 0x7000_0000
+    uid_min: int = 0x7000_0000
     """Host ids of the workers, when root chooses: from here on, each worker another one."""
     uid_count: int = 0x0F00_0000
     tmp_bytes: int = 64 * 2**20
@@ -47,7 +47,7 @@ def jail_settings() -> JailSettings:
         if mode == known:
             return JailSettings(
                 mode=known,
-                uid_first=_number("TAILCUT_JAIL_UID_FIRST", 1, 2**32 - 2, default.uid_first),
+                uid_min=_number("TAILCUT_JAIL_UID_MIN", 1, 2**32 - 2, default.uid_min),
                 uid_count=_number("TAILCUT_JAIL_UID_COUNT", 1, 2**31, default.uid_count),
                 tmp_bytes=_number("TAILCUT_JAIL_TMP_BYTES", 4096, 2**40, default.tmp_bytes),
                 address_space_bytes=_number(

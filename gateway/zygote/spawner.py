@@ -36,7 +36,7 @@ _MAPS_TIMEOUT_MS = 5_000
 _PROBE_REPORT_BYTES_MAX = 600
 
 Body = Callable[[Callable[[], None]], NoReturn]
-"""What the worker does; it calls its argument to enter the jail (which may raise JailError) and to close descriptors."""
+"""What the worker does; it calls its argument to enter the jail (may raise JailError), which closes descriptors."""
 
 
 class Spawner:
