@@ -72,6 +72,7 @@ REFUSED = {
 OTHERWISE_OUTSIDE = {
     "clone3": "EINVAL",
     "another filter": "",
+    "ask for an ambient capability": "",
     "execute from tmp": "",
     "link to the hosts files": "",
     "many files": "",
