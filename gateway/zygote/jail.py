@@ -66,12 +66,24 @@ class Jail:
 
 
 def is_privileged() -> bool:
-    """Root with what namespaces, mounts and other ids need: a root of a container may have none of it."""
+    """Root with what namespaces, mounts and other ids need: a root of a virtual host may have none of it."""
     if os.geteuid() != 0:
         return False
     status = Path("/proc/self/status").read_text()
     effective = int(status.partition("\nCapEff:")[2].split(maxsplit=1)[0], 16)
-    return all(effective >> bit & 1 for bit in _CAPABILITIES.values())
+    return all(effective >> bit & 1 for bit in _CAPABILITIES.values()) and _may_return()
+
+
+def _may_return() -> bool:
+    """Whether who has left for a PID namespace may come back: not in somebody else's user namespace."""
+    own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.setns(own, os.CLONE_NEWPID)
+    except OSError:
+        return False
+    finally:
+        os.close(own)
+    return True
 
 
 def _mounts() -> Iterator[Mount]:

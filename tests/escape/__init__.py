@@ -1,1 +1,1 @@
-"""Hostile functions, deployed like any tenant's and called over HTTP, and what a live worker looks like from outside."""
+"""Hostile functions, deployed like any tenant's and called over HTTP; what a live worker looks like from outside."""

@@ -83,9 +83,7 @@ def jailed(server: Server) -> Attempt:
 @pytest.fixture(scope="package")
 def unjailed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Attempt]:
     """The same where there is no jail."""
-    running = Server(
-        tmp_path_factory.mktemp("unjailed"), server_environment(jail="off"), *FREE_PORTS, "--no-example"
-    )
+    running = Server(tmp_path_factory.mktemp("unjailed"), server_environment(jail="off"), *FREE_PORTS, "--no-example")
     try:
         yield attempts(running, deploy_all(running))
     finally:

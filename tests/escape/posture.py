@@ -25,7 +25,7 @@ class Posture:
 
 
 def threads(pid: int) -> list[Path]:
-    return sorted(Path(f"/proc/{pid}/task").iterdir())
+    return sorted(Path("/proc", str(pid), "task").iterdir())
 
 
 def posture(thread: Path) -> Posture:
