@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from gateway.core import jail as core
-from gateway.core.jail import JailConfig, JailError, Part
+from gateway.core.jail import JailConfig, JailError, MountKind, Part
 from gateway.zygote.jail import INNER_ID, Jail
 
 _PR_SET_CHILD_SUBREAPER = 36
@@ -97,15 +97,22 @@ class Spawner:
 def probe(spawner: Spawner) -> str | None:
     """Tries the jail on a process that does nothing: None, or what was refused."""
     read, write = os.pipe2(os.O_CLOEXEC)
+    trees = [one.target for one in spawner.jail.mounts if one.kind is MountKind.TREE]
+    trees = trees if Part.MOUNT in spawner.jail.parts else []
 
     def body(enter: Callable[[], None]) -> NoReturn:
         try:
             # Where a worker's descriptors are; numbers above belong to nobody in a jail.
             os.dup2(write, 3)
             enter()
+            for path in trees:
+                os.listdir(path)
             os.write(3, b"ok")
         except JailError as error:
             os.write(3, str(error).encode()[:_PROBE_REPORT_BYTES_MAX])
+        except OSError as error:
+            text = f"{error.filename} cannot be read by the user of a worker ({error.strerror}): chmod -R o+rX it"
+            os.write(3, text.encode()[:_PROBE_REPORT_BYTES_MAX])
         finally:
             os._exit(0)
 

@@ -12,7 +12,7 @@ from tests.conftest import FREE_PORTS, server_environment
 from tests.support.server import Deployed, Server
 
 HOSTILE = Path(__file__).with_name("hostile.py").read_text()
-SECRET = "CODE-OF-ANOTHER-TENANT"  # noqa: S105 (what must not be read)
+SECRET = "CODE-OF-ANOTHER-TENANT"
 ABSTRACT = "tailcut-test-abstract"
 
 Attempt = Callable[[str], dict[str, Any]]
@@ -88,4 +88,4 @@ def unjailed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Attempt]:
         yield attempts(running, deploy_all(running))
     finally:
         running.stop()
-        Path("/tmp/left-by-another-function").unlink(missing_ok=True)  # noqa: S108
+        Path("/tmp/left-by-another-function").unlink(missing_ok=True)

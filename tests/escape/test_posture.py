@@ -4,8 +4,8 @@ import os
 from pathlib import Path
 
 import pytest
-
 import tailcut
+
 from gateway.zygote.settings import JailSettings
 from tests.escape.posture import Posture, posture, threads
 from tests.support.server import Server
@@ -33,7 +33,7 @@ def expected(owner: str) -> Posture:
     links = {path for path in ("/lib", "/lib64", "/lib32") if Path(path).is_symlink()}
     mounts = {
         "/": "tmpfs ro,nosuid,nodev,noexec",
-        "/tmp": "tmpfs rw,nosuid,nodev,noexec",  # noqa: S108
+        "/tmp": "tmpfs rw,nosuid,nodev,noexec",
         **dict.fromkeys(trees, READ_ONLY),
         **dict.fromkeys(hidden, "tmpfs ro,nosuid,nodev,noexec"),
         **dict.fromkeys(devices, DEVICE),
@@ -66,7 +66,7 @@ def expected(owner: str) -> Posture:
         limits={name: (str(value), str(value)) for name, value in same.items()},
         uid_map=[["1000", owner, "1"]],
         gid_map=[["1000", owner, "1"]],
-        root=sorted({Path(path).parts[1] for path in (*trees, *devices, *links, "/etc", "/tmp")}),  # noqa: S108
+        root=sorted({Path(path).parts[1] for path in (*trees, *devices, *links, "/etc", "/tmp")}),
     )
 
 
