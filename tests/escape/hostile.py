@@ -299,7 +299,7 @@ def a_memory_file(about):
 
 
 def raise_descriptors(about):
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard - 1, hard))
 
 
