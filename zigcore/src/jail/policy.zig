@@ -1,7 +1,7 @@
 //! The system-call policy as data: what a worker may ask of the kernel, and why; what becomes of the rest.
 //!
-//! Read by seccomp.zig, which compiles it. Measured against CPython's own test suite (docs/decisions/0008): whatever is
-//! not here is refused. What always holds: a call is in one list only (checked when this is compiled).
+//! Read by seccomp.zig, which compiles it. The list comes from running CPython's own test suite under
+//! it as a prototype; whatever is not here is refused. What always holds: a call is in one list only (checked when this is compiled).
 
 /// What the kernel does with a call. The numbers are errno's.
 pub const Action = enum(u16) {
