@@ -8,7 +8,7 @@ Bounds of the Zig data plane itself are in zigcore/src/limits.zig.
 import os
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 from pydantic.functional_validators import BeforeValidator
@@ -75,6 +75,9 @@ class HostSettings(BaseSettings):
     zygote_path: str
     supervisor_pid: int | None = None
     """Die with this process."""
+
+    jail: Literal["on", "partial", "off"] = "on"
+    """What the zygote is told, said in logs and by readyz: see gateway/zygote/settings.py."""
 
     # -- what is elsewhere -----------------------------------------------------------------------------------------
     redis_url: str | None = Field(default=None, validation_alias="REDIS_URL")
@@ -186,4 +189,4 @@ def environment() -> dict[str, str]:
 def bare_environment() -> dict[str, str]:
     """The little that a zygote needs: nothing in it can be a secret, for tenants' code can read it."""
     kept = ("PATH", "LANG", "LC_ALL", "TZ", "PYTHONPATH", "LD_LIBRARY_PATH")
-    return {name: os.environ[name] for name in kept if name in os.environ}
+    return {name: value for name, value in os.environ.items() if name in kept or name.startswith("TAILCUT_JAIL")}

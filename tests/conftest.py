@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 from tests.support.server import Server
 
 ROOT = Path(__file__).resolve().parents[1]
-_FREE_PORTS = ("--gateway-port", "0", "--control-plane-port", "0", "--admin-port", "0")
+FREE_PORTS = ("--gateway-port", "0", "--control-plane-port", "0", "--admin-port", "0")
 _duration = TypeAdapter(timedelta)
 
 OwnServer = Callable[..., Server]
@@ -25,7 +25,7 @@ OwnServer = Callable[..., Server]
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    running = Server(tmp_path_factory.mktemp("server"), server_environment(), *_FREE_PORTS)
+    running = Server(tmp_path_factory.mktemp("server"), server_environment(), *FREE_PORTS)
     yield running
     running.stop()
 
@@ -36,7 +36,7 @@ def own_server(tmp_path: Path) -> Iterator[OwnServer]:
 
     def start(*arguments: str, **settings: object) -> Server:
         env = server_environment(**settings)
-        running = Server(tmp_path / f"server{len(started)}", env, *_FREE_PORTS, "--no-example", *arguments)
+        running = Server(tmp_path / f"server{len(started)}", env, *FREE_PORTS, "--no-example", *arguments)
         started.append(running)
         return running
 

@@ -6,6 +6,9 @@ Dataclasses and not pydantic: the zygote and the worker import this, and they im
 from dataclasses import dataclass, field
 from typing import Any
 
+JAIL_FAILED = "JailFailed"
+"""``type`` of a start failure that is the node's fault and not the function's."""
+
 
 @dataclass(frozen=True, slots=True)
 class SpawnSpec:

@@ -24,6 +24,7 @@ from pydantic import ValidationError
 from gateway.contract.report import StartFailure, VersionReport
 from gateway.contract.revision import Revision
 from gateway.contract.table import RoutingTable, Version
+from gateway.contract.worker import JAIL_FAILED
 from gateway.core.binding import CoreError
 from gateway.core.data_plane import (
     DataPlane,
@@ -107,6 +108,8 @@ class Node:
             loop.add_signal_handler(number, self._on_stop_signal)
         self.data_plane.start()
         loop.add_reader(self.data_plane.event_fd, self._on_events)
+        if self.settings.jail != "on":
+            _log.warning("WORKERS ARE NOT FULLY JAILED: run only code that you trust", jail=self.settings.jail)
         if self.table is None:
             self._serve()
         else:
@@ -381,11 +384,10 @@ class Node:
             message=failure.message[:_FAILURE_CHARACTERS_MAX],
             traceback=failure.traceback[-_FAILURE_CHARACTERS_MAX:],
         )
-        if self.versions.worker_failed(version_id, failure, ours=event.ours, now=time.monotonic()):
+        ours = event.ours or failure.type == JAIL_FAILED
+        if self.versions.worker_failed(version_id, failure, ours=ours, now=time.monotonic()):
             whose = self._whose(event.version)
-            _log.warning(
-                "version not ready", ours=event.ours, error=f"{failure.type}: {failure.message}"[:500], **whose
-            )
+            _log.warning("version not ready", ours=ours, error=f"{failure.type}: {failure.message}"[:500], **whose)
             self._changed.set()
 
     def _line(self, event: FunctionOutput) -> OutputLine:
@@ -411,7 +413,8 @@ class Node:
             return
         self._accepts = True
         self.data_plane.listen()
-        _log.info("serving", revision=self.feed.revision, versions=len(self.versions.states), pid=os.getpid())
+        versions = len(self.versions.states)
+        _log.info("serving", jail=self.settings.jail, revision=self.feed.revision, versions=versions, pid=os.getpid())
         if self.settings.ready_fd is not None:
             try:
                 os.write(self.settings.ready_fd, b"ready\n")

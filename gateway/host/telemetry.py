@@ -88,6 +88,7 @@ class Telemetry(Collector):
             "revision": node.applied.revision if node.applied else None,
             "redis_connected": node.feed.connected,
             "draining": node.draining,
+            "jail": node.settings.jail,
         }
         return AdminAnswer(200 if node.is_ready else 503, json.dumps(document).encode() + b"\n", "application/json")
 

@@ -134,6 +134,12 @@ def reload(data_dir: DataDir = None) -> None:
         _fail(f"Tailcut does not run on {folder}", EXIT_NOT_RUNNING)
 
 
+@app.command()
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False) -> None:
+    """Show what this machine gives the jail and how to get the rest (exit code 5: a part is missing)."""
+    _become("gateway.doctor", *(["--json"] if as_json else []))
+
+
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def migrate(context: typer.Context) -> None:
     """Bring the database to this version's schema.

@@ -95,7 +95,7 @@ def zygote(listeners: Listeners) -> Program:
     # A library that starts threads when it is imported could not be forked.
     threads = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     env = bare_environment() | threads | {"TAILCUT_ZYGOTE_FD": str(descriptor), "PYTHONDONTWRITEBYTECODE": "1"}
-    return Program("zygote", (*_PYTHON, "gateway.zygote"), env, (descriptor,))
+    return Program("zygote", (*_PYTHON, "gateway.zygote"), env, (descriptor,), says_ready=True)
 
 
 def gateway(places: Places, listeners: Listeners, cpus: tuple[int, ...], supervisor_pid: int) -> Program:

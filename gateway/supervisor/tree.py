@@ -267,9 +267,10 @@ class Tree:
         await asyncio.gather(
             *waiting,
             self._healthy(control_plane, lambda: self._answers(f"{places.control_plane_url}/healthz")),
-            self._healthy(gateway, lambda: self._gateway_ready(gateway)),
+            # No zygote without a jail that holds: one that says why it cannot is what `up` ends with.
+            self._healthy(zygote, lambda: self._said_ready(zygote)),
+            self._healthy(gateway, lambda: self._said_ready(gateway)),
         )
-        zygote.was_healthy = True  # its socket is ours: a worker of `when_up` shows whether it serves
 
     def _keep(self, name: str, program: Callable[[], Program]) -> Keeper:
         keeper = Keeper(self, name, program)
@@ -309,7 +310,7 @@ class Tree:
             return False
 
     @staticmethod
-    async def _gateway_ready(keeper: Keeper) -> bool:
+    async def _said_ready(keeper: Keeper) -> bool:
         return keeper.process is not None and keeper.process.ready.is_set() and keeper.process.alive
 
     # -- reload ----------------------------------------------------------------------------------------------------

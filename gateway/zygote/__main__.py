@@ -5,11 +5,15 @@ Ends with 0 on SIGTERM or SIGINT; workers that run go on.
 """
 
 import argparse
+import os
 import socket
 import sys
 
+from gateway.core.jail import JailError
+from gateway.zygote.jail import Jail
 from gateway.zygote.server import Server
-from gateway.zygote.settings import FD_VARIABLE, listener_fd
+from gateway.zygote.settings import FD_VARIABLE, SettingsError, jail_settings, listener_fd, ready_fd
+from gateway.zygote.spawner import Spawner, partial_spawner, probe
 from gateway.zygote.warm import WarmError, warm
 
 
@@ -33,8 +37,37 @@ def main() -> int:
     except WarmError as error:
         sys.stderr.write(f"zygote: {error}\n")
         return 1
-    Server(listener).serve()
+    try:
+        spawner = jailed_spawner()
+    except (SettingsError, JailError) as error:
+        sys.stderr.write(f"zygote: {error}\n")
+        return 1
+    if (ready := ready_fd()) is not None:
+        os.write(ready, b"ready\n")
+        os.close(ready)
+    Server(listener, spawner).serve()
     return 0
+
+
+def jailed_spawner() -> Spawner:
+    """Tries the jail before anybody relies on it. Raises JailError when it cannot be had as it was asked for."""
+    settings = jail_settings()
+    jail = Jail.of(settings)
+    if settings.mode == "off":
+        sys.stderr.write("zygote: TAILCUT_JAIL=off: WORKERS ARE NOT JAILED; run only code that you trust\n")
+        return Spawner(jail)
+    if settings.mode == "on":
+        spawner = Spawner(jail)
+        if (refusal := probe(spawner)) is not None:
+            raise JailError(
+                f"the jail cannot be closed on this machine ({refusal}): no worker will run. `tailcut-server doctor` "
+                "tells what is missing; TAILCUT_JAIL=partial accepts what can be had, for code that you trust"
+            )
+        return spawner
+    spawner, missing = partial_spawner(jail)
+    for part, refusal in missing.items():
+        sys.stderr.write(f"zygote: TAILCUT_JAIL=partial: WORKERS ARE NOT FULLY JAILED, no {part.name}: {refusal}\n")
+    return spawner
 
 
 if __name__ == "__main__":

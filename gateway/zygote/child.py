@@ -1,8 +1,8 @@
-"""Turns a fresh fork of the zygote into a worker: descriptors, process group, CPU, environment, modules, then its loop.
+"""Turns a fresh fork of the zygote into a worker: descriptors, CPU, signals, the jail, environment, modules, its loop.
 
 Called by ``server`` in the child; never returns. What always holds: nothing of the tenant (code, data, environment) is
-read before ``_process`` is done, so that whatever confines the worker belongs there; the process ends by ``os._exit``,
-so that nothing runs after its last answer.
+read before the jail is closed; a jail that cannot be closed is said and ends the worker; the process ends by
+``os._exit``, so that nothing runs after its last answer.
 """
 
 import importlib.machinery
@@ -13,18 +13,21 @@ import signal
 import sys
 import sysconfig
 import types
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
-from gateway.contract.worker import SpawnSpec
+import msgspec
+
+from gateway.contract.worker import JAIL_FAILED, SpawnSpec, StartFailed
+from gateway.core.jail import JailError
 from gateway.core.worker_loop import WorkerLoop
 from gateway.worker import main
 
 CHANNEL_FD = 3
 SHARED_FD = 4
-_FIRST_UNWANTED_FD = 5
 _DESCRIPTORS_MAX = 1024
-_DESCRIPTORS_CEILING = 2**20
 _OOM_SCORE_ADJ = 500
 """Under memory pressure the kernel ends a worker before the gateway or the zygote."""
 
@@ -94,11 +97,25 @@ _hidden: list[types.ModuleType] = []
 """Modules of the server that tenant code cannot import; they live on here, where their own functions need them."""
 
 
-def become_worker(spec: SpawnSpec, cpu: int, channel_fd: int, shared_fd: int) -> NoReturn:
+def become_worker(
+    spec: SpawnSpec,
+    cpu: int,
+    channel_fd: int,
+    shared_fd: int,
+    enter_jail: Callable[[], None],
+    code_path: str,
+) -> NoReturn:
+    """``code_path``: where the code is once the jail is closed."""
     status = EXIT_BROKEN
     try:
         _descriptors(channel_fd, shared_fd)
         _process(cpu)
+        try:
+            enter_jail()
+        except JailError as error:
+            _refuse(str(error))
+            os._exit(EXIT_START_FAILED)
+        spec = replace(spec, code_path=code_path)
         _environment(spec)
         _modules(spec.code_path)
         status = _serve(spec)
@@ -106,8 +123,14 @@ def become_worker(spec: SpawnSpec, cpu: int, channel_fd: int, shared_fd: int) ->
         os._exit(status)
 
 
+def _refuse(reason: str) -> None:
+    """No worker rather than a half-jailed one."""
+    message = f"The jail could not be closed: {reason}. `tailcut-server doctor` tells what this machine lacks."
+    WorkerLoop(CHANNEL_FD).failed(msgspec.json.encode(StartFailed(JAIL_FAILED, message, "")))
+
+
 def _descriptors(channel_fd: int, shared_fd: int) -> None:
-    """Only 0–2 (nowhere), the channel and the shared memory stay open."""
+    """0–2 (nowhere), the channel and the shared memory go where they belong; ``enter_jail`` closes all others."""
     # Above everything first, so that neither overwrites the other.
     channel = os.dup(channel_fd) if channel_fd <= SHARED_FD else channel_fd
     shared = os.dup(shared_fd) if shared_fd <= SHARED_FD else shared_fd
@@ -118,7 +141,6 @@ def _descriptors(channel_fd: int, shared_fd: int) -> None:
     # Not inheritable: a program that the handler starts gets neither.
     os.dup2(channel, CHANNEL_FD, inheritable=False)
     os.dup2(shared, SHARED_FD, inheritable=False)
-    os.closerange(_FIRST_UNWANTED_FD, _DESCRIPTORS_CEILING)
     os.register_at_fork(after_in_child=_leave_channel)
 
 

@@ -13,10 +13,13 @@ import select
 import signal
 import socket
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 from gateway.zygote import child, protocol
 from gateway.zygote.protocol import KIND_EXITED, KIND_REFUSED, KIND_SPAWNED, ProtocolError, Spawn
+from gateway.zygote.spawner import Spawner
 
 WORKERS_MAX = 4096
 CONNECTIONS_MAX = 256
@@ -42,8 +45,9 @@ class _Worker:
 
 
 class Server:
-    def __init__(self, listener: socket.socket) -> None:
+    def __init__(self, listener: socket.socket, spawner: Spawner) -> None:
         self._listener = listener
+        self._spawner = spawner
         self._poll = select.poll()
         self._connections: dict[int, _Connection] = {}
         self._workers: dict[int, _Worker] = {}
@@ -123,13 +127,17 @@ class Server:
             text = f"CPU {spawn.cpu} is not one of ours: {sorted(self._cpus)}"
             self._refuse(connection, spawn.request, errno.EINVAL, text)
             return
+        jail = self._spawner.jail
+        code_path = jail.code_path(spawn.spec.code_path)
+
+        def worker(enter_jail: Callable[[], None]) -> NoReturn:
+            child.become_worker(spawn.spec, spawn.cpu, channel_fd, shared_fd, enter_jail, code_path)
+
         try:
-            pid = os.fork()
+            pid = self._spawner.fork(jail.config(spawn.spec.code_path), worker)
         except OSError as error:
             self._refuse(connection, spawn.request, error.errno or errno.EAGAIN, f"fork: {error.strerror}")
             return
-        if pid == 0:
-            child.become_worker(spawn.spec, spawn.cpu, channel_fd, shared_fd)
         try:
             pidfd = os.pidfd_open(pid)
         except OSError as error:

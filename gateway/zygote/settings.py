@@ -1,10 +1,66 @@
-"""The zygote's only setting; alone here, so that its environment is read in one place and pydantic is not imported."""
+"""The zygote's settings; alone here, so that its environment is read in one place and pydantic is not imported."""
 
 import os
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 FD_VARIABLE = "TAILCUT_ZYGOTE_FD"
+
+JailMode = Literal["on", "partial", "off"]
+"""``on``: all of it or no worker; ``partial``: what this machine gives; ``off``: only for code that you trust."""
+
+
+class SettingsError(Exception):
+    """A variable has a value that cannot be meant."""
+
+
+@dataclass(frozen=True, slots=True)
+class JailSettings:
+    mode: JailMode = "on"
+    uid_min: int = 0x7000_0000
+    """Host ids of the workers, when root chooses: from here on, each worker another one."""
+    uid_count: int = 0x0F00_0000
+    tmp_bytes: int = 64 * 2**20
+    tmp_files_max: int = 4096
+    address_space_bytes: int = 4 * 2**30
+    """A backstop, not a bound on memory."""
+    descriptors_max: int = 256
+    threads_max: int = 64
 
 
 def listener_fd() -> str | None:
     """The listening socket that the supervisor hands down."""
     return os.environ.get(FD_VARIABLE)
+
+
+def ready_fd() -> int | None:
+    """Where the supervisor waits for the word that the jail holds and workers can be had."""
+    text = os.environ.get("TAILCUT_READY_FD")
+    return int(text) if text is not None else None
+
+
+def jail_settings() -> JailSettings:
+    """Raises SettingsError."""
+    mode = os.environ.get("TAILCUT_JAIL", "on")
+    default = JailSettings()
+    for known in get_args(JailMode):
+        if mode == known:
+            return JailSettings(
+                mode=known,
+                uid_min=_number("TAILCUT_JAIL_UID_MIN", 1, 2**32 - 2, default.uid_min),
+                uid_count=_number("TAILCUT_JAIL_UID_COUNT", 1, 2**31, default.uid_count),
+                tmp_bytes=_number("TAILCUT_JAIL_TMP_BYTES", 4096, 2**40, default.tmp_bytes),
+                address_space_bytes=_number(
+                    "TAILCUT_JAIL_ADDRESS_SPACE_BYTES", 2**28, 2**46, default.address_space_bytes
+                ),
+            )
+    raise SettingsError(f"TAILCUT_JAIL is {mode!r}: on, partial or off")
+
+
+def _number(name: str, least: int, most: int, default: int) -> int:
+    text = os.environ.get(name)
+    if text is None:
+        return default
+    if not text.isdecimal() or not least <= int(text) <= most:
+        raise SettingsError(f"{name} is {text!r}: a whole number from {least} to {most}")
+    return int(text)

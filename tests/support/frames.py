@@ -12,6 +12,7 @@ import struct
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -240,8 +241,13 @@ class Connection:
 class Zygote:
     """A real zygote on a socket in ``folder``."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self, folder: Path, *, before: Sequence[str] = (), environment: Mapping[str, str] | None = None
+    ) -> None:
+        """``before``: a command that runs it under other circumstances."""
         self.path = folder / "zygote.sock"
+        self._before = before
+        self._environment = environment or {}
         self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.listener.bind(str(self.path))
         self.listener.listen(16)
@@ -250,9 +256,9 @@ class Zygote:
     def start(self) -> None:
         fd = self.listener.fileno()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "gateway.zygote", "--fd", str(fd)],
+            [*self._before, sys.executable, "-m", "gateway.zygote", "--fd", str(fd)],
             pass_fds=[fd],
-            env={**os.environ, "TAILCUT_SECRET_OF_THE_SERVER": "visible"},
+            env={**os.environ, "TAILCUT_SECRET_OF_THE_SERVER": "visible", **self._environment},
         )
 
     def connect(self) -> Connection:

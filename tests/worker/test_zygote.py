@@ -84,6 +84,7 @@ def test_a_cpu_that_does_not_exist_is_refused(zygote, tmp_path):
 def test_workers_of_a_gateway_that_dies_are_killed_and_others_live(zygote, start, tmp_path):
     other = start(HELLO)
     dying = zygote.connect()
+    tmp_path.chmod(0o755)  # a worker is another user
     (tmp_path / "main.py").write_text(HANG)
     workers = [dying.spawn(tmp_path, "main:handler") for _ in range(3)]
     for worker in workers:
@@ -99,6 +100,7 @@ def test_workers_of_a_gateway_that_dies_are_killed_and_others_live(zygote, start
 
 
 def test_workers_outlive_the_zygote_and_a_new_one_forks_on(tmp_path):
+    tmp_path.chmod(0o755)
     (tmp_path / "main.py").write_text(HELLO)
     with Zygote(tmp_path) as zygote:
         connection = zygote.connect()

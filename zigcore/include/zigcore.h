@@ -81,7 +81,46 @@ typedef enum {
 /* Writes the counters as JSON (gateway/contract/metrics.py); returns the bytes needed, also when `buffer` is too small. */
 size_t zc_gateway_metrics(uint8_t *buffer, size_t buffer_bytes);
 
-/* In the forked child, first: from here on zc_worker_log sends lines on `channel_fd` (those of the import, too). */
+/* What a jail is made of (zigcore/src/jail/config.zig). Paths are absolute, of the host. */
+typedef struct {
+    uint32_t kind;           /* zc_jail_mount_kind */
+    uint32_t reserved;
+    const char *source;      /* tree, device: what is bound; link: where it leads; text: the content */
+    const char *target;      /* in the jail */
+} zc_jail_mount;
+
+typedef enum {
+    ZC_JAIL_TREE = 1,        /* a read-only copy of a folder or file, with all that is mounted below it */
+    ZC_JAIL_DEVICE = 2,
+    ZC_JAIL_LINK = 3,
+    ZC_JAIL_TEXT = 4,
+    ZC_JAIL_FOLDER = 5,
+    ZC_JAIL_HIDDEN = 6       /* an empty folder over one of a tree that came before */
+} zc_jail_mount_kind;
+
+typedef struct {
+    uint32_t parts;          /* bit n: Part n of config.zig, user namespace (0) to seccomp (10) */
+    uint32_t mounts_count;
+    const zc_jail_mount *mounts;
+    uint32_t owner_uid;      /* the worker's ids as the host sees them; only root has a choice */
+    uint32_t owner_gid;
+    uint64_t tmp_bytes;
+    uint64_t tmp_files_max;
+    uint64_t address_space_bytes;
+    uint32_t descriptors_max;
+    uint32_t threads_max;
+    uint32_t privileged;     /* 1: root, with the capabilities that namespaces and mounts need */
+    uint32_t reserved;
+} zc_jail_config;
+
+/* Without root, in a process between the zygote and the worker: its next child is the first of a PID namespace and has
+ * every capability in a user namespace of its own. `error`: step, call and errno. */
+int zc_jail_begin(const zc_jail_config *config, zc_error *error);
+/* The whole jail, in the forked child, before anything of the tenant is read. Descriptors 0 to 4 stay. zygote_fd: where
+ * the zygote is asked (one byte "u") to write the id maps and answers "m"; -1 without root. `error` as above. */
+int zc_jail_enter(const zc_jail_config *config, int zygote_fd, zc_error *error);
+
+/* In the forked child, after the jail: from here on zc_worker_log sends lines on `channel_fd` (those of the import, too). */
 int zc_worker_attach(int channel_fd);
 /* Serves invocations until the gateway closes the channel, then returns ZC_OK.
  * invoke(body, head) -> bytes | (status, block, body);   failure(exception) -> block.  PyObject* of callables.

@@ -30,4 +30,6 @@ comptime {
     _ = @import("pool/version.zig");
     _ = @import("pool/worker.zig");
     _ = @import("pool/zygote.zig");
+    _ = @import("jail/apply.zig");
+    _ = @import("jail/seccomp.zig");
 }

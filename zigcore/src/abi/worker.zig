@@ -1,14 +1,31 @@
-//! Exported functions of the worker's loop: check, call, map error to status; no logic.
+//! Exported functions of a worker, its jail and its loop: check, call, map error to status; no logic.
 //!
-//! Called by gateway/core/worker_loop.py in a forked worker. The declarations are in include/zigcore.h.
+//! Called by gateway/core/jail.py and gateway/core/worker_loop.py in a forked worker. The declarations are in include/zigcore.h.
 const std = @import("std");
 const channel = @import("../io/channel.zig");
+const confine = @import("../io/confine.zig");
+const jail = @import("../jail/apply.zig");
+const JailConfig = @import("../jail/config.zig").Config;
 const Loop = @import("../runtime/loop.zig");
 const py = @import("../runtime/python.zig");
 
 const ErrorText = extern struct { text: [512]u8 };
 const Status = enum(c_int) { ok = 0, invalid = 1, no_memory = 2, system = 3, state = 4, too_large = 5 };
 const head_always: u32 = 1; // ZC_WORKER_HEAD_ALWAYS
+
+export fn zc_jail_begin(config: *const JailConfig, err: ?*ErrorText) c_int {
+    jail.begin(config) catch return jailFailed(err);
+    return @backingInt(Status.ok);
+}
+
+export fn zc_jail_enter(config: *const JailConfig, zygote_fd: c_int, err: ?*ErrorText) c_int {
+    jail.enter(config, zygote_fd) catch return jailFailed(err);
+    return @backingInt(Status.ok);
+}
+
+fn jailFailed(err: ?*ErrorText) c_int {
+    return say(err, .system, "{s}: {s}: errno {d}", .{ jail.step, confine.failed_call, confine.failed_errno });
+}
 
 export fn zc_worker_attach(channel_fd: c_int) c_int {
     if (channel_fd < 0) return @backingInt(Status.invalid);

@@ -1,0 +1,118 @@
+"""The jail of libzigcore (``zc_jail_*``) behind two functions; the list itself is zigcore/src/jail/apply.zig.
+
+Called by gateway/zygote in forked processes only. What always holds: a refusal is ``JailError`` with step, call and
+errno, and whoever gets one must end, for the process may be half-jailed.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum, IntFlag
+from typing import Any
+
+from gateway.core import binding
+from gateway.core._zigcore_abi import ffi  # type: ignore[import-not-found,unused-ignore]
+
+
+class Part(IntFlag):
+    """Mirrors zigcore/src/jail/config.zig."""
+
+    USER = 1 << 0
+    MOUNT = 1 << 1
+    PID = 1 << 2
+    NET = 1 << 3
+    IPC = 1 << 4
+    UTS = 1 << 5
+    CGROUP = 1 << 6
+    RLIMITS = 1 << 7
+    PRIVILEGES = 1 << 8
+    LANDLOCK = 1 << 9
+    SECCOMP = 1 << 10
+
+
+EVERYTHING = Part((1 << 11) - 1)
+
+
+class MountKind(IntEnum):
+    """``zc_jail_mount_kind``"""
+
+    TREE = 1
+    DEVICE = 2
+    LINK = 3
+    TEXT = 4
+    FOLDER = 5
+    HIDDEN = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    kind: MountKind
+    target: str
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class JailConfig:
+    """One worker's jail; ids are the host's."""
+
+    parts: Part
+    mounts: Sequence[Mount]
+    privileged: bool
+    owner_id: int
+    """User and group; without root it is not used: the worker is then the server's own user."""
+    tmp_bytes: int
+    tmp_files_max: int
+    address_space_bytes: int
+    descriptors_max: int
+    threads_max: int
+
+
+class JailError(Exception):
+    """A step of the jail was refused: its name, the call, the errno."""
+
+
+def begin(config: JailConfig) -> None:
+    """Without root, before the fork of the worker."""
+    native, _keep = _native(config)
+    error = ffi.new("zc_error *")
+    _check(binding.load().zc_jail_begin(native, error), error)
+
+
+def enter(config: JailConfig, zygote_fd: int) -> None:
+    """Confines this process. Descriptors 0 to 4 stay."""
+    native, _keep = _native(config)
+    error = ffi.new("zc_error *")
+    _check(binding.load().zc_jail_enter(native, zygote_fd, error), error)
+
+
+def _check(status: int, error: Any) -> None:
+    if status != binding.Status.OK:
+        raise JailError(ffi.string(error.text).decode(errors="replace"))
+
+
+def _native(config: JailConfig) -> tuple[Any, Any]:
+    """The structure, and what it points to."""
+    texts = [(ffi.new("char[]", one.source.encode()), ffi.new("char[]", one.target.encode())) for one in config.mounts]
+    mounts = ffi.new(
+        "zc_jail_mount[]",
+        [
+            {"kind": one.kind, "source": source, "target": target}
+            for one, (source, target) in zip(config.mounts, texts, strict=True)
+        ],
+    )
+    native = ffi.new(
+        "zc_jail_config *",
+        {
+            "parts": config.parts & EVERYTHING,
+            "mounts_count": len(config.mounts),
+            "mounts": mounts,
+            "owner_uid": config.owner_id,
+            "owner_gid": config.owner_id,
+            "tmp_bytes": config.tmp_bytes,
+            "tmp_files_max": config.tmp_files_max,
+            "address_space_bytes": config.address_space_bytes,
+            "descriptors_max": config.descriptors_max,
+            "threads_max": config.threads_max,
+            "privileged": int(config.privileged),
+        },
+    )
+    return native, (texts, mounts)

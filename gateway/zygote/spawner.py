@@ -1,0 +1,192 @@
+"""How a worker is forked: as the first process of a PID namespace, with the id maps of its user namespace written.
+
+Called by ``server`` for each worker and at the start, to try whether the jail can be had. Two ways, for a PID namespace
+takes in only what is forked after it was made:
+
+- root: the zygote makes one, forks into it, and goes back to its own; the worker is its child as ever. The worker asks
+  (one byte) for its id maps, which only a process outside may write.
+- otherwise: a short-lived process between the two makes user and PID namespace and forks the worker; when it ends, the
+  worker becomes the zygote's child (subreaper).
+
+What always holds: ``fork`` returns the worker's pid as the zygote and the gateway see it, once it is a child of ours.
+"""
+
+import ctypes
+import fcntl
+import os
+import select
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import NoReturn
+
+from gateway.core import jail as core
+from gateway.core.jail import JailConfig, JailError, MountKind, Part
+from gateway.zygote.jail import INNER_ID, Jail
+
+_PR_SET_CHILD_SUBREAPER = 36
+FIRST_UNWANTED_FD = 5
+"""0–2, the channel and the shared memory stay."""
+_EAR_FD_MIN = 16
+_DESCRIPTORS_CEILING = 2**20
+_MAPS_TIMEOUT_MS = 5_000
+"""From the fork to a worker's mounts being made."""
+_PROBE_REPORT_BYTES_MAX = 600
+
+Body = Callable[[Callable[[], None]], NoReturn]
+"""What the worker does; it calls its argument to enter the jail (may raise JailError), which closes descriptors."""
+
+
+class Spawner:
+    def __init__(self, jail: Jail) -> None:
+        self.jail = jail
+        self._own_pids: int | None = None
+        """Our own PID namespace, to come back to."""
+        if Part.PID in jail.parts:
+            if jail.privileged:
+                self._own_pids = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+            else:
+                ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+    def fork(self, config: JailConfig, body: Body) -> int:
+        """Raises OSError; then there is no worker."""
+        if not self.jail.parts:
+            return _forked(lambda: body(lambda: os.closerange(FIRST_UNWANTED_FD, _DESCRIPTORS_CEILING)))
+        if self.jail.privileged:
+            return self._fork_as_root(config, body)
+        return self._fork_between(config, body)
+
+    def _fork_as_root(self, config: JailConfig, body: Body) -> int:
+        ours, low = socket.socketpair()
+        # Out of the way of those that the worker puts in their places.
+        theirs = socket.socket(fileno=fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, _EAR_FD_MIN))
+        low.close()
+        with ours, theirs:
+            if self._own_pids is not None:
+                os.unshare(os.CLONE_NEWPID)
+            try:
+                pid = _forked(lambda: body(lambda: core.enter(config, theirs.fileno())))
+            finally:
+                if self._own_pids is not None:
+                    os.setns(self._own_pids, os.CLONE_NEWPID)
+            theirs.close()
+            if Part.USER in config.parts:
+                _write_maps(pid, config.owner_id, ours)
+        return pid
+
+    def _fork_between(self, config: JailConfig, body: Body) -> int:
+        if Part.PID not in config.parts:
+            return _forked(lambda: body(lambda: _begin_and_enter(config)))
+        read, write = os.pipe2(os.O_CLOEXEC)
+        try:
+            between = _forked(lambda: _between(config, body, write))
+        finally:
+            os.close(write)
+        text = os.read(read, 32)
+        os.close(read)
+        pid = int(text or b"0")
+        if pid != between:
+            os.waitpid(between, 0)
+        if pid == 0:
+            raise OSError(0, "the process between zygote and worker ended")
+        return pid
+
+
+def probe(spawner: Spawner) -> str | None:
+    """Tries the jail on a process that does nothing: None, or what was refused."""
+    read, write = os.pipe2(os.O_CLOEXEC)
+    trees = [one.target for one in spawner.jail.mounts if one.kind is MountKind.TREE]
+    trees = trees if Part.MOUNT in spawner.jail.parts else []
+
+    def body(enter: Callable[[], None]) -> NoReturn:
+        try:
+            # Where a worker's descriptors are; numbers above belong to nobody in a jail.
+            os.dup2(write, 3)
+            enter()
+            for path in trees:
+                next(Path(path).iterdir(), None)
+            os.write(3, b"ok")
+        except JailError as error:
+            os.write(3, str(error).encode()[:_PROBE_REPORT_BYTES_MAX])
+        except OSError as error:
+            text = f"{error.filename} cannot be read by the user of a worker ({error.strerror}): chmod -R o+rX it"
+            os.write(3, text.encode()[:_PROBE_REPORT_BYTES_MAX])
+        finally:
+            os._exit(0)
+
+    try:
+        pid = spawner.fork(spawner.jail.config(str(Path(os.__file__).parent / "json")), body)
+    except OSError as error:
+        os.close(read)
+        return f"fork into a PID namespace: {error.strerror}"
+    finally:
+        os.close(write)
+    report = os.read(read, _PROBE_REPORT_BYTES_MAX).decode(errors="replace")
+    os.close(read)
+    _pid, status = os.waitpid(pid, 0)
+    return None if report == "ok" else report or f"the trial worker ended with status {status}"
+
+
+def partial_spawner(jail: Jail) -> tuple[Spawner, dict[Part, str]]:
+    """All parts that work together, taken in one by one, and why the others do not."""
+    missing: dict[Part, str] = {}
+    kept = Part(0)
+    for part in Part:
+        spawner = Spawner(replace(jail, parts=kept | part))
+        refusal = probe(spawner)
+        if refusal is None:
+            kept |= part
+        else:
+            missing[part] = refusal
+    return Spawner(replace(jail, parts=kept)), missing
+
+
+def _forked(run: Callable[[], NoReturn]) -> int:
+    pid = os.fork()
+    if pid == 0:
+        try:
+            run()
+        finally:
+            os._exit(1)
+    return pid
+
+
+def _write_maps(pid: int, owner_id: int, ours: socket.socket) -> None:
+    """Answers the worker's question; one that fails before it asks says so itself."""
+    if not select.select([ours], [], [], _MAPS_TIMEOUT_MS / 1000)[0]:
+        os.kill(pid, signal.SIGKILL)
+        return
+    try:
+        if ours.recv(1) != b"u":
+            return
+        for name in ("uid_map", "gid_map"):
+            Path(f"/proc/{pid}/{name}").write_text(f"{INNER_ID} {owner_id} 1")
+        ours.send(b"m")
+    except OSError:
+        # It ended meanwhile, or the id cannot be mapped: without the answer it refuses to go on.
+        return
+
+
+def _begin_and_enter(config: JailConfig) -> None:
+    core.begin(config)
+    core.enter(config, -1)
+
+
+def _between(config: JailConfig, body: Body, write: int) -> NoReturn:
+    try:
+        core.begin(config)
+    except JailError as error:
+        os.write(write, str(os.getpid()).encode())
+        body(_raiser(error))
+    pid = _forked(lambda: body(lambda: core.enter(config, -1)))
+    os.write(write, str(pid).encode())
+    os._exit(0)
+
+
+def _raiser(error: JailError) -> Callable[[], None]:
+    def enter() -> None:
+        raise error
+
+    return enter

@@ -1,0 +1,65 @@
+"""What a process looks like from outside, thread by thread: all that the jail has changed about it."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
+STATUS = (
+    "Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp", "Seccomp_filters",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Posture:
+    """``shared``: namespaces that it has in common with us. ``mounts``: point → type and options that matter."""
+
+    status: dict[str, str]
+    shared: set[str]
+    descriptors: dict[int, str]
+    mounts: dict[str, str]
+    limits: dict[str, tuple[str, str]]
+    uid_map: list[list[str]]
+    gid_map: list[list[str]]
+    root: list[str]
+
+
+def threads(pid: int) -> list[Path]:
+    return sorted(Path("/proc", str(pid), "task").iterdir())
+
+
+def posture(thread: Path) -> Posture:
+    lines = (thread / "status").read_text().splitlines()
+    fields = {line.partition(":")[0]: " ".join(line.partition(":")[2].split()) for line in lines}
+    return Posture(
+        status={name: fields[name] for name in STATUS},
+        shared={name for name in NAMESPACES if _namespace(thread, name) == _namespace(Path("/proc/self"), name)},
+        descriptors={int(one.name): _kind(str(one.readlink())) for one in (thread / "fd").iterdir()},
+        mounts=dict(_mount(line) for line in (thread / "mountinfo").read_text().splitlines()),
+        limits={line[:25].strip(): _limit(line) for line in (thread / "limits").read_text().splitlines()[1:]},
+        uid_map=[line.split() for line in (thread / "uid_map").read_text().splitlines()],
+        gid_map=[line.split() for line in (thread / "gid_map").read_text().splitlines()],
+        root=sorted(os.listdir(thread / "root")),
+    )
+
+
+def _namespace(process: Path, name: str) -> str:
+    return str((process / "ns" / name).readlink())
+
+
+def _kind(target: str) -> str:
+    """``socket:[123]`` → ``socket``"""
+    return target.partition(":")[0] if ":[" in target else target.removesuffix(" (deleted)")
+
+
+def _mount(line: str) -> tuple[str, str]:
+    front, back = line.split(" - ")
+    point, options = front.split()[4:6]
+    kept = [one for one in options.split(",") if one != "relatime"]
+    kind = back.split()[0]
+    return point, f"{'tmpfs' if kind == 'tmpfs' else 'bound'} {','.join(kept)}"
+
+
+def _limit(line: str) -> tuple[str, str]:
+    soft, hard = line[25:].split()[:2]
+    return soft, hard

@@ -1,0 +1,124 @@
+"""A live worker, read from outside, equals an exhaustive list: cold, warm, and each of its threads."""
+
+import os
+from pathlib import Path
+
+import pytest
+import tailcut
+
+from gateway.zygote.settings import JailSettings
+from tests.escape.posture import Posture, posture, threads
+from tests.support.server import Server
+
+FUNCTION = """
+import threading
+def handler(threads: int):
+    for _ in range(threads):
+        threading.Thread(target=threading.Event().wait, daemon=True).start()
+    return threading.active_count()
+"""
+LIBRARY = Path(os.__file__).parent
+READ_ONLY = "bound ro,nosuid,nodev"
+DEVICE = "bound ro,nosuid,noexec"
+SETTINGS = JailSettings()
+NONE = "0000000000000000"
+
+
+def expected(owner: str) -> Posture:
+    trees = {str(LIBRARY), str(Path(tailcut.__file__).parent), "/usr/lib/x86_64-linux-gnu", "/function"}
+    if Path("/usr/share/zoneinfo").is_dir():
+        trees.add("/usr/share/zoneinfo")
+    hidden = {str(LIBRARY / name) for name in ("site-packages", "dist-packages") if (LIBRARY / name).is_dir()}
+    devices = {f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom")}
+    links = {path for path in ("/lib", "/lib64", "/lib32") if Path(path).is_symlink()}
+    mounts = {
+        "/": "tmpfs ro,nosuid,nodev,noexec",
+        "/tmp": "tmpfs rw,nosuid,nodev,noexec",
+        **dict.fromkeys(trees, READ_ONLY),
+        **dict.fromkeys(hidden, "tmpfs ro,nosuid,nodev,noexec"),
+        **dict.fromkeys(devices, DEVICE),
+    }
+    same = {
+        "Max file size": SETTINGS.tmp_bytes,
+        "Max core file size": 0,
+        "Max processes": SETTINGS.threads_max,
+        "Max open files": SETTINGS.descriptors_max,
+        "Max locked memory": 0,
+        "Max address space": SETTINGS.address_space_bytes,
+        "Max pending signals": 256,
+        "Max msgqueue size": 0,
+        "Max nice priority": 0,
+        "Max realtime priority": 0,
+    }
+    return Posture(
+        status={
+            "Uid": " ".join([owner] * 4),
+            "Gid": " ".join([owner] * 4),
+            "Groups": "",
+            **dict.fromkeys(("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"), NONE),
+            "NoNewPrivs": "1",
+            "Seccomp": "2",
+            "Seccomp_filters": "1",
+        },
+        shared=set(),
+        descriptors={0: "/dev/null", 1: "/dev/null", 2: "/dev/null", 3: "socket", 4: "/memfd:tailcut-body"},
+        mounts=mounts,
+        limits={name: (str(value), str(value)) for name, value in same.items()},
+        uid_map=[["1000", owner, "1"]],
+        gid_map=[["1000", owner, "1"]],
+        root=sorted({Path(path).parts[1] for path in (*trees, *devices, *links, "/etc", "/tmp")}),
+    )
+
+
+def start(server: Server, name: str) -> int:
+    before = server.worker_pids()
+    server.deploy(name, FUNCTION, workers_min=1)
+    # One worker at least on each reactor: any of the new ones will do.
+    return min(server.wait_for(lambda: server.worker_pids() - before, what="a worker"))
+
+
+def judge(found: Posture) -> None:
+    owner = found.status["Uid"].split()[0]
+    assert SETTINGS.uid_min <= int(owner) < SETTINGS.uid_min + SETTINGS.uid_count, "each worker is a user of its own"
+    wanted = expected(owner)
+    unlimited = {name: pair for name, pair in found.limits.items() if name not in wanted.limits}
+    assert set(unlimited) == {
+        "Max cpu time", "Max data size", "Max stack size", "Max resident set", "Max file locks", "Max realtime timeout",
+    }  # fmt: skip
+    for name in ("status", "shared", "descriptors", "mounts", "uid_map", "gid_map", "root"):
+        assert getattr(found, name) == getattr(wanted, name), name
+    assert {name: found.limits[name] for name in wanted.limits} == wanted.limits
+
+
+def test_a_cold_and_a_warm_worker_are_jailed_in_every_thread(server: Server) -> None:
+    before = server.worker_pids()
+    cold = start(server, "posture")
+    judge(posture(Path(f"/proc/{cold}")))
+    for _ in range(20):
+        server.invoke("posture", threads=0)
+    assert server.invoke("posture", threads=3).json() >= 4
+    warm = [pid for pid in server.worker_pids() - before if len(threads(pid)) >= 4]
+    assert warm, "a worker with the function's own threads"
+    for pid in warm:
+        for thread in threads(pid):
+            judge(posture(thread))
+        # Not to be looked into by another process of its user: its files in /proc are root's.
+        assert Path(f"/proc/{pid}/mem").stat().st_uid == 0
+        assert Path(f"/proc/{pid}/net/dev").read_text().count(":") == 1, "one interface, lo"
+        assert Path(f"/proc/{pid}/net/route").read_text().count("\n") <= 1
+
+
+def test_two_workers_share_neither_user_nor_namespaces(server: Server) -> None:
+    one, two = start(server, "posture-one"), start(server, "posture-two")
+    first, second = posture(Path(f"/proc/{one}")), posture(Path(f"/proc/{two}"))
+    assert first.status["Uid"] != second.status["Uid"]
+    for name in ("mnt", "pid", "net", "ipc", "uts", "user", "cgroup"):
+        assert Path(f"/proc/{one}/ns/{name}").readlink() != Path(f"/proc/{two}/ns/{name}").readlink(), name
+
+
+def test_control_a_worker_without_the_jail_is_found_out(own_server) -> None:
+    server = own_server(jail="off")
+    with pytest.raises(AssertionError):
+        judge(posture(Path(f"/proc/{start(server, 'posture')}")))
+    assert "WORKERS ARE NOT FULLY JAILED" in (server.log_dir / "gateway.log").read_text()
+    assert "WORKERS ARE NOT JAILED" in (server.log_dir / "zygote.log").read_text()

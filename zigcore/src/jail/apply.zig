@@ -1,0 +1,64 @@
+//! THE ORDERED LIST: how a forked process becomes a jailed worker.
+//!
+//! Called once, by abi/worker in the forked child, before one byte of tenant code or data is read; the process has one
+//! thread. What always holds: it returns with every wanted part applied, or with the step that the kernel refused, and
+//! then the process must end.
+const confine = @import("../io/confine.zig");
+const Config = @import("config.zig").Config;
+const fds = @import("fds.zig");
+const namespaces = @import("namespaces.zig");
+const mounts = @import("mounts.zig");
+const rlimits = @import("rlimits.zig");
+const privileges = @import("privileges.zig");
+const landlock = @import("landlock.zig");
+const seccomp = @import("seccomp.zig");
+
+pub const Error = confine.Error;
+
+/// The step that is being done, for the message to people.
+pub var step: []const u8 = "";
+
+/// `zygote` is a descriptor on which the zygote is asked to write the id maps.
+pub fn enter(config: *const Config, zygote: confine.Fd) Error!void {
+    // Nothing inherited may outlive this line: a descriptor of the host's would be a way out of every wall below.
+    try does("descriptors", fds.keepOnly(zygote));
+
+    // Whoever is not root has entered its user namespace before (`begin`), and has its rights from there.
+    // Before the mounts: these are made in namespaces that no other process is in.
+    try does("namespaces", namespaces.separate(config));
+    try does("hostname and keyring", namespaces.blank(config));
+
+    // While the host's paths are still there, and before anything of the tenant's has been touched.
+    try does("mounts", mounts.replaceRoot(config));
+
+    // Last of what needs root: from here on the process has rights only over itself. The namespaces above stay root's
+    // own, so that not even a hole that hands out capabilities in here reaches them.
+    try does("user namespace", namespaces.leaveRoot(config, fds.zygote));
+    try does("descriptors", fds.keepWorkers());
+
+    // While a limit may still be set; before the capabilities that could lift one are gone, harmlessly: all go down.
+    try does("rlimits", rlimits.set(config));
+
+    // The bounding set first: taking from it needs a capability that is dropped next.
+    try does("capabilities", privileges.drop(config));
+    try does("no_new_privs", privileges.seal(config));
+
+    // Both need no_new_privs. The filter comes last, for it forbids every call made above.
+    try does("landlock", landlock.restrict(config));
+    try does("seccomp", seccomp.install(config));
+    step = "";
+}
+
+/// Without root, in a process between the zygote and the worker: the user namespace comes first, for it gives the
+/// rights that all else needs, and the PID namespace, which takes in only who is forked afterwards.
+pub fn begin(config: *const Config) Error!void {
+    try does("user namespace", namespaces.enterUser(config));
+}
+
+/// Zig evaluates the call first, so `name` is recorded when it has failed; that is when it is asked for.
+fn does(name: []const u8, result: Error!void) Error!void {
+    result catch |err| {
+        step = name;
+        return err;
+    };
+}

@@ -1,0 +1,68 @@
+//! What the jail of one worker is made of: the same layout as `zc_jail_config` of zigcore.h.
+//!
+//! Filled by gateway/zygote/jail.py; read by apply.zig and the files that it calls. All of it is ours and trusted; the
+//! paths are absolute and lie on the host.
+const std = @import("std");
+
+pub const Config = extern struct {
+    /// Bits of `Part`.
+    parts: u32,
+    mounts_count: u32,
+    mounts: [*]const Mount,
+    /// The host's ids of the worker, for the zygote that writes the maps; only root has a choice.
+    owner_uid: u32,
+    owner_gid: u32,
+    tmp_bytes: u64,
+    tmp_files_max: u64,
+    address_space_bytes: u64,
+    descriptors_max: u32,
+    threads_max: u32,
+    /// 1: root. The namespaces and mounts are made with its rights and then left behind.
+    privileged: u32,
+    reserved: u32 = 0,
+
+    pub fn has(config: *const Config, part: Part) bool {
+        return config.parts & part.bit() != 0;
+    }
+
+    pub fn mountsOf(config: *const Config) []const Mount {
+        return config.mounts[0..config.mounts_count];
+    }
+};
+
+pub const Mount = extern struct {
+    kind: Kind,
+    reserved: u32 = 0,
+    /// Of `tree`, `device`: what is bound; of `link`: where it leads; of `text`: the content.
+    source: [*:0]const u8,
+    target: [*:0]const u8,
+
+    pub const Kind = enum(u32) { tree = 1, device = 2, link = 3, text = 4, folder = 5, hidden = 6, _ };
+};
+
+/// What can be had or not, each by itself. A worker of the default jail has all of them.
+pub const Part = enum(u5) {
+    user = 0,
+    mount = 1,
+    pid = 2,
+    net = 3,
+    ipc = 4,
+    uts = 5,
+    cgroup = 6,
+    rlimits = 7,
+    privileges = 8,
+    landlock = 9,
+    seccomp = 10,
+
+    pub fn bit(part: Part) u32 {
+        return @as(u32, 1) << @backingInt(part);
+    }
+};
+
+/// Who a worker is in its user namespace.
+pub const inner_id = 1000;
+
+comptime {
+    std.debug.assert(@sizeOf(Config) == 64);
+    std.debug.assert(@sizeOf(Mount) == 24);
+}
