@@ -150,9 +150,7 @@ def test_the_zygotes_death_is_survived(plane: Plane, zygote: Zygote) -> None:
     assert plane.get("/acme/echo/pid").body == pid
     until(lambda: workers(plane)["idle"] == 1)
     os.kill(int(pid), 9)
-    until(
-        lambda: not any(workers(plane).values())
-    )  # a call before its end would be lost with it
+    until(lambda: not any(workers(plane).values()))  # a call before its end would be lost with it
     with plane.connect() as client:
         client.sendall(b"GET /acme/echo/pid HTTP/1.1\r\nHost: x\r\n\r\n")
         time.sleep(0.2)

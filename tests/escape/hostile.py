@@ -335,7 +335,7 @@ def all_descriptors(about):
     taken = []
     try:
         for _ in range(600):
-            taken.append(os.open(os.devnull, os.O_RDONLY))
+            taken += [os.open(os.devnull, os.O_RDONLY)]
     finally:
         for fd in taken:
             os.close(fd)

@@ -1,6 +1,5 @@
 """What a process looks like from outside, thread by thread: all that the jail has changed about it."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +38,7 @@ def posture(thread: Path) -> Posture:
         limits={line[:25].strip(): _limit(line) for line in (thread / "limits").read_text().splitlines()[1:]},
         uid_map=[line.split() for line in (thread / "uid_map").read_text().splitlines()],
         gid_map=[line.split() for line in (thread / "gid_map").read_text().splitlines()],
-        root=sorted(os.listdir(thread / "root")),
+        root=sorted(one.name for one in (thread / "root").iterdir()),
     )
 
 
