@@ -4,7 +4,7 @@ import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import pytest
 
@@ -31,7 +31,7 @@ def deploy_all(server: Server) -> dict[str, Any]:
         "other_version": bundle_folder(versions, victim),
         "gateway_pid": server.pid("gateway"),
         "control_plane_port": urlsplit(server.control_plane_url).port,
-        "valkey_socket": next(iter(unix_sockets())),
+        "valkey_socket": valkey_socket(server),
         "abstract_name": ABSTRACT,
         "site_packages": str(Path(pytest.__file__).parents[1]),
     }
@@ -51,10 +51,11 @@ def bundle_folder(versions: Path, victim: Deployed) -> str:
     return found
 
 
-def unix_sockets() -> Iterator[str]:
-    for line in Path("/proc/net/unix").read_text().splitlines():
-        if line.endswith("valkey.sock"):
-            yield line.split()[-1]
+def valkey_socket(server: Server) -> str:
+    """As the gateway was told."""
+    variables = Path(f"/proc/{server.pid('gateway')}/environ").read_bytes().split(b"\0")
+    (url,) = (one.partition(b"=")[2].decode() for one in variables if one.startswith(b"REDIS_URL="))
+    return unquote(urlsplit(url).path)
 
 
 def attempts(server: Server, about: dict[str, Any]) -> Attempt:
