@@ -48,7 +48,12 @@ class Tree:
         result = subprocess.run(command, capture_output=True, text=True, timeout=60)
         assert result.returncode == 0, result.stdout + result.stderr
         lines = self.log.read_text().splitlines() if self.log.exists() else []
-        kinds = {"--require-hashes": "packages", "--no-deps": "projects", "build_library.py": "library"}
+        kinds = {
+            "--require-hashes": "packages",
+            "--no-deps": "projects",
+            "build_library.py": "library",
+            "compileall": "bytecode",
+        }
         return [next(kind for word, kind in kinds.items() if word in line) for line in lines]
 
 
@@ -58,16 +63,16 @@ def tree(tmp_path: Path) -> Tree:
 
 
 def test_the_second_time_there_is_nothing_to_do(tree: Tree) -> None:
-    assert tree.setup() == ["packages", "projects"]
+    assert tree.setup() == ["packages", "projects", "bytecode"]
     assert tree.setup() == []
 
 
 @pytest.mark.parametrize(
     ("path", "work"),
     [
-        ("requirements.lock", ["packages", "projects"]),
-        ("pyproject.toml", ["projects"]),
-        ("sdk/pyproject.toml", ["projects"]),
+        ("requirements.lock", ["packages", "projects", "bytecode"]),
+        ("pyproject.toml", ["projects", "bytecode"]),
+        ("sdk/pyproject.toml", ["projects", "bytecode"]),
         ("zigcore/src/a.zig", ["library"]),
         ("zigcore/src/new.zig", ["library"]),
         ("gateway/host/node.py", []),
@@ -94,7 +99,7 @@ def test_a_folder_that_was_moved_is_installed_again(tree: Tree, tmp_path: Path) 
     python = moved / ".venv" / "bin" / "python"
     python.write_text(python.read_text().replace(str(tree.log), str(moved / "log")))
     tree.log = moved / "log"
-    assert tree.setup() == ["projects"]
+    assert tree.setup() == ["projects", "bytecode"]
 
 
 def test_a_failure_is_said_and_done_again_the_next_time(tree: Tree) -> None:
@@ -106,4 +111,4 @@ def test_a_failure_is_said_and_done_again_the_next_time(tree: Tree) -> None:
     assert result.returncode == 1
     assert "failed with status 3" in result.stdout + result.stderr
     python.write_text(good)
-    assert tree.setup() == ["packages", "projects"]
+    assert tree.setup() == ["packages", "projects", "bytecode"]
