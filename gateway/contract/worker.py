@@ -19,6 +19,8 @@ class SpawnSpec:
     handler: str
     """``module:attribute``"""
     env: dict[str, str] = field(default_factory=dict)
+    state: str = "warm"
+    """``warm``: an invocation finds what the one before it left. ``fresh``: it finds what the import left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,10 @@ class Ready:
     import_us: int
     operation: dict[str, Any] | None = None
     schemas: dict[str, Any] = field(default_factory=dict)
+    state: str = "warm"
+    """What the worker does, which is ``warm`` although ``fresh`` was asked for when that cannot be had."""
+    state_reason: str = ""
+    """Why it cannot."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,4 +30,6 @@ comptime {
     _ = @import("pool/version.zig");
     _ = @import("pool/worker.zig");
     _ = @import("pool/zygote.zig");
+    _ = @import("runtime/layout.zig");
+    _ = @import("runtime/heap.zig");
 }

@@ -44,6 +44,7 @@ pub fn frameReceived(p: *Pool, w: *Worker, bytes: []const u8) void {
         } else reap.die(p, w, .garbage, "said that it cannot start after it had started"),
         .answer, .failure => {
             if (w.state != .busy or header.sequence != w.sequence) return reap.die(p, w, .garbage, "sent an answer to no invocation");
+            if (header.flags & frame.flag_last != 0) w.stop_after = true;
             if (header.kind == .answer) answered(p, w, &header, block, body) else failed(p, w, &header, block);
         },
         _ => reap.die(p, w, .garbage, "sent a frame of unknown kind"),
