@@ -32,10 +32,6 @@ class Ready:
     import_us: int
     operation: dict[str, Any] | None = None
     schemas: dict[str, Any] = field(default_factory=dict)
-    state: str = "warm"
-    """What the worker does, which is ``warm`` although ``fresh`` was asked for when that cannot be had."""
-    state_reason: str = ""
-    """Why it cannot."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 Called by ``main`` once the function is imported; the work is libzigcore's (zigcore/src/runtime/checkpoint.zig). Here is
 what only Python can know: which build this is, where its generators of random numbers are, what is open on purpose.
-What always holds: a worker that cannot be fresh says why, and nothing of it is set up.
+What always holds: a function that asked for fresh state never runs without: what cannot be put back fails the start and
+says why.
 """
 
 import gc
@@ -11,7 +12,6 @@ import struct
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 _GC_THRESHOLD = 50_000
@@ -40,22 +40,20 @@ class Loop(Protocol):
     def immortalise(self) -> int: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Fresh:
-    reason: str
-    """Empty: each invocation can start from the state of now."""
-    refresh: Callable[[], None] | None = None
+class FreshStateUnavailable(Exception):
+    """The function asks for fresh state (``state = "fresh"``), and this worker cannot give it. The message says why."""
 
 
-def prepare(loop: Loop, known: list[int]) -> Fresh:
+def prepare(loop: Loop, known: list[int]) -> Callable[[], None] | None:
+    """What is to be called before each invocation. ``known``: descriptors that are open on purpose."""
     if "t" in sys.abiflags:
-        return Fresh("this is a free-threaded build of CPython")
+        raise FreshStateUnavailable("this is a free-threaded build of CPython")
     # A generator that starts anew in each invocation must not repeat the import's names.
     tempfile._name_sequence = None  # type: ignore[attr-defined]
     random.seed()
     reason = loop.prepare(known, _generator(loop))
     if reason:
-        return Fresh(reason)
+        raise FreshStateUnavailable(reason)
     # Objects that the zygote froze are looked at, too.
     gc.unfreeze()
     gc.collect()
@@ -63,7 +61,7 @@ def prepare(loop: Loop, known: list[int]) -> Fresh:
         loop.immortalise()
     gc.freeze()
     gc.set_threshold(_GC_THRESHOLD, *gc.get_threshold()[1:])
-    return Fresh("", _refresher(loop))
+    return _refresher(loop)
 
 
 def _generator(loop: Loop) -> int:

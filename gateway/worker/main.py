@@ -16,7 +16,6 @@ import msgspec
 from gateway.contract.worker import Ready, SpawnSpec
 from gateway.worker import adapter, failure, fresh, loader, openapi, output, signature
 from gateway.worker.aio import Runner
-from gateway.worker.fresh import Fresh
 
 READY_BYTES_MAX = 48 * 1024
 """Bound of the ready document; an OpenAPI description that does not fit is left out."""
@@ -57,6 +56,12 @@ def serve(spec: SpawnSpec, loop: Loop, channel_fd: int, shared_fd: int) -> bool:
         runner = Runner()
         invoke = adapter.make(handler, spec, streams, runner)
         operation, schemas = openapi.describe(handler, spec.function)
+        is_fresh = spec.state == "fresh"
+        refresh = None
+        if is_fresh:
+            # The event loop exists before the checkpoint, or each invocation would make one.
+            known = [channel_fd, shared_fd, *(runner.open() if handler.is_async else ())]
+            refresh = fresh.prepare(loop, known)
     except BaseException as error:  # noqa: BLE001 (the tenant's import may raise anything, SystemExit too)
         failed = describer.start_failed(error)
         output.flush(streams)
@@ -64,24 +69,7 @@ def serve(spec: SpawnSpec, loop: Loop, channel_fd: int, shared_fd: int) -> bool:
         return False
     import_us = (time.monotonic_ns() - started_ns) // 1000
     output.flush(streams)
-    state = Fresh("it was not asked for")
-    if spec.state == "fresh":
-        # Its loop exists before the checkpoint, or each invocation would make one.
-        known = [channel_fd, shared_fd, *(runner.open() if handler.is_async else ())]
-        state = fresh.prepare(loop, known)
-    is_fresh = not state.reason
-    ready = _document(
-        Ready(
-            handler.style,
-            handler.is_async,
-            platform.python_version(),
-            import_us,
-            operation,
-            schemas,
-            state="fresh" if is_fresh else "warm",
-            state_reason=state.reason if spec.state == "fresh" else "",
-        )
-    )
+    ready = _document(Ready(handler.style, handler.is_async, platform.python_version(), import_us, operation, schemas))
     # What the import made lives as long as the worker: the collector need not look at it again.
     if not is_fresh:
         gc.collect()
@@ -98,7 +86,7 @@ def serve(spec: SpawnSpec, loop: Loop, channel_fd: int, shared_fd: int) -> bool:
         ready,
         head_always=handler.head_always,
         fresh=is_fresh,
-        refresh=state.refresh,
+        refresh=refresh,
     )
     return True
 
