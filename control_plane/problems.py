@@ -22,12 +22,12 @@ KINDS: Final[dict[str, tuple[int, str]]] = {
     "internal": (500, "The control plane failed"),
     "invalid-request": (422, "The request is not valid"),
     "method-not-allowed": (405, "This resource has no such method"),
-    "not-found": (404, "There is no such thing"),
+    "not-found": (404, "Not found"),
     "nothing-to-roll-back": (409, "There is no earlier version to go back to"),
     "overloaded": (503, "The control plane is busy; nothing was done"),
     "request-timeout": (408, "The request took too long to arrive"),
     "content-too-large": (413, "The request is too large"),
-    "unauthorized": (401, "A valid key is missing"),
+    "unauthorized": (401, "No valid key"),
     "unsupported-media-type": (415, "The content type is not accepted here"),
 }
 

@@ -109,7 +109,8 @@ async def sign_in(
         service.check_csrf(sign_in_cookie or "", csrf_token)
         cookie = await service.sign_in(context, key.strip())
     except Problem as problem:
-        return _sign_in_page(context, status=problem.status, error=problem.detail)
+        error = "This key is unknown, revoked or expired." if problem.slug == "unauthorized" else problem.detail
+        return _sign_in_page(context, status=problem.status, error=error)
     response = _to("/")
     lifetime_s = int(context.settings.session_lifetime.total_seconds())
     _set_cookie(response, context, SESSION_COOKIE, cookie, lifetime_s)
@@ -139,7 +140,8 @@ def _check_origin(request: Request, context: Context) -> None:
     origin = request.headers.get("origin")
     own = {context.settings.public_url, f"{request.url.scheme}://{request.headers.get('host', '')}"}
     if origin is not None and origin not in own:
-        raise Problem("forbidden", "The form comes from another site.")
+        detail = f"The form comes from another site ({origin}). Open {context.settings.public_url}/ and sign in there."
+        raise Problem("forbidden", detail)
 
 
 def _sign_in_page(context: Context, status: int = 200, error: str = "") -> Response:

@@ -91,6 +91,7 @@ def _new_version(function: Function, bundle: Bundle) -> Version:
         env=bundle.manifest.env,
         limits=bundle.manifest.limits.model_dump(),
         lock=bundle.manifest.lock,
+        attempt=0,
         status="preparing",
         created_at=now(),
     )
@@ -99,6 +100,7 @@ def _new_version(function: Function, bundle: Bundle) -> Version:
 async def _try_again(session: AsyncSession, version: Version) -> None:
     """A failed version deployed again: what was wrong may have been the node."""
     await repository.forget_reports(session, version.id)
+    version.attempt += 1
     version.status = "preparing"
     version.error_type = version.error_message = version.error_traceback = None
 

@@ -41,6 +41,8 @@ class Version(Base):
     lock: Mapped[list[str]]
     created_at: Mapped[datetime] = mapped_column(default=now)
 
+    attempt: Mapped[int] = mapped_column(default=0, server_default="0")
+    """How often it was deployed again after it had failed."""
     status: Mapped[str] = mapped_column(String(16), default="preparing")
     style: Mapped[str | None] = mapped_column(String(16))
     start_us: Mapped[int | None]

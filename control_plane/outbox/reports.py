@@ -108,6 +108,8 @@ async def apply_report(session: AsyncSession, report: VersionReport) -> str | No
     version = await repository.get_reported_version(session, report.version_id)
     if version is None:
         return None  # deleted meanwhile
+    if report.outcome == "failed" and report.attempt < version.attempt:
+        return version.status
     await _note(session, report)
     reports = await repository.node_reports(session, version.id)
     was = version.status

@@ -57,6 +57,7 @@ async def build_table(session: AsyncSession, *, newest_count: int) -> RoutingTab
                 handler=version.handler,
                 env=version.env,
                 limits=Limits.model_validate(version.limits),
+                attempt=version.attempt,
             )
             for version in await functions.versions_for_table(session, newest_count)
         ),

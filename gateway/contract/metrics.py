@@ -57,6 +57,8 @@ class Reactor(TypedDict):
     sent_bytes_total: int
     queue_length: int
     body_buffers_used: int
+    receive_buffers_held: int
+    """Full of what clients pipeline behind requests that are being served."""
     workers_started_total: int
     worker_starts_failed_total: int
     workers_crashed_total: int

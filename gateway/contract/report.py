@@ -25,6 +25,8 @@ class VersionReport(BaseModel):
     model_config = ConfigDict(frozen=True)
     node: str
     version_id: str
+    attempt: int = 0
+    """Of the version in the table that this is the outcome of; an earlier one's failure is no news."""
     outcome: Literal["ready", "failed"]
     style: Literal["typed", "request", "event"] | None = None
     operation: dict[str, Any] | None = None

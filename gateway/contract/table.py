@@ -50,6 +50,8 @@ class Version(_Document):
     """``module:attribute``"""
     env: dict[str, str] = {}
     limits: Limits = Limits()
+    attempt: int = 0
+    """Rises when a version that failed is deployed again: a node that gave it up tries once more."""
 
 
 class Function(_Document):

@@ -285,6 +285,7 @@ class Node:
         return VersionReport(
             node=self.identity.name,
             version_id=outcome.version.id,
+            attempt=outcome.version.attempt,
             outcome="failed" if outcome.error else "ready",
             style=ready.style if ready else None,
             operation=ready.operation if ready else None,

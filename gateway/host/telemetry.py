@@ -43,6 +43,7 @@ _REACTOR_GAUGES = {
     "connections_open": "Open connections",
     "queue_length": "Invocations that wait for a worker",
     "body_buffers_used": "Large buffers in use",
+    "receive_buffers_held": "Receive buffers full of what clients pipeline behind requests that are being served",
 }
 _HISTOGRAMS = {
     "queue": "From the complete request to its dispatch",

@@ -2,7 +2,8 @@
 
     wanted    its bundle is not here yet            fetched   unpacked; waits for its turn to start a worker
     probing   a first worker is starting            ready     a worker was ready: routes may go to it
-    failed    it cannot run, and trying again would change nothing; the old version keeps serving
+    failed    it cannot run, and trying again would change nothing; the old version keeps serving. Deployed again (the
+              table's ``attempt`` rises) it begins anew
 
 When the fault is ours (store away, no zygote, time-out) the version goes back one step and tries again later, for
 ever, with back-off; from the third failure on the control plane is told. A version known ready from before needs no
@@ -99,7 +100,7 @@ class Versions:
         """The versions that the table and the served aliases refer to."""
         for version in versions:
             state = self.states.get(version.id)
-            if state is None:
+            if state is None or (state.stage is Stage.FAILED and version.attempt > state.version.attempt):
                 self.states[version.id] = VersionState(version, since_s=now, wanted_s=now)
             else:
                 state.version = version  # limits may change; code, handler and id never do

@@ -7,6 +7,7 @@ kernel is missing · 6 a part does not start · 7 not running.
 import asyncio
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -160,12 +161,17 @@ async def _when_up(tree: Tree, screen: Screen, *, example: bool) -> None:
         if call.status != 200:
             raise CannotStart(f"the example answered {call.status}: see {tree.places.log_dir}", 6)
     screen.say(f"  functions   {tree.places.gateway_url}/{welcome.TENANT}/…")
-    screen.say(f"  dashboard   {credentials['dashboard_url']}")
+    screen.say(f"  dashboard   {credentials['dashboard_url']} (sign in with the key)")
     screen.say(f"  key         {tree.places.data_dir / 'dev-credentials.json'}")
     screen.say(f"  logs        {tree.places.log_dir}")
     screen.say(f"  metrics     {tree.places.admin_url}/-/metrics")
-    screen.say("  stop        Ctrl-C, or `tailcut-server down`")
+    screen.say(f"  stop        {_how_to_stop(tree.places.data_dir)}")
     tree.mark_up()
+
+
+def _how_to_stop(data_dir: Path) -> str:
+    where = "" if data_dir == Path("var").resolve() else f" --data-dir {shlex.quote(str(data_dir))}"
+    return f"{'Ctrl-C, or ' if sys.stderr.isatty() else ''}`tailcut-server down{where}`"
 
 
 def _up_detached(settings: SupervisorSettings) -> None:

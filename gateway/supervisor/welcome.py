@@ -1,7 +1,7 @@
 """After the first start: a development tenant with a key, the example function, and one call of it over HTTP.
 
-Done once: what exists is left as it is, only the call is made again. The key lies in ``var/dev-credentials.json``
-(mode 0600) and is never printed.
+Done once: what exists is left as it is, only the call is made again. The key lies in ``var/dev-credentials.json`` and,
+as a header that ``curl -H @FILE`` reads, in ``var/dev-key.header`` (both mode 0600); it is never printed.
 """
 
 import asyncio
@@ -55,6 +55,7 @@ async def ensure_credentials(tree: "Tree") -> dict[str, str]:
         "dashboard_url": f"{tree.places.control_plane_url}/",
     }
     _write_secret(path, json.dumps(credentials, indent=2) + "\n")
+    _write_secret(_header_path(tree.places), f"Authorization: Bearer {key}\n")
     return credentials
 
 
@@ -97,11 +98,13 @@ async def call_example(places: Places, credentials: dict[str, str]) -> Call:
             if answer.status_code not in (401, 404, 503):
                 break
             await asyncio.sleep(0.1)
-    body = shlex.quote(json.dumps(ARGUMENTS))
-    credentials_path = shlex.quote(str(places.data_dir / "dev-credentials.json"))
-    key = f'$({sys.executable} -c \'import json; print(json.load(open("{credentials_path}"))["key"])\')'
-    curl = f'curl {url} -H "Authorization: Bearer {key}" -d {body}'
+    header = shlex.quote(f"@{_header_path(places)}")
+    curl = f"curl -H {header} {url} -d {shlex.quote(json.dumps(ARGUMENTS))}"
     return Call(curl, answer.status_code, answer.text)
+
+
+def _header_path(places: Places) -> Path:
+    return places.data_dir / "dev-key.header"
 
 
 def _bearer(token: str) -> dict[str, str]:

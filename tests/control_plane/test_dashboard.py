@@ -27,9 +27,16 @@ def csrf_of(page: str) -> str:
     return found[1]
 
 
+def origin_of(page: httpx.Response) -> str:
+    """The Origin that a browser sends with a form of this page (Fetch standard, "append a request Origin header")."""
+    url = page.url
+    return "null" if page.headers["referrer-policy"] == "no-referrer" else f"{url.scheme}://{url.netloc.decode()}"
+
+
 def sign_in(browser: httpx.Client, key: str) -> httpx.Response:
-    form = {"csrf_token": csrf_of(browser.get("/").text), "key": key}
-    return browser.post("/sign-in", data=form)
+    page = browser.get("/")
+    form = {"csrf_token": csrf_of(page.text), "key": key}
+    return browser.post("/sign-in", data=form, headers={"Origin": origin_of(page)})
 
 
 class Tags(HTMLParser):
@@ -92,8 +99,10 @@ def test_forms_of_other_pages_are_refused(browser: httpx.Client, tenant: Tenant)
     browser.get("/")
     assert browser.post("/sign-in", data={"csrf_token": "guess", "key": tenant.token}).status_code == 403
     form = {"csrf_token": csrf_of(browser.get("/").text), "key": tenant.token}
-    other_site = browser.post("/sign-in", data=form, headers={"Origin": "https://evil.example"})
-    assert other_site.status_code == 403
+    for origin in ("https://evil.example", "null"):
+        other_site = browser.post("/sign-in", data=form, headers={"Origin": origin})
+        assert other_site.status_code == 403
+        assert "another site" in other_site.text
     assert SESSION not in browser.cookies
     page = sign_in(browser, tenant.token)
     assert tenant.name in page.text

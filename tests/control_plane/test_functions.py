@@ -12,10 +12,18 @@ from tests.control_plane.running import Tenant, Valkey, eventually
 from tests.control_plane.test_keys_and_tenants import table
 
 
-def report(valkey: Valkey, version: str, *, node: str = "node-1", error: StartFailure | None = None) -> None:
+def report(
+    valkey: Valkey, version: str, *, node: str = "node-1", error: StartFailure | None = None, attempt: int = 0
+) -> None:
     outcome: Any = "failed" if error else "ready"
     document = VersionReport(
-        node=node, version_id=version, outcome=outcome, style=None if error else "typed", start_us=1234, error=error
+        node=node,
+        version_id=version,
+        attempt=attempt,
+        outcome=outcome,
+        style=None if error else "typed",
+        start_us=1234,
+        error=error,
     )
     valkey.client.xadd(REPORT_STREAM, {REPORT_FIELD: document.model_dump_json()})
 
@@ -195,10 +203,14 @@ def test_the_first_version_that_fails_stays_to_be_seen(tenant: Tenant, valkey: V
     assert eventually(lambda: version_of(tenant, "hello", bad)["status"] == "failed")
     assert aliases(tenant, "hello") == {"live": bad}
     assert any(each.id == bad for each in table(valkey).versions)
-    # Deployed again it is tried again.
-    assert tenant.deploy("hello", bundle(1))["status"] == "preparing"
-    report(valkey, bad)
+    # Deployed again it is tried again, also by nodes that had given it up.
+    again = tenant.upload("hello", bundle(1))
+    assert (again.status_code, again.json()["status"], again.json()["version"]) == (200, "preparing", bad)
+    assert eventually(lambda: next(each.attempt for each in table(valkey).versions if each.id == bad) == 1)
+    report(valkey, bad, node="late", error=FAILURE)  # the outcome of the first attempt, elsewhere
+    report(valkey, bad, attempt=1)
     assert eventually(lambda: version_of(tenant, "hello", bad)["status"] == "ready")
+    assert aliases(tenant, "hello") == {"live": bad}
 
 
 def test_rollback_skips_failed_versions(tenant: Tenant, valkey: Valkey) -> None:

@@ -82,13 +82,14 @@ ECHO = revision([version(0, "echo")], [route("echo", 0)])
 
 
 class Zygote:
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, program: Path = HERE / "fake_zygote.py") -> None:
         self.path = path
+        self.program = program
         self.start()
 
     def start(self) -> None:
         self.path.unlink(missing_ok=True)
-        self.process = subprocess.Popen([sys.executable, str(HERE / "fake_zygote.py"), str(self.path)])
+        self.process = subprocess.Popen([sys.executable, str(self.program), str(self.path)])
         deadline = time.monotonic() + 20
         while not self.path.exists():
             assert self.process.poll() is None

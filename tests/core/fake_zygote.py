@@ -171,6 +171,10 @@ class Worker:
                 ]
                 encoded = block(pairs)
                 self.channel.send(self.frame(FAILURE_KIND, call.sequence, 0, encoded, len(pairs)))
+            case "nonsense":
+                pairs = [("kind", "invalid-arguments"), ("type", "TypeError"), ("message", "The body is not JSON.")]
+                encoded = block(pairs)
+                self.channel.send(self.frame(FAILURE_KIND, call.sequence, 0, encoded, len(pairs)))
             case "garbage":
                 self.channel.send(
                     {

@@ -1,5 +1,6 @@
 """HTTP as clients see it: framing, pipelining, bodies, refusals, time-outs, connections."""
 
+import contextlib
 import socket
 import time
 from collections.abc import Callable
@@ -84,6 +85,45 @@ def test_a_large_request_waits_behind_one_that_runs(plane: Plane) -> None:
         rest = bytearray()
         assert Answer.read(client, rest=rest).body == b"slept"
         assert Answer.read(client, rest=rest).body == body
+
+
+def test_connections_that_pipeline_without_end_do_not_stop_others(make_plane: Callable[..., Plane]) -> None:
+    """What waits behind running requests takes a bounded part of the buffers that all connections receive into."""
+    held_max = 512  # limits.receive_buffers_held_max, of 1024
+    document = revision([version(0, "slow"), version(1, "fast")], [route("slow", 0), route("fast", 1)])
+    plane = make_plane(document, queue_timeout=60)
+    assert plane.get("/acme/fast").status == 200
+    hostile = [plane.connect() for _ in range(100)]
+    behind = b"POST /acme/fast HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n" + bytes(400_000)
+    for client in hostile:
+        client.sendall(b"GET /acme/slow/sleep?s=0.5 HTTP/1.1\r\nHost: x\r\n\r\n" + behind[:150_000])
+        client.setblocking(False)
+    held = 0
+    for _ in range(20):
+        for client in hostile:
+            with contextlib.suppress(BlockingIOError):
+                client.send(behind[150_000:])
+        held = max(held, plane.command("metrics")["reactors"][0]["receive_buffers_held"])
+        began = time.monotonic()
+        assert plane.get("/acme/fast").status == 200
+        assert time.monotonic() - began < 5
+        time.sleep(0.02)
+    # The pressure was real: as much as may be was held (one connection's share may just have been dropped).
+    assert held_max - 64 <= held <= held_max
+    closed = 0
+    for client in hostile:
+        client.settimeout(60)
+        rest = bytearray()
+        answer = Answer.read(client, rest=rest)
+        assert (answer.status, answer.body) == (200, b"slept")
+        closed += answer.headers.get("connection") == "close"
+    assert 0 < closed < len(hostile)
+    for client in hostile:
+        client.close()
+    deadline = time.monotonic() + 20
+    while plane.command("metrics")["reactors"][0]["receive_buffers_held"] > 0:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_head_has_the_length_and_no_body(plane: Plane) -> None:

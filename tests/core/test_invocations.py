@@ -175,6 +175,9 @@ def test_failures_of_the_function(guarded: Plane) -> None:
         {"argument": "amount", "detail": "must be a number"},
         {"argument": "id", "detail": "is missing"},
     ]
+    assert problem["detail"] == "The arguments do not fit the function's signature."
+    problem = guarded.get("/acme/open/nonsense").problem
+    assert (problem["status"], problem["detail"], problem["errors"]) == (422, "The body is not JSON.", [])
 
 
 def test_output_over_the_limit_is_refused_and_the_worker_lives(make_plane: Callable[..., Plane]) -> None:

@@ -149,6 +149,7 @@ def test_the_zygotes_death_is_survived(plane: Plane, zygote: Zygote) -> None:
     zygote.kill()
     assert plane.get("/acme/echo/pid").body == pid
     os.kill(int(pid), 9)
+    until(lambda: workers(plane)["idle"] == 0)  # a call between the kill and the end would be its, and lost with it
     with plane.connect() as client:
         client.sendall(b"GET /acme/echo/pid HTTP/1.1\r\nHost: x\r\n\r\n")
         time.sleep(0.2)
@@ -160,22 +161,40 @@ def test_the_zygotes_death_is_survived(plane: Plane, zygote: Zygote) -> None:
 
 def test_draining_answers_what_has_been_received(plane: Plane) -> None:
     assert plane.get("/acme/echo").status == 200
-    with plane.connect() as idle, plane.connect() as running, plane.connect() as pipelined:
+    with (
+        plane.connect() as idle,
+        plane.connect() as late,
+        plane.connect() as fresh,
+        plane.connect() as running,
+        plane.connect() as pipelined,
+    ):
         running.sendall(b"GET /acme/echo/sleep?s=0.5 HTTP/1.1\r\nHost: x\r\n\r\n")
         pipelined.sendall(
             b"GET /acme/echo/sleep?s=0.4 HTTP/1.1\r\nHost: x\r\n\r\nGET /acme/echo HTTP/1.1\r\nHost: x\r\n\r\n"
         )
-        idle.sendall(b"GET /-/readyz HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert Answer.read(idle).status == 200
+        for client in (idle, late):
+            client.sendall(b"GET /-/readyz HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert Answer.read(client).status == 200
         time.sleep(0.1)
         assert plane.command("drain") == 0
-        assert idle.recv(1) == b""
+        # A request that was on its way when the drain began is served, and is the connection's last.
+        time.sleep(0.3)
+        for client in (late, fresh):
+            client.sendall(b"GET /acme/echo HTTP/1.1\r\nHost: x\r\n\r\n")
+            answer = Answer.read(client)
+            assert (answer.body, answer.headers["connection"]) == (b"hello", "close")
+            assert client.recv(1) == b""
         answer = Answer.read(running)
         assert (answer.body, answer.headers["connection"]) == (b"slept", "close")
         rest = bytearray()
         assert Answer.read(pipelined, rest=rest).body == b"slept"
         answer = Answer.read(pipelined, rest=rest)
         assert (answer.body, answer.headers["connection"]) == (b"hello", "close")
+        assert idle.recv(1) == b""
+        # Ended in an orderly way: what crosses the end is not met by a reset.
+        idle.sendall(b"GET /acme/echo HTTP/1.1\r\nHost: x\r\n\r\n")
+        idle.settimeout(0.2)
+        assert idle.recv(1) == b""
     plane.event("drained")
     # The socket is the supervisor's: who connects now waits for the next gateway instead of being refused.
     plane.connect().close()

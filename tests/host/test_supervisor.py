@@ -82,6 +82,8 @@ def test_the_first_start_calls_the_example_and_says_how(server: Server) -> None:
     repeated = subprocess.run(["sh", "-c", curl.lstrip(" $")], capture_output=True, text=True, timeout=HANG_S)
     assert repeated.stdout
     assert repeated.stdout.strip() == lines[lines.index(curl) + 1].strip()
+    header = server.data_dir / "dev-key.header"
+    assert stat.S_IMODE(header.stat().st_mode) == 0o600
     credentials = server.data_dir / "dev-credentials.json"
     assert stat.S_IMODE(credentials.stat().st_mode) == 0o600
     assert set(json.loads(credentials.read_text())) == {
@@ -236,6 +238,8 @@ def test_detached_it_runs_until_down(tmp_path: Path) -> None:
     started = command("up", "--detach", "--data-dir", str(tmp_path), *FREE_PORTS, "--no-example")
     try:
         assert started.returncode == 0, started.stderr
+        assert "curl" not in started.stderr, "--no-example is passed on"
+        assert f"`tailcut-server down --data-dir {tmp_path}`" in started.stderr
         found = json.loads(command("status", "--data-dir", str(tmp_path), "--json").stdout)
         assert found["gateway_ready"] is True
     finally:

@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import signal
 import stat
 import subprocess
 import sys
@@ -430,11 +431,16 @@ def test_binary_is_not_poured_on_a_terminal(logged_in):
 def test_ctrl_c_is_130_without_a_traceback(logged_in):
     logged_in.routes["/acme/hello"] = [Reply(hang=True)]
     process = subprocess.Popen(
-        [sys.executable, "-m", "tailcut", "invoke", "hello"], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "tailcut", "invoke", "hello"],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        # A shell starts what it puts into the background with SIGINT ignored, and this suite may be that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 (it sets a signal, no more)
     )
     while not any(seen.path == "/acme/hello" for seen in logged_in.seen):
         assert process.poll() is None
-    process.send_signal(2)
+    process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in errors

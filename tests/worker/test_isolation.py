@@ -58,7 +58,9 @@ def test_the_process_is_clean(start):
     first = min(os.sched_getaffinity(0))
     assert {path.name for path in Path(f"/proc/{worker.pid}/fd").iterdir()} == {"0", "1", "2", "3", "4"}
     assert all(str(Path(f"/proc/{worker.pid}/fd/{fd}").readlink()) == "/dev/null" for fd in range(3))
-    assert worker.call(what="os.getsid(0) == os.getpid()").json is True
+    # A process group of its own, in the zygote's session (a session of its own would be a scheduling group of its own).
+    assert worker.call(what="os.getpgid(0) == os.getpid()").json is True
+    assert worker.call(what="os.getsid(0) == os.getsid(os.getppid())").json is True
     assert worker.call(what="list(os.sched_getaffinity(0))").json == [first]
     assert worker.call(what="threading.active_count()").json == 1
     assert worker.call(what="sys.stdin.read()").json == ""

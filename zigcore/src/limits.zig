@@ -22,6 +22,11 @@ pub const ring_entries = 4096;
 /// Buffers that the kernel fills with what clients send, shared by a reactor's connections.
 pub const receive_buffer_bytes = 4 * kib;
 pub const receive_buffers_count = 1024;
+/// Of these, so many may hold what clients pipeline behind a request that is being served. Over it such bytes are
+/// dropped, and the connection ends with its answer: the client sends the rest again elsewhere (RFC 9112 section 9.3.2).
+pub const receive_buffers_held_max = receive_buffers_count / 2;
+/// The same for one connection. What the kernel delivers before it is told to stop stays below this.
+pub const connection_buffers_held_max = 64;
 
 // -- HTTP ---------------------------------------------------------------------------------------------------------
 
@@ -46,13 +51,18 @@ pub const body_timeout_ns = 30 * s_ns;
 pub const body_bytes_per_s_min = 16 * kib;
 /// After an answer that ends a connection: so long may the client still send, unread, before it is closed.
 pub const linger_timeout_ns = 2 * s_ns;
-/// While draining, a connection without a request so far is kept this long.
-pub const drain_grace_ns = 1 * s_ns;
+/// While draining, a connection that waits for a request is kept this long: the request may be on its way.
+pub const drain_grace_ns = 1500 * ms_ns;
+/// Connections that a draining reactor still takes from the shared socket's queue.
+pub const drain_sweeps_max = connections_max;
 pub const idle_timeout_ns = 75 * s_ns;
 /// Without progress in sending the answer.
 pub const write_timeout_ns = 30 * s_ns;
 /// Large buffers (bodies that do not fit a connection's own) of one reactor; all taken: 503.
 pub const body_buffers_count = 64;
+/// When no more than these are free, the slowest client gives its buffer up, if it has had it this long.
+pub const body_buffers_spare_count = body_buffers_count / 4;
+pub const body_buffer_hold_ns = 1 * s_ns;
 
 // -- Frames between gateway and worker ----------------------------------------------------------------------------
 
@@ -183,6 +193,8 @@ comptime {
     assert(spawn_bytes_max < frame_bytes_max);
     assert(chunk_line_bytes_max < receive_buffer_bytes);
     assert(std.math.isPowerOfTwo(receive_buffers_count));
+    assert(connection_buffers_held_max <= receive_buffers_held_max);
+    assert(receive_buffers_held_max < receive_buffers_count);
     assert(std.math.isPowerOfTwo(ring_entries));
     assert(reactor_nap_ns <= yield_run_max_ns);
     assert(std.heap.page_size_min <= 4096 and shared_bytes % 4096 == 0);

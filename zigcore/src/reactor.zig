@@ -250,4 +250,5 @@ fn gauges(r: *Reactor, now_ns: u64) void {
     r.counters.set(.connections_accepted_total, l.counts.accepted);
     r.counters.set(.connections_refused_total, l.counts.refused_full);
     r.counters.set(.body_buffers_used, limits.body_buffers_count - l.bodies.free_count);
+    r.counters.set(.receive_buffers_held, l.held_count);
 }

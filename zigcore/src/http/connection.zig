@@ -31,21 +31,21 @@ parser: Parser,
 head_bytes: u32,
 /// Bytes at `in_start` that belong to the request, once it is complete.
 request_bytes: u32,
-/// Decoded bytes of the body so far, behind the head in `in`, or in `body_buffer`.
+/// Decoded bytes of the body so far, behind the head in `in`, or in `body_buffer`; later the answer's if it is there.
 body_bytes: u32,
 body_kind: BodyKind,
 /// From the listener's pool: the request's body while it is read, later the answer's.
 body_buffer: ?u16,
 decoder: Decoder,
+/// When the client began to send the body, or was first sent the answer's.
 body_started_ns: u64,
 /// Has the listener's caller agreed to the request's head?
 head_agreed: bool,
 /// May another request follow this one's answer?
 keep_alive: bool,
-/// The client has not yet sent all of what we refuse: closing at once would reset the connection under our answer.
+/// The connection ends with its answer, and what the client still sends is dropped (it has not yet sent all of what we
+/// refuse, or has pipelined too much): closing at once would reset the connection under the answer.
 linger: bool,
-/// It has had an answer.
-served: bool,
 /// The client will send nothing more; it may still read.
 ended: bool,
 
@@ -67,6 +67,7 @@ message: sys.Message,
 /// Received bytes that did not fit `in`, still in the ring's buffers: a chain.
 held_first: u16,
 held_last: u16,
+held_count: u16,
 
 /// Of the listener's caller: what serves this connection's request.
 invocation: ?u32,
@@ -100,7 +101,6 @@ pub fn open(c: *Connection, fd: sys.Fd) void {
     c.in_start = 0;
     c.in_end = 0;
     c.linger = false;
-    c.served = false;
     c.ended = false;
     c.receiving = false;
     c.receive_cancelled = false;
@@ -111,6 +111,7 @@ pub fn open(c: *Connection, fd: sys.Fd) void {
     c.starved = false;
     c.held_first = held_none;
     c.held_last = held_none;
+    c.held_count = 0;
     c.body_buffer = null;
     c.invocation = null;
     c.to(.idle);
@@ -216,6 +217,15 @@ pub fn decode(c: *Connection, target: ?[]u8) Decoded {
         .refused => |refusal| .{ .refused = refusal },
         .more => if (step.produced == out.len and target == null) .full else .more,
     };
+}
+
+/// How much of the body in `body_buffer` its client has sent, or read.
+pub fn bodyMoved(c: *const Connection) u32 {
+    assert(c.state == .body or c.state == .sending);
+    if (c.state == .body) return c.body_bytes;
+    var left: usize = 0;
+    for (c.parts[0..c.parts_count]) |part| left += part.len;
+    return c.body_bytes -| @as(u32, @intCast(left));
 }
 
 /// The request's body, complete.

@@ -30,6 +30,7 @@ free_count: u32,
 deadlines: Deadlines,
 receive_buffers: Ring.Buffers,
 held: []Held,
+held_count: u32,
 bodies: Bodies,
 /// Connections whose receive found no buffer, to be armed again; may name ones that have been closed since.
 starved: []u16,
@@ -37,6 +38,8 @@ starved_count: u32,
 accepting: bool,
 accept_again_ns: u64,
 draining: bool,
+/// Accepts without waiting, after the drain began.
+sweeps: u32,
 now_ns: u64,
 /// First half of every id; the counter is the second.
 node: u64,
@@ -79,6 +82,7 @@ pub const Step = enum {
 /// Slots above `connections_max` that only ever answer 503 and close.
 const spare_connections = 32;
 pub const receive_group = 0;
+const accept_tag: Ring.Tag = .{ .kind = .accept, .index = 0, .generation = 0 };
 const accept_retry_ns = 100 * limits.ms_ns;
 const deadline_granularity_ns = 20 * limits.ms_ns;
 
@@ -114,12 +118,14 @@ pub fn init(ring: *Ring, fd: sys.Fd, arena: *Arena, options: Options, node: u64,
         .deadlines = .init(try arena.take(u64, slots), deadline_granularity_ns),
         .receive_buffers = try .init(ring, receive_group, ring_memory, receive_memory, limits.receive_buffer_bytes),
         .held = try arena.take(Held, limits.receive_buffers_count),
+        .held_count = 0,
         .bodies = .init(try arena.take(u8, Bodies.memory_bytes)),
         .starved = try arena.take(u16, slots),
         .starved_count = 0,
         .accepting = false,
         .accept_again_ns = 0,
         .draining = false,
+        .sweeps = 0,
         .now_ns = 0,
         .node = node,
         .counter = counter_first,
@@ -134,7 +140,7 @@ pub fn init(ring: *Ring, fd: sys.Fd, arena: *Arena, options: Options, node: u64,
 
 pub fn start(l: *Listener) void {
     assert(!l.accepting);
-    l.ring.accept(l.fd, .{ .kind = .accept, .index = 0, .generation = 0 });
+    l.ring.accept(l.fd, accept_tag);
     l.accepting = true;
 }
 
@@ -159,7 +165,9 @@ pub fn expire(l: *Listener) void {
         const c = &l.connections[index];
         switch (c.state) {
             .free, .waiting, .closing => {},
-            .idle, .sending, .lingering => l.close(c),
+            // Not closed at once: a request that crosses our end must not be met by a reset.
+            .idle => l.lingerStart(c),
+            .sending, .lingering => l.close(c),
             .head, .body => {
                 l.counts.timeouts += 1;
                 if (c.ended) l.close(c) else l.refuse(c, .request_timeout, if (c.state == .head)
@@ -176,6 +184,7 @@ pub fn accepted(l: *Listener, completion: Ring.Completion) void {
         l.accepting = false;
         // Out of descriptors or memory, perhaps: not at once again.
         l.accept_again_ns = if (completion.res < 0) l.now_ns + accept_retry_ns else l.now_ns;
+        if (l.draining) l.sweep(completion.res);
     }
     if (completion.res < 0) return;
     const fd: sys.Fd = completion.res;
@@ -194,8 +203,28 @@ pub fn accepted(l: *Listener, completion: Ring.Completion) void {
         l.refuse(c, .overloaded, "The node's table of connections is full; try again in a second.");
         return;
     }
-    l.deadlines.set(l.indexOf(c), l.now_ns + if (l.draining) limits.drain_grace_ns else l.options.idle_timeout_ns);
+    l.idleDeadline(c);
     transfer.receiveArm(l, c);
+}
+
+/// A client has pipelined more than can be kept: its connection ends with the answer to the request being served.
+fn overflow(l: *Listener, c: *Connection) void {
+    // Before a request is complete its bytes fit the connection's own buffer (connection.zig).
+    assert(c.state == .waiting or c.state == .sending);
+    transfer.unholdAll(l, c);
+    c.linger = true;
+    c.keep_alive = false;
+}
+
+/// The accept was cancelled. Connections that came just before may have woken it and nobody else (waiting in accept is
+/// exclusive), so the next gateway, which shares the socket, would not notice them: they are taken here, without waiting.
+fn sweep(l: *Listener, result: i32) void {
+    if (l.sweeps == 0 or result >= 0 or result == Ring.result_cancelled) {
+        if (l.sweeps == limits.drain_sweeps_max or l.free_count <= spare_connections) return;
+        l.sweeps += 1;
+        l.ring.acceptOne(l.fd, accept_tag);
+        l.accepting = true;
+    }
 }
 
 /// Bytes from a client, or its end. Call `take` until it says none when this returns the connection.
@@ -204,13 +233,14 @@ pub fn received(l: *Listener, tag: Ring.Tag, completion: Ring.Completion) ?*Conn
     assert(c.generation == tag.generation and c.receiving);
     if (completion.flags & Ring.more == 0) c.receiving = false;
     if (l.receive_buffers.of(completion)) |buffer| {
-        if (c.state == .lingering or c.state == .closing or c.linger and c.state == .sending or buffer.bytes.len == 0) {
+        if (c.state == .lingering or c.state == .closing or c.linger or buffer.bytes.len == 0) {
             l.receive_buffers.giveBack(buffer.number);
         } else if (c.held_first == Connection.held_none and c.room(buffer.bytes.len)) {
             c.append(buffer.bytes);
             l.receive_buffers.giveBack(buffer.number);
-        } else {
-            transfer.hold(l, c, buffer.number, buffer.bytes.len);
+        } else if (!transfer.hold(l, c, buffer.number, buffer.bytes.len)) {
+            l.receive_buffers.giveBack(buffer.number);
+            l.overflow(c);
         }
     }
     if (completion.res == 0) c.ended = true;
@@ -251,7 +281,7 @@ pub fn take(l: *Listener, c: *Connection) Step {
         switch (c.state) {
             .idle => {
                 if (c.in_start == c.in_end) {
-                    if (c.ended) l.close(c) else if (l.draining and c.served) l.lingerStart(c);
+                    if (c.ended) l.close(c);
                     return .none;
                 }
                 c.to(.head);
@@ -331,10 +361,9 @@ pub fn sent(l: *Listener, tag: Ring.Tag, completion: Ring.Completion) ?*Connecti
         return null;
     }
     c.to(.idle);
-    c.served = true;
     c.requestDrop();
     c.requestReset();
-    l.deadlines.set(l.indexOf(c), l.now_ns + l.options.idle_timeout_ns);
+    l.idleDeadline(c);
     transfer.receiveContinue(l, c, false);
     return c;
 }
@@ -346,16 +375,19 @@ pub fn shutdownDone(l: *Listener, tag: Ring.Tag) void {
     if (c.state == .closing) l.closeDone(c);
 }
 
-/// No new connections; those that wait for a request end, the others get `Connection: close`.
+/// No new connections. Each that is there ends with its next answer (`Connection: close`), or after a grace without a
+/// request: one may be on its way, and ending the connection now would lose it.
 pub fn drain(l: *Listener) void {
     if (l.draining) return;
     l.draining = true;
-    if (l.accepting) l.ring.cancel(.{ .kind = .accept, .index = 0, .generation = 0 });
-    for (l.connections) |*c| {
-        if (c.state != .idle) continue;
-        // The first request of a fresh connection is probably on its way.
-        if (c.served) l.lingerStart(c) else l.deadlines.set(l.indexOf(c), l.now_ns + limits.drain_grace_ns);
-    }
+    if (l.accepting) l.ring.cancel(accept_tag);
+    for (l.connections) |*c| if (c.state == .idle) l.idleDeadline(c);
+}
+
+/// A connection waits for a request.
+fn idleDeadline(l: *Listener, c: *const Connection) void {
+    assert(c.state == .idle);
+    l.deadlines.set(l.indexOf(c), l.now_ns + if (l.draining) limits.drain_grace_ns else l.options.idle_timeout_ns);
 }
 
 /// Whether no connection is left.
@@ -412,6 +444,8 @@ pub fn finish(l: *Listener, c: *Connection, response: *Response, status: u16, bo
     c.invocation = null;
     l.deadlines.set(l.indexOf(c), l.now_ns + l.options.write_timeout_ns);
     if (with_body and body == .pooled and bytes > 0) {
+        c.body_bytes = @intCast(bytes);
+        c.body_started_ns = l.now_ns;
         transfer.partsSend(l, c, &.{ response.written(), l.bodies.bytes(c.body_buffer.?)[0..bytes] });
     } else {
         transfer.partsSend(l, c, &.{response.written()});
@@ -455,11 +489,38 @@ fn refuseBody(l: *Listener, c: *Connection, bytes_max: u32) void {
 /// Takes a pool buffer for the connection; false: none is left, and the client has been told.
 fn bodyTake(l: *Listener, c: *Connection) bool {
     assert(c.body_buffer == null);
-    c.body_buffer = l.bodies.take() orelse {
+    c.body_buffer = l.bodyBuffer() orelse {
         l.refuse(c, .overloaded, "All buffers for large bodies are in use; try again in a second.");
         return false;
     };
     return true;
+}
+
+/// A buffer for a large body. When few are left, the client that moves its own body most slowly gives way: clients that
+/// send or read a byte now and then must not keep everybody's buffers.
+pub fn bodyBuffer(l: *Listener) ?u16 {
+    if (l.bodies.free_count <= limits.body_buffers_spare_count) l.bodyReclaim();
+    return l.bodies.take();
+}
+
+fn bodyReclaim(l: *Listener) void {
+    var slowest: ?*Connection = null;
+    var slowest_rate: u64 = std.math.maxInt(u64);
+    for (l.connections) |*c| {
+        if (c.body_buffer == null or c.state != .body and c.state != .sending) continue;
+        const held_ns = l.now_ns -| c.body_started_ns;
+        if (held_ns < limits.body_buffer_hold_ns) continue;
+        const rate = @as(u64, c.bodyMoved()) * limits.s_ns / held_ns;
+        if (rate < slowest_rate) {
+            slowest = c;
+            slowest_rate = rate;
+        }
+    }
+    const c = slowest orelse return;
+    l.counts.timeouts += 1;
+    if (c.state == .sending) return l.close(c); // Its buffer comes back when the kernel has let go of it.
+    l.bodyGiveBack(c);
+    if (c.ended) l.close(c) else l.refuse(c, .request_timeout, "The body arrived more slowly than others that needed its place.");
 }
 
 pub fn bodyGiveBack(l: *Listener, c: *Connection) void {

@@ -59,10 +59,25 @@ pub fn feedStarved(l: *Listener) void {
     }
 }
 
-pub fn hold(l: *Listener, c: *Connection, number: u16, bytes: usize) void {
+/// Keeps a receive buffer for later. False: more would be held than one connection, or all together, may.
+pub fn hold(l: *Listener, c: *Connection, number: u16, bytes: usize) bool {
+    if (c.held_count == limits.connection_buffers_held_max or l.held_count == limits.receive_buffers_held_max) return false;
     l.held[number] = .{ .next = Connection.held_none, .bytes = @intCast(bytes) };
     if (c.held_first == Connection.held_none) c.held_first = number else l.held[c.held_last].next = number;
     c.held_last = number;
+    c.held_count += 1;
+    l.held_count += 1;
+    return true;
+}
+
+/// The first of the chain goes back to the kernel.
+fn release(l: *Listener, c: *Connection) void {
+    const number = c.held_first;
+    c.held_first = l.held[number].next;
+    c.held_count -= 1;
+    l.held_count -= 1;
+    assert((c.held_count == 0) == (c.held_first == Connection.held_none));
+    l.receive_buffers.giveBack(number);
 }
 
 /// Moves held bytes into the connection's buffer as far as they fit.
@@ -73,18 +88,13 @@ pub fn unhold(l: *Listener, c: *Connection) void {
         const bytes = l.receive_buffers.memory[@as(usize, number) * limits.receive_buffer_bytes ..][0..l.held[number].bytes];
         if (!c.room(bytes.len)) return;
         c.append(bytes);
-        c.held_first = l.held[number].next;
-        l.receive_buffers.giveBack(number);
+        release(l, c);
     }
     if (c.state != .closing and c.state != .lingering) receiveContinue(l, c, false);
 }
 
 pub fn unholdAll(l: *Listener, c: *Connection) void {
-    while (c.held_first != Connection.held_none) {
-        const number = c.held_first;
-        c.held_first = l.held[number].next;
-        l.receive_buffers.giveBack(number);
-    }
+    while (c.held_first != Connection.held_none) release(l, c);
 }
 
 // -- Sending ------------------------------------------------------------------------------------------------------

@@ -115,6 +115,14 @@ pub fn accept(ring: *Ring, fd: sys.Fd, tag: Tag) void {
     sqe.ioprio |= linux.IORING_ACCEPT_MULTISHOT;
 }
 
+/// Accepts a connection that is there already; never waits (Linux 6.10; before that it fails).
+pub fn acceptOne(ring: *Ring, fd: sys.Fd, tag: Tag) void {
+    const dont_wait = 2;
+    const sqe = ring.operation(.ACCEPT, fd, 0, 0, tag);
+    sqe.rw_flags = linux.SOCK.CLOEXEC;
+    sqe.ioprio |= dont_wait;
+}
+
 /// Receives into buffers of `group` until the end, an error, or no buffers are left (`more` is then not set).
 pub fn receive(ring: *Ring, fd: sys.Fd, group: u16, tag: Tag) void {
     const sqe = ring.operation(.RECV, fd, 0, 0, tag);
@@ -129,10 +137,11 @@ pub fn send(ring: *Ring, fd: sys.Fd, bytes: []const u8, tag: Tag) void {
     sqe.rw_flags = sys.msg_nosignal;
 }
 
-/// Sends one datagram; there is a completion only if that fails.
+/// Sends one datagram at once; there is a completion only if that fails, also because the socket is full.
 pub fn sendQuietly(ring: *Ring, fd: sys.Fd, bytes: []const u8, tag: Tag) void {
     const sqe = ring.operation(.SEND, fd, @intFromPtr(bytes.ptr), bytes.len, tag);
-    sqe.rw_flags = sys.msg_nosignal;
+    // Never held back by the kernel: it would send later, from memory that may serve another worker by then.
+    sqe.rw_flags = sys.msg_nosignal | sys.msg_dontwait;
     sqe.flags |= linux.IOSQE_CQE_SKIP_SUCCESS;
 }
 

@@ -50,6 +50,8 @@ pub const Number = enum {
     sent_bytes_total,
     queue_length,
     body_buffers_used,
+    /// Full of what clients pipeline behind requests that are being served.
+    receive_buffers_held,
     workers_started_total,
     worker_starts_failed_total,
     /// Ended without being asked to.

@@ -127,7 +127,7 @@ fn answered(p: *Pool, w: *Worker, header: *const frame.Answer, block: []const u8
     if (header.flags & frame.flag_body_shared != 0) {
         // `output_bytes_max` is at most half of the shared memory. Copied once, then the worker may do with it what it likes.
         const source = w.shared[limits.shared_bytes / 2 ..][0..header.body_bytes];
-        const number = p.listener.bodies.take() orelse {
+        const number = p.listener.bodyBuffer() orelse {
             problemOf(p, w, .internal, "All buffers for large bodies are in use: the function ran, its answer is lost.", cpu_us, &.{});
             return release(p, w, .internal);
         };
@@ -187,7 +187,9 @@ fn failed(p: *Pool, w: *Worker, header: *const frame.Answer, block: []const u8) 
         if (std.mem.eql(u8, entry.name, "argument")) failure.arguments = true;
     }
     if (std.mem.eql(u8, failure.kind, "invalid-arguments")) {
-        problemOf(p, w, .invalid_arguments, "The arguments do not fit the function's signature.", cpu_us, &.{.{ .arguments = .{ block, header.headers_count } }});
+        // Without an argument to name (the body is not JSON, or not an object) the message says what is wrong.
+        const detail = if (failure.arguments or failure.message.len == 0) "The arguments do not fit the function's signature." else failure.message;
+        problemOf(p, w, .invalid_arguments, detail, cpu_us, &.{.{ .arguments = .{ block, header.headers_count } }});
         return release(p, w, .invalid_arguments);
     }
     if (!std.mem.eql(u8, failure.kind, "function-error")) return reap.die(p, w, .garbage, "sent a failure of unknown kind");

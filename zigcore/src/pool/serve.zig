@@ -29,7 +29,11 @@ const Resolved = struct {
 pub fn head(p: *Pool, c: *Connection) void {
     switch (split(p, c)) {
         .refused => |refusal| p.listener.refuseBytes(c, refusal),
-        .server, .builtin, .tenant_builtin, .unknown => p.listener.agree(c, limits.body_bytes_max),
+        // Nobody reads the body of these: no buffer is spent on it.
+        .server => server(p, c),
+        .builtin => |builtin| ours(p, c, builtin.name),
+        .tenant_builtin => |builtin| ofTenant(p, c, builtin.tenant, builtin.name),
+        .unknown => notFound(p, c),
         .function => |function| {
             const resolved = resolve(p, c, function) orelse return;
             p.listener.agree(c, resolved.row.request_bytes_max);
@@ -211,7 +215,7 @@ fn document(p: *Pool, c: *Connection, content_type: []const u8, text: []const u8
     }
     // A long document goes out of a body buffer: the table may be swapped while it is being sent.
     p.listener.bodyGiveBack(c);
-    const number = if (text.len <= limits.body_bytes_max) p.listener.bodies.take() else null;
+    const number = if (text.len <= limits.body_bytes_max) p.listener.bodyBuffer() else null;
     c.body_buffer = number orelse return answer.refuse(p, c, .overloaded, "All buffers for large bodies are in use; try again in a second.");
     @memcpy(p.listener.bodies.bytes(number.?)[0..text.len], text);
     var response = p.listener.begin(c, 200, &id);
