@@ -25,7 +25,7 @@ CHANGES: dict[str, tuple[str, str, str]] = {
         "up()",
     ),
     "default argument": ("def f(a=[]): a.append(1); return len(a)", "len(f.__defaults__[0])", "f()"),
-    "generator": ("g = iter(range(10**9))", "g.__reduce__()[2] if len(g.__reduce__()) > 2 else 0", "next(g)"),
+    "generator": ("g = (n for n in range(10**9))", "next(g)", "next(g)"),
     "builtins": ("import builtins", "hasattr(builtins, 'added')", "setattr(builtins, 'added', 1)"),
     "sys.modules": ("import sys", "'colorsys' in sys.modules", "__import__('colorsys')"),
     "sys.path": ("import sys", "len(sys.path)", "sys.path.append('/nowhere')"),
@@ -63,7 +63,7 @@ CHANGES: dict[str, tuple[str, str, str]] = {
         "(signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2}), os.kill(os.getpid(), signal.SIGUSR2))",
     ),
     "interval timer": ("import signal", "signal.getitimer(signal.ITIMER_REAL)[0] > 0", "signal.alarm(1000)"),
-    "descriptors": ("import os", "len(os.listdir('/proc/self/fd'))", "os.dup(1)"),
+    "descriptors": ("import os", "len([n for n in os.listdir('/proc/self/fd') if int(n) < 900])", "os.dup(1)"),
     "standard output's descriptor": (
         "import os",
         "os.readlink('/proc/self/fd/1')",
@@ -115,7 +115,7 @@ CHANGES: dict[str, tuple[str, str, str]] = {
     "trace function": ("import sys", "sys.getprofile() is None", "sys.setprofile(lambda *a: None)"),
     "exit handlers": ("import atexit", "atexit._ncallbacks()", "atexit.register(print)"),
     "standard output": ("import io, sys", "type(sys.stdout).__name__", "setattr(sys, 'stdout', io.StringIO())"),
-    "unfinished line": ("import sys", "len(sys.stdout.buffer.rest)", "setattr(sys.stdout.buffer, '_send', len)"),
+    "error handling of output": ("import sys", "sys.stdout.errors", "sys.stdout.reconfigure(errors='strict')"),
     "logging": ("import logging", "len(logging.getLogger().handlers)", "logging.basicConfig(force=True) or logging.getLogger().addHandler(logging.NullHandler())"),
     "warnings": ("import warnings", "len(warnings.filters)", "warnings.simplefilter('ignore', append=True)"),
     "thread that ended": (

@@ -8,7 +8,6 @@ const std = @import("std");
 const assert = std.debug.assert;
 const limits = @import("../limits.zig");
 const self = @import("../io/self.zig");
-const sys = @import("../io/sys.zig");
 
 const Belongings = @This();
 
@@ -29,6 +28,8 @@ stat: self.Fd,
 timers: self.Fd,
 null_device: self.Fd,
 here: self.Fd,
+/// The checkpoint's memory file.
+memory: self.Fd,
 files: [limits.kept_files_max]File,
 files_count: usize,
 gaps: [gaps_max]Gap,
@@ -61,10 +62,7 @@ pub fn open(own: *Belongings) self.Error!void {
     own.timers = try self.moveUp(try self.openRead("/proc/self/timers"), own_least);
     own.null_device = try self.moveUp(try self.openNull(), own_least);
     own.here = try self.moveUp(try self.openHere(), own_least);
-}
-
-pub fn close(own: *Belongings) void {
-    for ([_]self.Fd{ own.pagemap, own.maps, own.stat, own.timers, own.null_device, own.here }) |fd| sys.close(fd);
+    own.memory = try self.moveUp(try self.memfd(), own_least);
 }
 
 /// Notes everything; `known` are descriptors that may be open although they are no files. Null: all of it can be put back.
@@ -120,7 +118,7 @@ fn noteDescriptors(own: *Belongings, known: []const self.Fd, reason: *[256]u8) ?
 }
 
 fn isOwn(own: *const Belongings, fd: self.Fd) bool {
-    return std.mem.findScalar(self.Fd, &.{ own.pagemap, own.maps, own.stat, own.timers, own.null_device, own.here }, fd) != null;
+    return std.mem.findScalar(self.Fd, &.{ own.pagemap, own.maps, own.stat, own.timers, own.null_device, own.here, own.memory }, fd) != null;
 }
 
 /// Whether something is left that only the end of the process removes: a thread, a child, a timer, a lowered hard limit,

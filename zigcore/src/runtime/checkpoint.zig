@@ -12,7 +12,6 @@ const std = @import("std");
 const assert = std.debug.assert;
 const limits = @import("../limits.zig");
 const self = @import("../io/self.zig");
-const sys = @import("../io/sys.zig");
 const Belongings = @import("belongings.zig");
 const Heap = @import("heap.zig");
 const Layout = @import("layout.zig");
@@ -28,7 +27,6 @@ stat: Belongings.Stat,
 faults: u64,
 virtual_bytes: u64,
 brk: usize,
-memory: self.Fd,
 source: usize,
 total_bytes: usize,
 stack_bytes: usize,
@@ -124,14 +122,13 @@ pub fn take(c: *Checkpoint) Error!void {
     try c.noteStack();
     try c.baseline.read(c.belongings.maps, &c.text);
     try c.areasFind();
-    c.memory = try self.moveUp(try self.memfd(), 960);
-    try self.resize(c.memory, c.total_bytes);
+    try self.resize(c.belongings.memory, c.total_bytes);
     try c.copyOut();
-    try self.sealWrites(c.memory);
-    c.source = try self.mapPrivate(c.memory, 0, c.total_bytes, self.Prot.read, 0);
+    try self.sealWrites(c.belongings.memory);
+    c.source = try self.mapPrivate(c.belongings.memory, 0, c.total_bytes, self.Prot.read, 0);
     // From the first of these on there is no way but forward.
     for (c.areas[0..c.areas_count]) |area| switch (area.kind) {
-        .snapshot, .sealed => _ = try self.mapPrivate(c.memory, area.start, area.end - area.start, area.prot, area.offset),
+        .snapshot, .sealed => _ = try self.mapPrivate(c.belongings.memory, area.start, area.end - area.start, area.prot, area.offset),
         .stack, .ignored => {},
     };
     c.heap.active = true;
@@ -200,14 +197,14 @@ fn copyOut(c: *Checkpoint) Error!void {
         if (area.kind == .stack or area.kind == .ignored) continue;
         while (mappings[0].start != area.start) mappings = mappings[1..];
         if (mappings[0].inode != 0) {
-            try self.writeAt(c.memory, area.start, area.end - area.start, area.offset);
+            try self.writeAt(c.belongings.memory, area.start, area.end - area.start, area.offset);
             continue;
         }
         var at = area.start;
         while (at < area.end) {
             const count = try self.pagesOwn(c.belongings.pagemap, at, area.end, &c.ranges, &at);
             for (c.ranges[0..count]) |range| {
-                try self.writeAt(c.memory, range.start, range.end - range.start, area.offset + (range.start - area.start));
+                try self.writeAt(c.belongings.memory, range.start, range.end - range.start, area.offset + (range.start - area.start));
             }
         }
     }
@@ -372,7 +369,7 @@ fn remake(c: *Checkpoint, mapping: Layout.Mapping, found: ?Layout.Mapping) Error
     for (c.areas[0..c.areas_count]) |area| {
         if (area.start >= mapping.end or area.end <= mapping.start) continue;
         if (area.kind != .snapshot and area.kind != .sealed) return error.Other;
-        _ = try self.mapPrivate(c.memory, area.start, area.end - area.start, area.prot, area.offset);
+        _ = try self.mapPrivate(c.belongings.memory, area.start, area.end - area.start, area.prot, area.offset);
     }
     for (c.areas[0..c.areas_count]) |area| if (area.start < mapping.end and area.end > mapping.start) return;
     // A private file that nothing was ever written to: only its protection can be put back.
