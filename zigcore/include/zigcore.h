@@ -81,6 +81,18 @@ int zc_worker_attach(int channel_fd);
  * not, for people. known: descriptors that may be open although they are no files. random: address of the object behind
  * `random.random`, whose layout has been checked, or 0. Once, after the import, before zc_worker_run. */
 int zc_worker_prepare(const int *known, size_t known_count, size_t random, zc_error *error);
+/* What going back has cost so far in this worker; all zero in one that does not. For measurements and tests. */
+typedef struct {
+    uint64_t generation;      /* invocations that were undone */
+    uint64_t scans;           /* of them, after how many the dirty pages were looked for (page faults had happened) */
+    uint64_t mends;           /* of them, after how many the mappings were compared */
+    uint64_t rewind_ns;       /* all of them together */
+    uint64_t hot_pages;       /* that the last one copied */
+    uint64_t hot_ranges;
+    uint64_t heap_bytes_max;  /* the most that one invocation took from its own heap */
+    uint64_t snapshot_bytes;  /* private memory at the checkpoint, used or not */
+} zc_worker_fresh_figures;
+void zc_worker_figures(zc_worker_fresh_figures *figures);
 /* Makes the objects that the collector tracks, and what they refer to, immortal; returns how many. Only where the layout
  * of objects has been checked (gateway/worker/fresh.py). Called without the GIL; takes it. */
 uint64_t zc_worker_immortalise(void);

@@ -147,6 +147,9 @@ pub const heap_block_bytes_max = 16 * kib;
 pub const heap_keep_bytes = 2 * mib;
 /// Room that malloc keeps at the top of its heap in a fresh worker.
 pub const malloc_slack_bytes = 1 * mib;
+/// Blocks that are asked for, and given back, until the heap has grown.
+pub const malloc_probe_bytes = 256 * kib;
+pub const malloc_probes_max = 256;
 /// From this size on malloc maps a block of its own; the largest that glibc accepts.
 pub const malloc_map_bytes = 32 * mib;
 pub const malloc_trim_bytes = 1024 * mib;

@@ -27,6 +27,10 @@ export fn zc_worker_prepare(known: [*]const c_int, known_count: usize, random: u
     return say(err, .system, "{s}", .{reason});
 }
 
+export fn zc_worker_figures(figures: *Checkpoint.Figures) void {
+    figures.* = if (Checkpoint.control) |c| c.figures() else .{};
+}
+
 export fn zc_worker_immortalise() u64 {
     const gil = py.Gil.take();
     defer gil.release();

@@ -272,7 +272,13 @@ pub fn umaskSet(mask: usize) usize {
     return linux.syscall1(.umask, mask);
 }
 
-pub const limits_count = 16;
+/// CLOCK_MONOTONIC.
+pub fn now() u64 {
+    var time: linux.timespec = undefined;
+    _ = linux.clock_gettime(.MONOTONIC, &time);
+    return @as(u64, @intCast(time.sec)) * std.time.ns_per_s + @as(u64, @intCast(time.nsec));
+}
+
 pub const Limit = [2]u64;
 
 pub fn limitGet(resource: usize, limit: *Limit) void {

@@ -22,7 +22,10 @@ const Checkpoint = @This();
 
 place: stack_switch.Place,
 generation: u64,
+/// For measuring: how often the dirty pages were looked for, the mappings compared, and how long going back took.
 scans: u64,
+mends: u64,
+rewind_ns: u64,
 stat: Belongings.Stat,
 faults: u64,
 virtual_bytes: u64,
@@ -52,7 +55,7 @@ own_stack: [own_stack_bytes]u8 align(64),
 const exit_broken = 4;
 const own_stack_bytes = 64 * limits.kib;
 /// Below the checkpoint's frame: cleared when it was used, given back below that.
-const stack_keep_bytes = 64 * limits.kib;
+const stack_keep_bytes = 256 * limits.kib;
 
 /// A mapping whose pages the process may own.
 const Area = struct {
@@ -215,6 +218,11 @@ pub fn leave() void {
     if (self.hasChildren()) self.killGroup();
 }
 
+/// Where malloc's main heap ends.
+pub fn heapEnd() usize {
+    return self.brk(0);
+}
+
 // -- Going back ---------------------------------------------------------------------------------------------------
 
 /// Before the answer is sent, when it has been written down: true if the process must end after it instead of going back.
@@ -231,6 +239,7 @@ pub fn rewind(c: *Checkpoint) noreturn {
 
 fn rewindHere(argument: *anyopaque) callconv(.c) noreturn {
     const c: *Checkpoint = @ptrCast(@alignCast(argument));
+    const started_ns = self.now();
     const all_blocked: u64 = std.math.maxInt(u64);
     const mask_before = self.maskSet(all_blocked);
     c.memoryBack() catch self.exit(exit_broken);
@@ -239,6 +248,7 @@ fn rewindHere(argument: *anyopaque) callconv(.c) noreturn {
     c.faults = c.stat.faults;
     c.random.reseed() catch self.exit(exit_broken);
     c.generation += 1;
+    c.rewind_ns += self.now() - started_ns;
     _ = self.maskSet(c.belongings.mask);
     stack_switch.again(&c.place);
 }
@@ -336,10 +346,36 @@ fn hotShrink(c: *Checkpoint) void {
     c.hot_count = kept;
 }
 
+/// What zc_worker_figures tells, in its order.
+pub const Figures = extern struct {
+    generation: u64 = 0,
+    scans: u64 = 0,
+    mends: u64 = 0,
+    rewind_ns: u64 = 0,
+    hot_pages: u64 = 0,
+    hot_ranges: u64 = 0,
+    heap_bytes_max: u64 = 0,
+    snapshot_bytes: u64 = 0,
+};
+
+pub fn figures(c: *const Checkpoint) Figures {
+    return .{
+        .generation = c.generation,
+        .scans = c.scans,
+        .mends = c.mends,
+        .rewind_ns = c.rewind_ns,
+        .hot_pages = c.hot_bytes / self.page_bytes,
+        .hot_ranges = c.hot_count,
+        .heap_bytes_max = c.heap.used_bytes_max,
+        .snapshot_bytes = c.total_bytes,
+    };
+}
+
 // -- Mappings -----------------------------------------------------------------------------------------------------
 
 /// Mappings made since go, those removed, moved or protected otherwise come back.
 fn mend(c: *Checkpoint) Error!void {
+    c.mends += 1;
     try c.current.read(c.belongings.maps, &c.text);
     var first: usize = 0;
     const baseline = c.baseline.all();

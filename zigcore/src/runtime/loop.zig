@@ -168,10 +168,19 @@ extern fn free(block: ?*anyopaque) void;
 /// size one by one: each of these would be a change of mappings in every invocation, slow to find and to undo.
 fn heapSlack() void {
     const trim_threshold = -1;
+    const top_pad = -2;
     const mmap_threshold = -3;
     _ = mallopt(trim_threshold, limits.malloc_trim_bytes);
     _ = mallopt(mmap_threshold, limits.malloc_map_bytes);
-    free(malloc(limits.malloc_slack_bytes));
+    _ = mallopt(top_pad, limits.malloc_slack_bytes);
+    // Blocks until one makes the heap grow, by the padding too: what was free before is used up, what is on top stays.
+    var blocks: [limits.malloc_probes_max]?*anyopaque = @splat(null);
+    const before = Checkpoint.heapEnd();
+    for (&blocks) |*block| {
+        block.* = malloc(limits.malloc_probe_bytes);
+        if (Checkpoint.heapEnd() != before) break;
+    }
+    for (blocks) |block| free(block);
 }
 
 /// The first word of a worker: ready, or why not.
