@@ -15,13 +15,26 @@ from pydantic.functional_validators import BeforeValidator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MIB = 2**20
+_NUMBERS_MAX = 4096
 
 
 def _numbers(text: object) -> object:
-    """``"3,4"`` → (3, 4): lists are comma-separated, not JSON, so that a shell can write them."""
-    if isinstance(text, str):
-        return tuple(int(part) for part in text.split(",") if part.strip())
-    return text
+    """``"0,2-3"`` → (0, 2, 3), as the kernel writes CPU lists: not JSON, so that a shell can write them."""
+    if not isinstance(text, str):
+        return text
+    numbers: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first and not dash:
+            continue
+        try:
+            end = int(last if dash else first)
+            numbers += range(int(first), min(end, int(first) + _NUMBERS_MAX) + 1)
+        except ValueError:
+            raise ValueError(f"{part.strip()!r} is no number and no range; needed is a list like 0,2-3") from None
+    if len(numbers) > _NUMBERS_MAX:
+        raise ValueError(f"it has {len(numbers)} numbers or more, at most {_NUMBERS_MAX} are allowed")
+    return tuple(numbers)
 
 
 def _words(text: object) -> object:
@@ -83,6 +96,8 @@ class HostSettings(BaseSettings):
     write_timeout: Duration = timedelta(seconds=30)
     queue_timeout: Duration = timedelta(seconds=10)
     worker_idle_timeout: Duration = timedelta(seconds=60)
+    self_check_timeout: Duration = timedelta(seconds=30)
+    """For the first invocation, before connections are accepted; the zygote may be starting, too."""
     drain_timeout: Duration = timedelta(seconds=30)
     """From SIGTERM to the end of the gateway, whatever is still running then."""
 

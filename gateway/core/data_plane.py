@@ -90,7 +90,7 @@ class WorkerExited:
 
 @dataclass(frozen=True, slots=True)
 class Drained:
-    """One reactor has answered all that it received and closed its connections; each says so once."""
+    """All reactors have answered what they received and closed their connections; comes once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ Event = WorkerReady | WorkerStartFailed | FunctionOutput | WorkerExited | Draine
 
 
 class DataPlane:
-    """init → start → apply … → drain → stop. Raises binding.CoreError where Zig refuses."""
+    """init → start → apply … → listen → drain → stop. Raises binding.CoreError where Zig refuses."""
 
     def __init__(self, config: DataPlaneConfig) -> None:
         """Takes all memory and opens the rings; nothing runs yet."""
@@ -147,8 +147,16 @@ class DataPlane:
         self.event_fd: int = self._library.zc_gateway_event_fd()
 
     def start(self) -> None:
-        """Starts the reactor threads."""
+        """Starts the reactor threads; they accept nothing yet."""
         binding.check(self._library.zc_gateway_start(self._error), self._error)
+
+    def serve(self, descriptor: int) -> None:
+        """Serves a connected stream socket as a client; the data plane closes it."""
+        binding.check(self._library.zc_gateway_serve(descriptor))
+
+    def listen(self) -> None:
+        """Accepts from now on."""
+        binding.check(self._library.zc_gateway_listen())
 
     def apply(self, document: bytes) -> None:
         """Swaps in a complete revision (JSON) on every reactor before it returns; on an error nothing changes."""
@@ -156,7 +164,7 @@ class DataPlane:
         binding.check(self._library.zc_gateway_apply(document, len(document), error), error)
 
     def drain(self) -> None:
-        """Stops accepting; one Drained per reactor follows."""
+        """Stops accepting; one Drained follows."""
         binding.check(self._library.zc_gateway_drain())
 
     def stop(self) -> None:

@@ -37,7 +37,7 @@ from gateway.core.data_plane import (
     WorkerReady,
     WorkerStartFailed,
 )
-from gateway.host import routing
+from gateway.host import routing, self_check
 from gateway.host.bundles import BundleRefused, Bundles, BundleUnavailable
 from gateway.host.function_log import FunctionLog, OutputLine, rfc3339
 from gateway.host.indexes import Indexes, OutOfIndexes
@@ -98,21 +98,28 @@ class Node:
         """By index: whose output an event is."""
         self._tenant_names: dict[str, str] = {}
         self._housekept = 0.0
-        self._reactors_drained = 0
+        self._accepts = False
         self._drain: asyncio.Task[None] | None = None
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_stop_signal)
-        # Before a connection is accepted, so that a reload or a restart answers nobody with not-ready.
-        await self._reconcile()
         self.data_plane.start()
         loop.add_reader(self.data_plane.event_fd, self._on_events)
-        _log.info("serving", revision=self.feed.revision, versions=len(self.versions.states), pid=os.getpid())
+        if self.table is None:
+            self._serve()
+        else:
+            try:
+                await self_check.run(self.data_plane, self.indexes, self.settings.self_check_timeout.total_seconds())
+            except self_check.SelfCheckFailed as error:
+                _log.critical("the gateway cannot serve an invocation; ending", error=str(error))
+                self.data_plane.stop()
+                return 1
+            # Before a connection is accepted, so that a reload or a restart answers nobody with not-ready.
+            await self._reconcile()
         feed = asyncio.create_task(self.feed.run())
         heart = asyncio.create_task(self._beat())
-        self._say_ready()
         ended = asyncio.create_task(self._ended.wait())
         done, _ = await asyncio.wait({feed, heart, ended}, return_when=asyncio.FIRST_COMPLETED)
         if feed in done and feed.exception() is None:  # no Redis configured
@@ -200,6 +207,8 @@ class Node:
             self.apply_failures += 1
             _log.error("the data plane refused a revision; serving on with the last one", error=str(error))
             return
+        if self.applied is None:
+            self._serve()
         before = {row.id for row in self.applied.versions} if self.applied else set()
         for version_id in before - {row.id for row in revision.versions}:
             self.indexes.release(version_id, now)
@@ -248,6 +257,11 @@ class Node:
             self._fetch_failed(version, StartFailure(type="BundleRefused", message=str(error)), final=True)
         except BundleUnavailable as error:
             self._fetch_failed(version, StartFailure(type="BundleUnavailable", message=str(error)), final=False)
+        except Exception as error:
+            # A defect of ours must not leave the version being fetched for ever.
+            _log.exception("fetching a bundle failed in a way that was not foreseen", version=version.id)
+            message = f"{type(error).__name__}: {error}"
+            self._fetch_failed(version, StartFailure(type="FetchFailed", message=message), final=False)
         else:
             self.versions.fetched(version.id, time.monotonic())
             self._changed.set()
@@ -321,14 +335,14 @@ class Node:
             case WorkerStartFailed():
                 self._on_worker_failed(event)
             case WorkerExited():
-                _log.warning("worker ended", pid=event.pid, status=event.status, **self._whose(event.version))
+                code = os.waitstatus_to_exitcode(event.status)
+                how = {"exit_status": code} if code >= 0 else {"signal": -code}
+                _log.warning("worker ended", pid=event.pid, **how, **self._whose(event.version))
             case EventsLost():
                 self.events_lost += event.count
                 _log.warning("output of functions was lost: they write faster than it can be stored", lines=event.count)
             case Drained():
-                self._reactors_drained += 1
-                if self._reactors_drained == len(self.settings.reactor_cpus):
-                    self._drained.set()
+                self._drained.set()
         return None
 
     def _on_worker_ready(self, event: WorkerReady) -> None:
@@ -391,15 +405,21 @@ class Node:
         version = self._names.get(index)
         return {"version": version.id, "function": version.function, "tenant_id": version.tenant_id} if version else {}
 
-    # -- the end ---------------------------------------------------------------------------------------------------
-
-    def _say_ready(self) -> None:
+    def _serve(self) -> None:
+        """Begins to accept, without a table or with the first that the data plane took, and says so."""
+        if self._accepts:
+            return
+        self._accepts = True
+        self.data_plane.listen()
+        _log.info("serving", revision=self.feed.revision, versions=len(self.versions.states), pid=os.getpid())
         if self.settings.ready_fd is not None:
             try:
                 os.write(self.settings.ready_fd, b"ready\n")
                 os.close(self.settings.ready_fd)
             except OSError as error:
                 _log.warning("nobody waits for the word that this gateway is ready", error=str(error))
+
+    # -- the end ---------------------------------------------------------------------------------------------------
 
     def _on_stop_signal(self) -> None:
         if self.draining:

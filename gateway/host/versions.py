@@ -10,6 +10,7 @@ ever, with back-off; from the third failure on the control plane is told. A vers
 probe. Pure bookkeeping: no I/O, no clock; ``node`` does what this class says is due and tells it what happened.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -35,7 +36,7 @@ _MOVES = {
     Stage.FETCHED: {Stage.PROBING},
     Stage.PROBING: {Stage.READY, Stage.FAILED, Stage.FETCHED},
     Stage.READY: {Stage.WANTED},
-    Stage.FAILED: set[Stage](),
+    Stage.FAILED: {Stage.WANTED},
 }
 
 
@@ -100,22 +101,25 @@ class Versions:
         """The versions that the table and the served aliases refer to."""
         for version in versions:
             state = self.states.get(version.id)
-            if state is None or (state.stage is Stage.FAILED and version.attempt > state.version.attempt):
+            if state is None:
                 self.states[version.id] = VersionState(version, since_s=now, wanted_s=now)
-            else:
-                state.version = version  # limits may change; code, handler and id never do
-                state.wanted_s = now
+                continue
+            again = version.attempt > state.version.attempt
+            state.version = version  # limits may change; code, handler and id never do
+            state.wanted_s = now
+            if again:
+                self._deployed_again(state, now)
 
     def due_fetches(self, now: float, first: set[str]) -> list[VersionState]:
         """Which bundles to fetch now; ids in ``first`` (those that an alias names) go before others."""
-        running = sum(state.fetching for state in self.states.values())
+        running = [state for state in self.states.values() if state.fetching]
         due = [
             state
             for state in self.states.values()
             if state.stage is Stage.WANTED and not state.fetching and state.due_s <= now and state.wanted_s == now
         ]
         due.sort(key=lambda state: (state.version.id not in first, state.since_s))
-        chosen = due[: max(0, self.fetches_max - running)]
+        chosen = _share(due, running, self.fetches_max)
         for state in chosen:
             state.fetching = True
         return chosen
@@ -145,14 +149,14 @@ class Versions:
             if now - state.since_s > self.probe_timeout_s:
                 message = f"no worker was ready or failed within {self.probe_timeout_s:g} s"
                 self._probe_again(state, StartFailure(type="ProbeTimeout", message=message), now)
-        running = sum(state.stage is Stage.PROBING for state in probing)
+        running = [state for state in probing if state.stage is Stage.PROBING]
         due = [
             state
             for state in self.states.values()
             if state.stage is Stage.FETCHED and state.due_s <= now and state.wanted_s == now
         ]
         due.sort(key=lambda state: (state.version.id not in first, state.since_s))
-        for state in due[: max(0, self.probes_max - running)]:
+        for state in _share(due, running, self.probes_max):
             state.move(Stage.PROBING, now)
 
     def worker_ready(self, version_id: str, ready: WorkerReadyDocument, now: float) -> bool:
@@ -200,6 +204,14 @@ class Versions:
                 moments.append(state.due_s)
         return max(0.0, min(moments) - now) if moments else None
 
+    def _deployed_again(self, state: VersionState, now: float) -> None:
+        """Somebody waits for the outcome: what failed is tried again without its back-off, what is known is said again."""
+        state.attempts, state.due_s = 0, 0.0
+        if state.stage is Stage.FAILED:
+            state.move(Stage.WANTED, now)
+        elif state.stage is Stage.READY:
+            self.outcomes.append(Outcome(state.version, state.ready, state.start_us, None))
+
     def _probe_again(self, state: VersionState, error: StartFailure, now: float) -> None:
         state.move(Stage.FETCHED, now)
         self._postpone(state, error, now)
@@ -215,3 +227,23 @@ class Versions:
         state.error = error
         state.move(Stage.FAILED, now)
         self.outcomes.append(Outcome(state.version, None, None, error))
+
+
+def _share(due: list[VersionState], running: list[VersionState], places: int) -> list[VersionState]:
+    """Who of ``due`` gets the free ones of ``places``, in its order, but tenant by tenant.
+
+    A tenant whose versions hang, or arrive by the hundred, leaves a quarter of the places: another's deploy does not
+    wait for them.
+    """
+    held = Counter(state.version.tenant_id for state in running)
+    tenant_max = places - places // 4
+    waiting = list(due)
+    chosen: list[VersionState] = []
+    while waiting and len(running) + len(chosen) < places:
+        state = min(waiting, key=lambda state: held[state.version.tenant_id])  # the first of equals
+        if held[state.version.tenant_id] >= tenant_max:
+            break
+        waiting.remove(state)
+        held[state.version.tenant_id] += 1
+        chosen.append(state)
+    return chosen

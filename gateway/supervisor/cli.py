@@ -24,8 +24,8 @@ from gateway.settings import SupervisorSettings, environment
 from gateway.supervisor import welcome
 from gateway.supervisor.console import Screen
 from gateway.supervisor.instance import read_status, running_pid
-from gateway.supervisor.problems import CannotStart
-from gateway.supervisor.tree import Tree
+from gateway.supervisor.problems import EXIT_CHILD_FAILED, CannotStart
+from gateway.supervisor.tree import Tree, prepare_folder
 
 EXIT_NOT_RUNNING = 7
 _POLL_S = 0.05
@@ -33,10 +33,14 @@ _STOP_TIMEOUT_S = 120.0
 
 app = typer.Typer(
     name="tailcut-server",
-    help="Tailcut on one machine.",
+    help="Tailcut on one machine: `up` starts everything, `status` shows it, `down` stops it.",
+    epilog="docs/RUNBOOK.md says what to do when. Exit codes: 0 done; 1 something else; 2 wrong usage; 3 a port is "
+    "taken; 4 already running; 5 a feature of the kernel is missing; 6 a part does not start; 7 not running.",
     no_args_is_help=True,
     add_completion=False,
+    pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Where everything is kept (default: var).")]
@@ -49,12 +53,12 @@ def up(
     gateway_port: Annotated[int | None, typer.Option(help="Functions are called here (default: 8080; 0: any).")] = None,
     control_plane_port: Annotated[int | None, typer.Option(help="API and dashboard (default: 8000; 0: any).")] = None,
     admin_port: Annotated[int | None, typer.Option(help="Metrics and health (default: 9090; 0: any).")] = None,
-    cpus: Annotated[str | None, typer.Option(help='CPUs of the data plane, like "0,1" (default: all).')] = None,
+    cpus: Annotated[str | None, typer.Option(help="CPUs of the data plane, like 0,2-3 (default: all).")] = None,
     example: Annotated[bool, typer.Option(help="Deploy and call examples/hello.")] = True,
     detach: Annotated[bool, typer.Option("--detach", help="Return once everything is up.")] = False,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show every line of every part.")] = False,
 ) -> None:
-    """Start everything on this machine: Valkey, the control plane, the gateway and its workers."""
+    """Start everything on this machine and wait for Ctrl-C."""
     options = {
         "data_dir": data_dir,
         "host": host,
@@ -64,6 +68,8 @@ def up(
         "cpus": cpus,
     }
     settings = _settings(**{name: value for name, value in options.items() if value is not None})
+    # The children inherit it: databases, logs and sockets hold what other users of the machine must not read.
+    os.umask(0o077)
     if detach:
         _up_detached(settings)
         return
@@ -73,11 +79,13 @@ def up(
         asyncio.run(tree.run(lambda tree: _when_up(tree, screen, example=example)))
     except CannotStart as error:
         _fail(str(error), error.exit_code)
+    except OSError as error:
+        _fail(f"cannot start: {error.filename or 'a system call'}: {error.strerror}", EXIT_CHILD_FAILED)
 
 
 @app.command()
 def down(data_dir: DataDir = None) -> None:
-    """Stop what runs on the data folder; returns when it has stopped."""
+    """Stop what runs; returns when it has stopped."""
     folder = _data_dir(data_dir)
     pid = running_pid(folder)
     if pid is None:
@@ -100,7 +108,7 @@ def status(
     data_dir: DataDir = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
-    """Show what runs on the data folder (exit code 7: nothing)."""
+    """Show what runs (exit code 7: nothing)."""
     folder = _data_dir(data_dir)
     running = running_pid(folder) is not None
     found: dict[str, Any] = (read_status(folder) or {"state": "starting"}) if running else {"state": "stopped"}
@@ -116,7 +124,10 @@ def status(
 
 @app.command()
 def reload(data_dir: DataDir = None) -> None:
-    """Start a new gateway beside the old one, which then drains: no request is lost."""
+    """Replace the gateway without losing a request.
+
+    A new one starts beside the old one, which drains once the new one is ready.
+    """
     folder = _data_dir(data_dir)
     pid = running_pid(folder)
     if not pid or not _signal(pid, signal.SIGHUP):
@@ -125,25 +136,37 @@ def reload(data_dir: DataDir = None) -> None:
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def migrate(context: typer.Context) -> None:
-    """Bring the control plane's database (DATABASE_URL) to this version's schema."""
+    """Bring the database to this version's schema.
+
+    The one of DATABASE_URL, else control-plane.db in TAILCUT_DATA_DIR (default: var).
+    """
     _become("control_plane", "migrate", *context.args)
 
 
 @app.command("control-plane", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def control_plane(context: typer.Context) -> None:
-    """Run the control plane alone, set by the environment."""
+    """Run the control plane alone.
+
+    control_plane/settings.py lists the environment variables that set it.
+    """
     _become("control_plane", "serve", *context.args)
 
 
 @app.command()
 def gateway() -> None:
-    """Run one gateway alone, with its sockets inherited (TAILCUT_LISTEN_FDS) and set by the environment."""
+    """Run one gateway alone, for other supervisors.
+
+    Its sockets are inherited (TAILCUT_LISTEN_FDS); gateway/settings.py lists the variables that set it.
+    """
     _become("gateway.host")
 
 
 @app.command()
 def zygote() -> None:
-    """Run one zygote alone, with its socket inherited (TAILCUT_ZYGOTE_FD)."""
+    """Run one zygote alone, for other supervisors.
+
+    Its socket is inherited (TAILCUT_ZYGOTE_FD).
+    """
     _become("gateway.zygote")
 
 
@@ -154,15 +177,22 @@ def main() -> None:
 async def _when_up(tree: Tree, screen: Screen, *, example: bool) -> None:
     credentials = await welcome.ensure_credentials(tree)
     screen.say("Tailcut is up")
-    if example and await welcome.ensure_example(tree, credentials):
+    if credentials is None:
+        screen.say(
+            f"  the tenant {welcome.TENANT} has no valid key in {tree.places.data_dir / 'dev-credentials.json'}: the "
+            "example is not called. Keys are shown once; put the file back to use that tenant",
+            "yellow",
+        )
+    elif example and await welcome.ensure_example(tree, credentials):
         call = await welcome.call_example(tree.places, credentials)
         screen.say(f"  $ {call.curl}")
         screen.say(f"  {call.answer}", "green" if call.status == 200 else "red")
         if call.status != 200:
             raise CannotStart(f"the example answered {call.status}: see {tree.places.log_dir}", 6)
     screen.say(f"  functions   {tree.places.gateway_url}/{welcome.TENANT}/…")
-    screen.say(f"  dashboard   {credentials['dashboard_url']} (sign in with the key)")
-    screen.say(f"  key         {tree.places.data_dir / 'dev-credentials.json'}")
+    screen.say(f"  dashboard   {tree.places.control_plane_url}/ (sign in with a key)")
+    if credentials is not None:
+        screen.say(f"  key         {tree.places.data_dir / 'dev-credentials.json'}")
     screen.say(f"  logs        {tree.places.log_dir}")
     screen.say(f"  metrics     {tree.places.admin_url}/-/metrics")
     screen.say(f"  stop        {_how_to_stop(tree.places.data_dir)}")
@@ -177,10 +207,16 @@ def _how_to_stop(data_dir: Path) -> str:
 def _up_detached(settings: SupervisorSettings) -> None:
     """Starts a supervisor in a session of its own and waits until it is up."""
     folder = settings.data_dir
-    (folder / "log").mkdir(parents=True, exist_ok=True, mode=0o700)
     log_path = folder / "log" / "supervisor.log"
+    try:
+        prepare_folder(folder)
+        log_file = log_path.open("wb")
+    except CannotStart as error:
+        _fail(str(error), error.exit_code)
+    except OSError as error:
+        _fail(f"{log_path} cannot be written: {error.strerror}", 1)
     arguments = [argument for argument in sys.argv[1:] if argument != "--detach"]
-    with log_path.open("wb") as log:
+    with log_file as log:
         handle = subprocess.Popen(
             [sys.executable, "-P", "-m", "gateway.supervisor", *arguments],
             stdin=subprocess.DEVNULL,
@@ -209,7 +245,10 @@ def _settings(**options: Any) -> SupervisorSettings:
     except ValidationError as error:
         for problem in error.errors():
             name = str(problem["loc"][0]) if problem["loc"] else "settings"
-            print(f"tailcut-server: {name}: {problem['msg']}, not {problem['input']!r}", file=sys.stderr)
+            if name.islower():
+                name = f"--{name.replace('_', '-')} (or TAILCUT_{name.upper()})"
+            reason = problem["msg"].removeprefix("Value error, ")
+            print(f"tailcut-server: {name} is {problem['input']!r}: {reason}", file=sys.stderr)
         raise typer.Exit(2) from None
 
 

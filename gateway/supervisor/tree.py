@@ -115,7 +115,7 @@ class Tree:
         self.screen = screen
         checks.require_features()
         self.cpus = checks.shared_cpus(settings.cpus)
-        data_dir = _prepare(settings.data_dir)
+        data_dir = prepare_folder(settings.data_dir)
         self.instance = Instance(data_dir)
         try:
             run_dir = sockets.run_folder(data_dir)
@@ -205,7 +205,11 @@ class Tree:
         self._reload = asyncio.create_task(self._reload_gateway())
 
     def write_status(self) -> None:
-        self.instance.write(self.status())
+        try:
+            self.instance.write(self.status())
+        except OSError as error:  # a full disk must not stop the children, nor that they are started again
+            text = f"supervisor.json cannot be written ({error.strerror}): `status` shows what was before"
+            self.screen.say(text, "yellow")
 
     def mark_up(self) -> None:
         """Everything was shown to work: what `up --detach` waits for."""
@@ -373,7 +377,8 @@ class Tree:
         return self._logs[name]
 
 
-def _prepare(data_dir: Path) -> Path:
+def prepare_folder(data_dir: Path) -> Path:
+    """The data folder, made if it is not there, for nobody else's eyes. Raises CannotStart."""
     try:
         data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         (data_dir / "log").mkdir(exist_ok=True, mode=0o700)

@@ -40,13 +40,18 @@ class Call:
     answer: str
 
 
-async def ensure_credentials(tree: "Tree") -> dict[str, str]:
-    """The development tenant's credentials, made at the first start. Raises CannotStart."""
+async def ensure_credentials(tree: "Tree") -> dict[str, str] | None:
+    """The development tenant's credentials, made at the first start. Raises CannotStart.
+
+    None: the tenant exists and its key is not here, or revoked. Other tenants must be served all the same.
+    """
     path = tree.places.data_dir / "dev-credentials.json"
     async with httpx.AsyncClient(base_url=tree.places.control_plane_url, timeout=30.0, trust_env=False) as client:
         key = _known_key(path)
         if key is None or not (await client.get("/v1/tenant", headers=_bearer(key))).is_success:
-            key = await _create_tenant(tree, client, path)
+            key = await _create_tenant(tree, client)
+    if key is None:
+        return None
     credentials = {
         "tenant": TENANT,
         "key": key,
@@ -59,16 +64,15 @@ async def ensure_credentials(tree: "Tree") -> dict[str, str]:
     return credentials
 
 
-async def _create_tenant(tree: "Tree", client: httpx.AsyncClient, path: Path) -> str:
-    """The first key of the new tenant, in the name of the operator."""
+async def _create_tenant(tree: "Tree", client: httpx.AsyncClient) -> str | None:
+    """The first key of the new tenant, in the name of the operator; None if there is one of this name."""
     token = tree.settings.operator_token or (tree.places.data_dir / "operator-token").read_text().strip()
+    if not token:
+        text = f"{tree.places.data_dir / 'operator-token'} is empty, perhaps of a full disk: remove it and start again"
+        raise CannotStart(text, EXIT_CHILD_FAILED)
     answer = await client.post("/v1/tenants", json={"name": TENANT}, headers=_bearer(token))
     if answer.status_code == 409:
-        raise CannotStart(
-            f"the tenant {TENANT} exists, but {path} has no key of it that is valid, and keys are shown once only. "
-            "Put the file back, make a new key on the dashboard, or start on another --data-dir",
-            EXIT_CHILD_FAILED,
-        )
+        return None
     if not answer.is_success:
         text = f"the control plane did not make the tenant {TENANT}: {answer.status_code} {answer.text[:500]}"
         raise CannotStart(text, EXIT_CHILD_FAILED)

@@ -144,7 +144,8 @@ def test_functions_versions_and_failures(browser: httpx.Client, tenant: Tenant, 
     assert "live" in detail
     for each in (page, detail):
         tags = Tags(each).seen
-        assert not {"script", "img", "iframe"} & {tag for tag, _ in tags}
+        assert not {"script", "iframe"} & {tag for tag, _ in tags}
+        assert {attributes["src"] for tag, attributes in tags if tag == "img"} == {"/static/icon.svg"}
         assert not [name for _, attributes in tags for name in attributes if name.startswith("on") or name == "style"]
         links = [attributes["href"] for tag, attributes in tags if tag == "link"]
         assert all(link is not None and link.startswith("/static/") for link in links)

@@ -108,6 +108,10 @@ class Plane:
         self.zygote = zygote
         self.listener = socket.socket()
         self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Small socket buffers, so that a client that does not read is felt at once (accepted sockets inherit theirs).
+        self.small_windows = options.pop("small_windows", False)
+        if self.small_windows:
+            self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * 1024)
         self.listener.bind(("127.0.0.1", 0))
         self.listener.listen(1024)
         self.port: int = self.listener.getsockname()[1]
@@ -149,8 +153,11 @@ class Plane:
             self.seen += self.command("events", 0.2)
 
     def connect(self) -> socket.socket:
-        client = socket.create_connection(("127.0.0.1", self.port))
+        client = socket.socket()
+        if self.small_windows:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
         client.settimeout(30)
+        client.connect(("127.0.0.1", self.port))
         return client
 
     def ask(self, raw: bytes) -> "Answer":
@@ -234,7 +241,8 @@ def make_plane(zygote: Zygote) -> Iterator[Callable[..., Plane]]:
             stack.callback(plane.end)
             if document is not None:
                 plane.apply(document)
-            plane.command("start")
+            result = plane.command("start")
+            assert result["status"] == 0, result["error"]
             return plane
 
         yield make

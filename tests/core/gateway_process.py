@@ -31,7 +31,7 @@ class Gateway:
             ffi.new("char[]", options.get("base_domain", "").encode()),
         ]
         config = ffi.new("zc_gateway_config *")
-        config.abi_version = 1
+        config.abi_version = binding.ABI_VERSION
         config.reactors_count = len(options["cpus"])
         config.reactor_cpus, config.listen_fds, config.zygote_path, config.problem_base_url, config.base_domain = (
             self.kept
@@ -54,11 +54,12 @@ class Gateway:
         match name:
             case "apply":
                 document = argument.encode() if isinstance(argument, str) else json.dumps(argument).encode()
-                status = self.library.zc_gateway_apply(document, len(document), self.error)
-                return {"status": status, "error": self.ffi.string(self.error.text).decode() if status else ""}
+                return self.result(self.library.zc_gateway_apply(document, len(document), self.error))
             case "start":
-                binding.check(self.library.zc_gateway_start(self.error), self.error)
-                return None
+                started = self.result(self.library.zc_gateway_start(self.error))
+                if started["status"] == 0:
+                    binding.check(self.library.zc_gateway_listen())
+                return started
             case "drain":
                 return self.library.zc_gateway_drain()
             case "stop":
@@ -69,6 +70,9 @@ class Gateway:
             case "events":
                 return self.events(argument)
         raise ValueError(name)
+
+    def result(self, status: int) -> dict[str, Any]:
+        return {"status": status, "error": self.ffi.string(self.error.text).decode() if status else ""}
 
     def events(self, wait_s: float) -> list[dict[str, Any]]:
         """What has happened; waits for something at most ``wait_s``."""

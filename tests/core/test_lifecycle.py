@@ -215,6 +215,19 @@ def test_stopping_kills_the_workers(plane: Plane) -> None:
     until(gone)
 
 
+def test_a_cpu_that_is_not_there_is_said_and_not_served_around(zygote: Zygote) -> None:
+    missing = 1000
+    assert missing not in os.sched_getaffinity(0)
+    plane = Plane(zygote, {"cpus": [missing]})
+    try:
+        result = plane.command("start")
+        assert result["status"] == 3
+        assert f"CPU {missing}" in result["error"]
+        assert plane.command("start")["status"] == 4
+    finally:
+        plane.end()
+
+
 def test_two_reactors_share_a_tenants_concurrency(make_plane: Callable[..., Plane]) -> None:
     import socket
 
@@ -246,5 +259,10 @@ def test_two_reactors_share_a_tenants_concurrency(make_plane: Callable[..., Plan
         thread.join()
     assert statuses.count(200) == 3
     assert statuses.count(429) == 9
+    # One word for both, when both are empty.
+    assert plane.command("drain") == 0
+    plane.event("drained")
+    time.sleep(0.2)
+    assert [event["kind"] for event in plane.command("events", 0.1)].count("drained") == 0
     one.close()
     two.close()

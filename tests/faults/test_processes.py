@@ -170,6 +170,21 @@ def test_a_reload_loses_no_request(own_server):
     assert load.statuses.keys() == {200}, load.statuses
 
 
+def test_a_new_gateway_that_cannot_start_a_worker_changes_nothing(own_server):
+    server = own_server(supervise=("gateway", "control-plane", "valkey"), self_check_timeout_ms=1000)
+    server.deploy("steady", HELLO % 1, handler="main:handler")
+    serving = server.pid("gateway")
+    with Load(server, "steady") as load:
+        progress(load, server)
+        server.kill(server.pid("zygote"))
+        server.reload()
+        server.wait_for(lambda: "the old one serves on" in server.output(), what="the refused reload")
+        progress(load, server)
+    assert load.statuses.keys() == {200}, load.statuses
+    assert server.pid("gateway") == serving
+    assert "no invocation succeeded within 1 s" in (server.log_dir / "gateway.log").read_text()
+
+
 def test_sigterm_answers_what_was_received_and_leaves_no_process(own_server):
     server = own_server()
     server.deploy(

@@ -61,7 +61,7 @@ def test_a_cpu_that_is_not_ours_and_a_value_that_is_wrong_are_one_clear_line(tmp
     assert "4095" in cpu.stderr
     port = command("up", "--data-dir", str(tmp_path), "--gateway-port", "70000")
     assert (port.returncode, len(port.stderr.splitlines())) == (2, 1)
-    assert "gateway_port" in port.stderr
+    assert "--gateway-port" in port.stderr
     assert "70000" in port.stderr
     folder = command("up", "--data-dir", "/dev/null/var", *FREE_PORTS)
     assert (folder.returncode, len(folder.stderr.splitlines())) == (1, 1)
@@ -217,6 +217,53 @@ def test_everything_else_away_a_restarted_gateway_serves_from_its_disk(own_serve
     assert server.invoke("steady", n=2).json() == {"n": 2}, "the first answer waits for the new gateway"
 
 
+def test_without_the_development_key_everything_else_starts(own_server: OwnServer) -> None:
+    """As after a restore, or when the operator has revoked it."""
+    server = own_server()
+    server.deploy("open", HELLO, public=True)
+    server.stop()
+    credentials = server.data_dir / "dev-credentials.json"
+    kept = credentials.read_text()
+    credentials.unlink()
+    started = command("up", "--detach", "--data-dir", str(server.data_dir), *FREE_PORTS)
+    try:
+        assert started.returncode == 0, started.stderr
+        assert "has no valid key" in started.stderr
+        assert not credentials.exists()
+        found = json.loads(command("status", "--data-dir", str(server.data_dir), "--json").stdout)
+        answer = httpx.post(f"{found['gateway_url']}/dev/open", json={"n": 1}, trust_env=False)
+        assert answer.json() == {"n": 1}
+    finally:
+        assert command("down", "--data-dir", str(server.data_dir)).returncode == 0
+    credentials.write_text(kept)
+    server.start()
+    assert server.invoke("open", n=2).json() == {"n": 2}
+
+
+def test_a_status_file_that_cannot_be_written_stops_nothing(own_server: OwnServer) -> None:
+    """As on a full disk: what dies is started again all the same."""
+    server = own_server()
+    (server.data_dir / "supervisor.new").mkdir()  # what the next status would be written to
+    server.kill(server.pid("zygote"))
+    server.wait_for(lambda: "supervisor.json cannot be written" in server.output(), what="the word about it")
+    server.deploy("steady", HELLO)
+    assert server.invoke("steady", n=1).json() == {"n": 1}, "a zygote is there to start its worker"
+
+
+def test_wrong_settings_are_one_clear_line(tmp_path: Path) -> None:
+    for value, reason in (("a,b", "a list like 0,2-3"), ("0-999999999", "at most 4096"), ("9999", "may run on")):
+        ended = command("up", "--data-dir", str(tmp_path), *FREE_PORTS, "--cpus", value)
+        assert ended.returncode in (2, 5), value
+        assert "--cpus" in ended.stderr
+        assert reason in ended.stderr
+        assert len(ended.stderr.splitlines()) == 1
+    for arguments in (("up",), ("up", "--detach")):
+        ended = command(*arguments, "--data-dir", "/proc/nothing/here", *FREE_PORTS)
+        assert ended.returncode == 1
+        assert len(ended.stderr.splitlines()) == 1
+        assert "--data-dir" in ended.stderr
+
+
 def test_a_reload_serves_on_and_one_that_fails_changes_nothing(own_server: OwnServer) -> None:
     server = own_server()
     server.deploy("steady", HELLO)
@@ -235,16 +282,18 @@ def test_a_reload_serves_on_and_one_that_fails_changes_nothing(own_server: OwnSe
 
 
 def test_detached_it_runs_until_down(tmp_path: Path) -> None:
-    started = command("up", "--detach", "--data-dir", str(tmp_path), *FREE_PORTS, "--no-example")
+    folder = tmp_path / "data"
+    started = command("up", "--detach", "--data-dir", str(folder), *FREE_PORTS, "--no-example")
     try:
         assert started.returncode == 0, started.stderr
         assert "curl" not in started.stderr, "--no-example is passed on"
-        assert f"`tailcut-server down --data-dir {tmp_path}`" in started.stderr
-        found = json.loads(command("status", "--data-dir", str(tmp_path), "--json").stdout)
+        assert f"`tailcut-server down --data-dir {folder}`" in started.stderr
+        found = json.loads(command("status", "--data-dir", str(folder), "--json").stdout)
         assert found["gateway_ready"] is True
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700, "nobody else reads the database"
     finally:
-        ended = command("down", "--data-dir", str(tmp_path))
+        ended = command("down", "--data-dir", str(folder))
     assert (ended.returncode, ended.stdout) == (0, "stopped\n")
     assert not any(Server.alive(child["pid"]) for child in found["children"].values())
-    assert command("status", "--data-dir", str(tmp_path)).returncode == 7
-    assert command("down", "--data-dir", str(tmp_path)).returncode == 0
+    assert command("status", "--data-dir", str(folder)).returncode == 7
+    assert command("down", "--data-dir", str(folder)).returncode == 0

@@ -20,10 +20,10 @@ BROKEN = StartFailure(type="ImportError", message="no module", traceback="Traceb
 OURS = StartFailure(type="StartTimeout", message="too slow")
 
 
-def version(number: int, function: str = "f") -> Version:
+def version(number: int, function: str = "f", tenant_id: str = "tnt_1") -> Version:
     return Version(
         id=f"ver_{number}",
-        tenant_id="tnt_1",
+        tenant_id=tenant_id,
         function=function,
         bundle_sha256=f"{number:064x}",
         bundle_bytes=10,
@@ -120,6 +120,43 @@ def test_our_own_fault_is_tried_again_with_back_off_and_reported_at_the_third() 
     assert [outcome.error for outcome in versions.outcomes] == [OURS, None], "and the good end is reported too"
 
 
+def deployed_again(number: int) -> Version:
+    return version(number).model_copy(update={"attempt": 1})
+
+
+def test_a_failed_version_that_is_deployed_again_begins_anew_and_is_reported_with_its_attempt() -> None:
+    versions = keeper()
+    versions.want([version(1)], 1.0)
+    versions.due_fetches(1.0, set())
+    versions.fetch_failed("ver_1", BROKEN, final=True, now=1.0)
+    versions.want([version(1)], 2.0)
+    assert versions.due_fetches(2.0, set()) == [], "the same attempt is not tried again"
+    versions.outcomes.clear()
+    versions.want([deployed_again(1)], 3.0)
+    assert versions.due_fetches(3.0, set())
+    versions.fetch_failed("ver_1", BROKEN, final=True, now=3.0)
+    assert [(one.version.attempt, one.error) for one in versions.outcomes] == [(1, BROKEN)]
+
+
+def test_deployed_again_a_version_in_back_off_is_tried_at_once_and_a_ready_one_says_so_again() -> None:
+    versions = keeper()
+    versions.want([version(1)], 1.0)
+    for _ in range(5):
+        state = versions.states["ver_1"]
+        versions.want([version(1)], state.due_s)
+        assert versions.due_fetches(state.due_s, set())
+        versions.fetch_failed("ver_1", OURS, final=False, now=state.due_s)
+    assert versions.due_fetches(state.since_s, set()) == [], "it rests"
+    versions.outcomes.clear()
+    versions.want([deployed_again(1)], 20.0)
+    assert versions.due_fetches(20.0, set())
+    versions.fetched("ver_1", 20.0)
+    versions.begin_probes(20.0, set())
+    versions.worker_ready("ver_1", READY, 21.0)
+    versions.want([deployed_again(1).model_copy(update={"attempt": 2})], 22.0)
+    assert [(one.version.attempt, one.error) for one in versions.outcomes] == [(1, None), (2, None)]
+
+
 def test_a_probe_without_an_answer_is_tried_again() -> None:
     versions = keeper(probe_timeout_s=10.0)
     versions.want([version(1)], 1.0)
@@ -141,6 +178,24 @@ def test_a_fetch_that_is_refused_is_final_and_one_that_is_unavailable_is_not() -
     versions.want([version(1), version(2)], 50.0)
     assert [one.version.id for one in versions.due_fetches(50.0, set())] == ["ver_2"]
     assert versions.states["ver_1"].stage is Stage.FAILED
+
+
+def test_a_tenant_whose_versions_hang_does_not_keep_another_from_deploying() -> None:
+    versions = keeper(fetches_max=4, probes_max=4)
+    hanging = [version(number) for number in range(20)]
+    versions.want(hanging, 1.0)
+    fetched = versions.due_fetches(1.0, set())
+    assert len(fetched) == 3
+    late = version(99, tenant_id="tnt_2")
+    versions.want([*hanging, late], 2.0)
+    assert [one.version.id for one in versions.due_fetches(2.0, {one.id for one in hanging})] == ["ver_99"]
+    for one in (*fetched, versions.states["ver_99"]):
+        versions.fetched(one.version.id, 3.0)
+    versions.want([*hanging, late], 3.0)
+    versions.begin_probes(3.0, set())
+    assert versions.states["ver_99"].stage is Stage.PROBING
+    versions.want([*hanging, late, version(100, tenant_id="tnt_2")], 4.0)
+    assert "ver_100" in [one.version.id for one in versions.due_fetches(4.0, {one.id for one in hanging})]
 
 
 def test_bounds_hold_and_versions_that_an_alias_names_go_first() -> None:

@@ -19,7 +19,7 @@ typedef enum {
 typedef struct { char text[512]; } zc_error;
 
 typedef struct {
-    uint32_t abi_version;          /* zc_abi_version() of the header's reader: 1 */
+    uint32_t abi_version;          /* zc_abi_version() of the header's reader: 2 */
     uint32_t reactors_count;       /* one per shared CPU */
     const uint32_t *reactor_cpus;  /* reactors_count CPU numbers */
     const int *listen_fds;         /* reactors_count listening sockets (SO_REUSEPORT), inherited, never closed by us */
@@ -36,12 +36,18 @@ uint32_t zc_abi_version(void);
 
 /* Takes all memory, opens the rings; no thread runs yet. */
 int zc_gateway_init(const zc_gateway_config *config, zc_error *error);
-/* Starts the reactor threads; they answer 503 not-ready until a revision is applied. */
+/* Starts the reactor threads; they accept nothing yet. Fails, for good, when one of them cannot be pinned to its CPU. */
 int zc_gateway_start(zc_error *error);
+/* Serves `fd`, a connected stream socket of the host's own, as a client of the first reactor, which closes it. How a
+ * gateway checks itself before it accepts. ZC_STATE: not running, or the one before has not been taken yet. */
+int zc_gateway_serve(int fd);
+/* Accepts from now on; the answer is 503 not-ready until a revision is applied. */
+int zc_gateway_listen(void);
 /* Decodes and checks a complete revision (JSON, gateway/contract/revision.py) and swaps it in on every reactor
  * before it returns. On any error nothing changes. */
 int zc_gateway_apply(const uint8_t *document, size_t document_bytes, zc_error *error);
-/* Stops accepting, answers what has been received with `Connection: close`, ends idle connections. Event `drained` follows. */
+/* Stops accepting; each connection ends with its next answer (`Connection: close`), idle ones after a moment. One event
+ * `drained` follows, when the last reactor has none left. */
 int zc_gateway_drain(void);
 /* Ends the reactors now, kills the workers. */
 int zc_gateway_stop(void);
@@ -68,7 +74,7 @@ typedef enum {
     ZC_EVENT_START_FAILED = 2, /* a worker could not start; payload: JSON of the worker, or {"type","message","traceback"} of ours */
     ZC_EVENT_LOG = 3,          /* a line of a function's output */
     ZC_EVENT_EXITED = 4,       /* a worker ended that was not asked to */
-    ZC_EVENT_DRAINED = 5,
+    ZC_EVENT_DRAINED = 5,      /* all reactors have answered what they received and have no connection left; once */
     ZC_EVENT_LOST = 6          /* the ring was full: `status` log events were dropped */
 } zc_event_kind;
 

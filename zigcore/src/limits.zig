@@ -26,7 +26,7 @@ pub const receive_buffers_count = 1024;
 /// dropped, and the connection ends with its answer: the client sends the rest again elsewhere (RFC 9112 section 9.3.2).
 pub const receive_buffers_held_max = receive_buffers_count / 2;
 /// The same for one connection. What the kernel delivers before it is told to stop stays below this.
-pub const connection_buffers_held_max = 64;
+pub const connection_buffers_held_max = 256;
 
 // -- HTTP ---------------------------------------------------------------------------------------------------------
 
@@ -56,12 +56,14 @@ pub const drain_grace_ns = 1500 * ms_ns;
 /// Connections that a draining reactor still takes from the shared socket's queue.
 pub const drain_sweeps_max = connections_max;
 pub const idle_timeout_ns = 75 * s_ns;
-/// Without progress in sending the answer.
+/// Without progress in sending the answer; and in all, plus a second for every `body_bytes_per_s_min` sent.
 pub const write_timeout_ns = 30 * s_ns;
 /// Large buffers (bodies that do not fit a connection's own) of one reactor; all taken: 503.
 pub const body_buffers_count = 64;
+/// Of these, so many only answers may take.
+pub const body_buffers_answers_count = 16;
 /// When no more than these are free, the slowest client gives its buffer up, if it has had it this long.
-pub const body_buffers_spare_count = body_buffers_count / 4;
+pub const body_buffers_spare_count = body_buffers_answers_count + body_buffers_count / 8;
 pub const body_buffer_hold_ns = 1 * s_ns;
 
 // -- Frames between gateway and worker ----------------------------------------------------------------------------
@@ -80,6 +82,8 @@ pub const shared_bytes = 2 * body_bytes_max;
 
 /// Workers of one reactor.
 pub const workers_max = 256;
+/// Of these, so many are never taken by workers that are only kept (a version's minimum): they are for calls.
+pub const workers_spare_count = workers_max / 4;
 /// Starting a worker: fork, import of the function, ready. Longer is a failed start.
 pub const start_timeout_ns = 20 * s_ns;
 /// An idle worker above its version's minimum ends after this.
@@ -194,6 +198,7 @@ comptime {
     assert(events_header_reserve_bytes * 2 <= events_reserve_bytes);
     assert(version_concurrency_max <= workers_max);
     assert(spawn_bytes_max < frame_bytes_max);
+    assert(body_buffers_answers_count < body_buffers_count);
     assert(chunk_line_bytes_max < receive_buffer_bytes);
     assert(std.math.isPowerOfTwo(receive_buffers_count));
     assert(connection_buffers_held_max <= receive_buffers_held_max);

@@ -13,6 +13,7 @@ const clock = @import("io/clock.zig");
 const Ring = @import("io/ring.zig");
 const Arena = @import("io/arena.zig");
 const Connection = @import("http/connection.zig");
+const intake = @import("http/intake.zig");
 const Listener = @import("http/listener.zig");
 const Table = @import("route/table.zig").Table;
 const Slots = @import("admit/slots.zig").Slots;
@@ -38,12 +39,18 @@ gauges_ns: u64,
 /// In a row without anything new.
 yields: u32,
 drained: bool,
+/// Reactors of this gateway that have not drained yet.
+undrained: *std.atomic.Value(u32),
 thread: ?std.Thread,
 
 // Written by the host's thread, read here after a wake-up.
 table_next: std.atomic.Value(?*const Table),
 table_seen: std.atomic.Value(?*const Table),
+/// A connected socket of the host's own, to be served as a client; none: there is none.
+client_next: std.atomic.Value(sys.Fd),
+listen_wanted: std.atomic.Value(bool),
 drain_wanted: std.atomic.Value(bool),
+pinned: std.atomic.Value(Pinned),
 stop_wanted: std.atomic.Value(bool),
 
 pub const Options = struct {
@@ -56,7 +63,10 @@ pub const Options = struct {
     listener: Listener.Options,
     pool: Pool.Options,
     slots: *Slots,
+    undrained: *std.atomic.Value(u32),
 };
+
+const Pinned = enum(u8) { unknown, yes, no };
 
 const wait_ns_max = limits.s_ns;
 const gauges_pause_ns = 10 * limits.ms_ns;
@@ -79,21 +89,36 @@ pub fn create(arena: *Arena, options: Options) !*Reactor {
     r.gauges_ns = 0;
     r.yields = 0;
     r.drained = false;
+    r.undrained = options.undrained;
+    r.pinned = .init(.unknown);
     r.thread = null;
     r.table_next = .init(null);
     r.table_seen = .init(null);
+    r.client_next = .init(sys.none);
+    r.listen_wanted = .init(false);
     r.drain_wanted = .init(false);
     r.stop_wanted = .init(false);
     // Each reactor counts in its own range: ids stay unique on the node.
     const counter_first = @as(u64, options.index) << 56;
-    r.listener = try .init(&r.ring, options.listen_fd, arena, options.listener, options.node, counter_first);
+    r.listener = try .init(&r.ring, options.listen_fd, arena, options.listener, options.node, counter_first, r.counters);
     try r.pool.init(&r.ring, &r.listener, arena, options.pool, options.zygote_path, options.cpu, options.slots, r.counters, r.events);
     return r;
 }
 
-pub fn start(r: *Reactor) !void {
+pub const StartError = error{
+    /// The CPU does not exist or is not allowed to this process.
+    Unpinned,
+} || std.Thread.SpawnError;
+
+/// Returns once the reactor runs on its CPU: on any other every hand-over to its workers would be slow, and quietly so.
+pub fn start(r: *Reactor) StartError!void {
     assert(r.thread == null);
     r.thread = try std.Thread.spawn(.{}, run, .{r});
+    while (true) switch (r.pinned.load(.acquire)) {
+        .unknown => sys.sleep(20 * limits.us_ns),
+        .yes => return,
+        .no => return error.Unpinned,
+    };
 }
 
 // -- Control, from the host's thread ------------------------------------------------------------------------------
@@ -106,6 +131,19 @@ pub fn tableGive(r: *Reactor, table: *const Table) void {
 
 pub fn tableTaken(r: *const Reactor, table: *const Table) bool {
     return r.table_seen.load(.acquire) == table;
+}
+
+/// Serves `fd` as a client; false: the one before has not been taken yet.
+pub fn clientGive(r: *Reactor, fd: sys.Fd) bool {
+    assert(fd >= 0);
+    if (r.client_next.cmpxchgStrong(sys.none, fd, .release, .monotonic) != null) return false;
+    sys.eventfdRaise(r.wake_fd);
+    return true;
+}
+
+pub fn listen(r: *Reactor) void {
+    r.listen_wanted.store(true, .release);
+    sys.eventfdRaise(r.wake_fd);
 }
 
 pub fn drain(r: *Reactor) void {
@@ -124,8 +162,8 @@ pub fn stop(r: *Reactor) void {
 
 fn run(r: *Reactor) void {
     sys.nameThread("tailcut-reactor");
-    // A CPU that is not allowed (a container's set): unpinned is slower, not wrong; doctor and the host say so.
-    sys.pin(r.cpu) catch {};
+    sys.pin(r.cpu) catch return r.pinned.store(.no, .release);
+    r.pinned.store(.yes, .release);
     r.ring.enable() catch @panic("io_uring: the ring cannot be enabled");
     r.wakeListen();
     while (!r.stop_wanted.load(.monotonic)) {
@@ -207,7 +245,7 @@ fn completed(r: *Reactor, completion: Ring.Completion) void {
 
 /// Deals with everything that a connection wants, until it wants nothing.
 fn advance(r: *Reactor, c: *Connection) void {
-    while (true) switch (r.listener.take(c)) {
+    while (true) switch (intake.take(&r.listener, c)) {
         .none => return,
         .head => serve.head(&r.pool, c),
         .request => serve.request(&r.pool, c),
@@ -226,7 +264,13 @@ fn woken(r: *Reactor) void {
             r.tableTake(table);
         }
     }
-    if (r.drain_wanted.load(.acquire)) r.listener.drain();
+    const client = r.client_next.swap(sys.none, .acquire);
+    if (client != sys.none) r.listener.open(client);
+    if (r.drain_wanted.load(.acquire)) {
+        r.listener.drain();
+    } else if (r.listen_wanted.swap(false, .acquire)) {
+        r.listener.listen();
+    }
 }
 
 /// Also called by abi/gateway.zig before the thread runs.
@@ -238,6 +282,8 @@ pub fn tableTake(r: *Reactor, table: *const Table) void {
 fn drainedCheck(r: *Reactor) void {
     if (!r.listener.empty() or r.listener.accepting or r.pool.busy > 0 or r.pool.queued > 0) return;
     r.drained = true;
+    if (r.undrained.fetchSub(1, .acq_rel) > 1) return;
+    // The last one speaks for all.
     _ = r.events.push(.{ .kind = .drained, .time_ns = clock.realtime() }, "");
     if (r.events.flush(0)) sys.eventfdRaise(r.event_fd);
 }
@@ -247,8 +293,6 @@ fn gauges(r: *Reactor, now_ns: u64) void {
     r.pool.gauges();
     const l = &r.listener;
     r.counters.set(.connections_open, l.connections.len - l.free_count);
-    r.counters.set(.connections_accepted_total, l.counts.accepted);
-    r.counters.set(.connections_refused_total, l.counts.refused_full);
     r.counters.set(.body_buffers_used, limits.body_buffers_count - l.bodies.free_count);
     r.counters.set(.receive_buffers_held, l.held_count);
 }

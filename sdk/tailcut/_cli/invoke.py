@@ -23,7 +23,7 @@ def invoke(
     function: options.FunctionName,
     arguments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME=TEXT|NAME:=JSON]...", help="Arguments of a typed function.", show_default=False),
+        typer.Argument(metavar="NAME=TEXT|NAME:=JSON", help="Arguments of a typed function.", show_default=False),
     ] = None,
     data: Annotated[
         str | None, typer.Option("--data", "-d", metavar="TEXT|@FILE|-", help="The body; @FILE or - (standard input).")
@@ -32,8 +32,12 @@ def invoke(
         str | None, typer.Option("--method", "-X", help="Else POST, or GET where there is no body.")
     ] = None,
     path: Annotated[str, typer.Option(help="What follows the function's name in the URL.")] = "",
-    query: Annotated[list[str] | None, typer.Option("--query", "-q", metavar="NAME=TEXT")] = None,
-    header: Annotated[list[str] | None, typer.Option("--header", "-H", metavar="'NAME: TEXT'")] = None,
+    query: Annotated[
+        list[str] | None, typer.Option("--query", "-q", metavar="NAME=TEXT", help="Of the URL; several times.")
+    ] = None,
+    header: Annotated[
+        list[str] | None, typer.Option("--header", "-H", metavar="'NAME: TEXT'", help="Of the request; several times.")
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where to write the answer's body.")
     ] = None,

@@ -91,8 +91,10 @@ def delete(
 
 def alias(
     function: options.FunctionName,
-    alias_name: Annotated[str, typer.Argument(metavar="ALIAS", show_default=False)],
-    version: Annotated[str | None, typer.Argument(metavar="[VERSION]", show_default=False)] = None,
+    alias_name: Annotated[str, typer.Argument(metavar="ALIAS", help="live, or a name of yours.", show_default=False)],
+    version: Annotated[
+        str | None, typer.Argument(metavar="VERSION", help="As `tailcut versions` lists it.", show_default=False)
+    ] = None,
     delete: Annotated[bool, typer.Option("--delete", help="Delete the alias instead.")] = False,
     server: options.Server = None,
     key: options.Key = None,

@@ -11,7 +11,7 @@ from tailcut._client import Client
 Server = Annotated[
     str | None,
     typer.Option(
-        "--server", metavar="URL", help="The control plane. [TAILCUT_SERVER, the profile]", show_default=False
+        "--server", metavar="URL", help="The control plane; else TAILCUT_SERVER, else the profile.", show_default=False
     ),
 ]
 Key = Annotated[
@@ -19,7 +19,7 @@ Key = Annotated[
     typer.Option(
         "--key",
         metavar="KEY",
-        help="An API key; other users of this machine can see arguments, so better [TAILCUT_KEY, the profile].",
+        help="An API key; else TAILCUT_KEY, else the profile: others on this machine can see arguments.",
         show_default=False,
     ),
 ]

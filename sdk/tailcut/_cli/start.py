@@ -61,7 +61,7 @@ def login(
 
 
 def init(
-    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to; else here.")] = Path(),
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to; else here.")] = Path(),
     json_: options.Json = False,
 ) -> None:
     """Write a first function: main.py and tailcut.toml."""
@@ -84,7 +84,7 @@ def init(
 
 def open_(
     function: Annotated[
-        str | None, typer.Argument(metavar="[FUNCTION]", help="Else the dashboard.", show_default=False)
+        str | None, typer.Argument(metavar="FUNCTION", help="Else the dashboard.", show_default=False)
     ] = None,
     server: options.Server = None,
     key: options.Key = None,

@@ -13,7 +13,7 @@ const Slots = @import("../admit/slots.zig").Slots;
 const counters = @import("../meter/counters.zig");
 const problem = @import("../http/problem.zig");
 
-const abi_version = 1;
+const abi_version = 2;
 
 const Status = enum(c_int) { ok = 0, invalid = 1, no_memory = 2, system = 3, state = 4, too_large = 5 };
 
@@ -46,6 +46,7 @@ const Gateway = struct {
     revisions: *Revisions = undefined,
     slots: *Slots = undefined,
     event_fd: sys.Fd = sys.none,
+    undrained: std.atomic.Value(u32) = .init(0),
     reserved_bytes: u64 = 0,
 };
 
@@ -81,6 +82,22 @@ export fn zc_gateway_apply(document: [*]const u8, document_bytes: usize, error_t
     lockTake();
     defer lockGive();
     return @backingInt(apply(document[0..document_bytes], error_text));
+}
+
+export fn zc_gateway_serve(fd: c_int) c_int {
+    lockTake();
+    defer lockGive();
+    if (gateway.state != .running) return @backingInt(Status.state);
+    if (fd < 0) return @backingInt(Status.invalid);
+    return @backingInt(if (gateway.reactors[0].clientGive(fd)) Status.ok else Status.state);
+}
+
+export fn zc_gateway_listen() c_int {
+    lockTake();
+    defer lockGive();
+    if (gateway.state != .running) return @backingInt(Status.state);
+    for (reactors()) |r| r.listen();
+    return @backingInt(Status.ok);
 }
 
 export fn zc_gateway_drain() c_int {
@@ -233,6 +250,7 @@ fn make(config: *const Config, path: []const u8, url: []const u8, domain: []cons
                 .probes = index == 0,
             },
             .slots = gateway.slots,
+            .undrained = &gateway.undrained,
         });
         gateway.reactors_count = @intCast(index + 1);
     }
@@ -252,7 +270,15 @@ fn seed() sys.Error![8]u8 {
 
 fn start(error_text: ?*ErrorText) Status {
     if (gateway.state != .made) return say(error_text, .state, "zc_gateway_start: call zc_gateway_init first, and start only once", .{});
-    for (reactors()) |r| r.start() catch |err| return say(error_text, .system, "a reactor's thread could not be made: {s}", .{@errorName(err)});
+    gateway.undrained.store(gateway.reactors_count, .release);
+    for (reactors()) |r| r.start() catch |err| {
+        for (reactors()) |started| started.stop();
+        gateway.state = .stopped;
+        return switch (err) {
+            error.Unpinned => say(error_text, .system, "reactor_cpus has CPU {d}, which this process may not use; allowed are those of `taskset -cp` (a container's cpuset, perhaps)", .{r.cpu}),
+            else => say(error_text, .system, "the thread of the reactor for CPU {d} could not be made: {s}", .{ r.cpu, @errorName(err) }),
+        };
+    };
     gateway.state = .running;
     return .ok;
 }

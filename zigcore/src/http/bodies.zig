@@ -1,7 +1,7 @@
 //! Buffers for bodies that do not fit a connection's own: a fixed number, the last one given back is the next one taken.
 //!
 //! Called by http/listener and pool/answer. What always holds: a buffer belongs to one connection or is free; when all
-//! are taken the caller answers 503.
+//! are taken a request is answered 503, and an answer waits.
 const std = @import("std");
 const assert = std.debug.assert;
 const limits = @import("../limits.zig");
@@ -19,6 +19,11 @@ pub fn init(memory: []u8) Bodies {
     var bodies: Bodies = .{ .memory = memory, .free = undefined, .free_count = limits.body_buffers_count };
     for (&bodies.free, 0..) |*number, index| number.* = @intCast(limits.body_buffers_count - 1 - index);
     return bodies;
+}
+
+/// For a request: leaves some to answers, so that no crowd of uploads keeps those of functions that have run.
+pub fn takeForRequest(bodies: *Bodies) ?u16 {
+    return if (bodies.free_count > limits.body_buffers_answers_count) bodies.take() else null;
 }
 
 pub fn take(bodies: *Bodies) ?u16 {
@@ -45,6 +50,7 @@ test "all can be taken, and the last given back comes first" {
     for (0..limits.body_buffers_count) |number| try std.testing.expectEqual(@as(?u16, @intCast(number)), bodies.take());
     try std.testing.expectEqual(null, bodies.take());
     bodies.giveBack(7);
+    try std.testing.expectEqual(null, bodies.takeForRequest());
     try std.testing.expectEqual(7, bodies.take());
     try std.testing.expectEqual(limits.body_bytes_max, bodies.bytes(63).len);
 }

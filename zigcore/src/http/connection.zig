@@ -3,7 +3,7 @@
 //!     idle → head → body → waiting → sending → idle …        (keep-alive, pipelining)
 //!                 any of them → sending → lingering → closing (an answer after which nothing more is read)
 //!
-//! Called by http/listener alone, which owns the memory and the ring; this file holds what one connection knows and
+//! Called by http/listener and its parts, which own the memory and the ring; this file holds what one connection knows and
 //! decides. What always holds: at most one request of a connection is in the gateway; its bytes stay at `in_start`
 //! until its answer has been sent; bytes behind it wait unparsed. All transitions go through `to`.
 const std = @import("std");
@@ -57,9 +57,14 @@ shutting: bool,
 /// "100 Continue" is on its way; the answer waits for it.
 continuing: bool,
 answer_waits: bool,
+/// It has sent more behind a running request than fits its own buffer: it is read one receive buffer at a time.
+flooding: bool,
 /// A place in the list of those that found no receive buffer.
 starved: bool,
 
+send_started_ns: u64,
+/// Of the answer, so far.
+sent_bytes: u64,
 parts: [2]sys.Iovec,
 parts_count: u8,
 message: sys.Message,
@@ -109,6 +114,7 @@ pub fn open(c: *Connection, fd: sys.Fd) void {
     c.continuing = false;
     c.answer_waits = false;
     c.starved = false;
+    c.flooding = false;
     c.held_first = held_none;
     c.held_last = held_none;
     c.held_count = 0;
@@ -219,13 +225,11 @@ pub fn decode(c: *Connection, target: ?[]u8) Decoded {
     };
 }
 
-/// How much of the body in `body_buffer` its client has sent, or read.
-pub fn bodyMoved(c: *const Connection) u32 {
+/// How much of the body in `body_buffer` its client has sent, or read, and since when.
+pub fn bodyMoved(c: *const Connection) struct { bytes: u64, since_ns: u64 } {
     assert(c.state == .body or c.state == .sending);
-    if (c.state == .body) return c.body_bytes;
-    var left: usize = 0;
-    for (c.parts[0..c.parts_count]) |part| left += part.len;
-    return c.body_bytes -| @as(u32, @intCast(left));
+    if (c.state == .sending) return .{ .bytes = c.sent_bytes, .since_ns = c.send_started_ns };
+    return .{ .bytes = c.body_bytes, .since_ns = c.body_started_ns };
 }
 
 /// The request's body, complete.

@@ -1,8 +1,8 @@
-//! The clients of one reactor: accepts, receives, answers, times out. Drives http/connection through the ring.
+//! The clients of one reactor, from accept to close: what the ring says about them, their time-outs, the drain.
 //!
-//! Called by the reactor with completions and ticks; tells it by `Step` what it must do about a connection (check a head,
-//! serve a request, forget an invocation whose client is gone). What always holds: nothing here waits or allocates, a
-//! connection's slot is reused only when the kernel has let go of it, and no client can keep one without progress.
+//! Called by the reactor with completions and ticks. Its parts: intake (bytes → request), reply (answer → bytes), transfer
+//! (both → the kernel). What always holds: nothing here waits or allocates, a connection's slot is reused only when the
+//! kernel has let go of it, and no client can keep one without progress.
 const std = @import("std");
 const assert = std.debug.assert;
 const limits = @import("../limits.zig");
@@ -11,12 +11,11 @@ const clock = @import("../io/clock.zig");
 const Ring = @import("../io/ring.zig");
 const Arena = @import("../io/arena.zig");
 const Deadlines = @import("../io/deadlines.zig");
+const Counters = @import("../meter/counters.zig").Counters;
 const Bodies = @import("bodies.zig");
 const Connection = @import("connection.zig");
-const Decoder = @import("body.zig").Decoder;
-const Refusal = @import("refusal.zig").Refusal;
-const Response = @import("response.zig");
-const problem = @import("problem.zig");
+const intake = @import("intake.zig");
+const reply = @import("reply.zig");
 const transfer = @import("transfer.zig");
 
 const Listener = @This();
@@ -47,7 +46,7 @@ counter: u64,
 date: [clock.date_bytes]u8,
 date_until_ns: u64,
 date_s: u64,
-counts: Counts,
+counters: *Counters,
 
 pub const Options = struct {
     connections_max: u32,
@@ -59,25 +58,7 @@ pub const Options = struct {
     problem_base_url: []const u8,
 };
 
-pub const Counts = struct {
-    accepted: u64 = 0,
-    refused_full: u64 = 0,
-    bad_requests: u64 = 0,
-    timeouts: u64 = 0,
-};
-
 const Held = struct { next: u16, bytes: u16 };
-
-/// What the caller must do now.
-pub const Step = enum {
-    none,
-    /// A head is complete, its body is not: `agree` or answer.
-    head,
-    /// A request is complete: answer it, now or later.
-    request,
-    /// The client is gone while its request was being served: forget `connection.invocation`.
-    gone,
-};
 
 /// Slots above `connections_max` that only ever answer 503 and close.
 const spare_connections = 32;
@@ -92,7 +73,7 @@ pub fn memoryBytes(connections_max: u32) usize {
         Bodies.memory_bytes + limits.receive_buffers_count * (limits.receive_buffer_bytes + 64) + limits.mib;
 }
 
-pub fn init(ring: *Ring, fd: sys.Fd, arena: *Arena, options: Options, node: u64, counter_first: u64) !Listener {
+pub fn init(ring: *Ring, fd: sys.Fd, arena: *Arena, options: Options, node: u64, counter_first: u64, counters: *Counters) !Listener {
     assert(options.connections_max >= 1 and options.connections_max <= limits.connections_max);
     const slots = options.connections_max + spare_connections;
     const connections = try arena.take(Connection, slots);
@@ -123,7 +104,7 @@ pub fn init(ring: *Ring, fd: sys.Fd, arena: *Arena, options: Options, node: u64,
         .starved = try arena.take(u16, slots),
         .starved_count = 0,
         .accepting = false,
-        .accept_again_ns = 0,
+        .accept_again_ns = std.math.maxInt(u64),
         .draining = false,
         .sweeps = 0,
         .now_ns = 0,
@@ -132,16 +113,21 @@ pub fn init(ring: *Ring, fd: sys.Fd, arena: *Arena, options: Options, node: u64,
         .date = @splat(' '),
         .date_until_ns = 0,
         .date_s = 0,
-        .counts = .{},
+        .counters = counters,
     };
 }
 
 // -- What the reactor calls ---------------------------------------------------------------------------------------
 
-pub fn start(l: *Listener) void {
+fn start(l: *Listener) void {
     assert(!l.accepting);
     l.ring.accept(l.fd, accept_tag);
     l.accepting = true;
+}
+
+/// Accepts from the next tick on; until then connections wait in the socket's queue.
+pub fn listen(l: *Listener) void {
+    if (!l.accepting) l.accept_again_ns = 0;
 }
 
 /// Once per turn of the loop, before anything else.
@@ -169,14 +155,17 @@ pub fn expire(l: *Listener) void {
             .idle => l.lingerStart(c),
             .sending, .lingering => l.close(c),
             .head, .body => {
-                l.counts.timeouts += 1;
-                if (c.ended) l.close(c) else l.refuse(c, .request_timeout, if (c.state == .head)
-                    "The head of the request did not arrive in time."
-                else
-                    "The body of the request did not arrive in time.");
+                if (c.ended) l.close(c) else l.refuseLate(c);
             },
         }
     }
+}
+
+fn refuseLate(l: *Listener, c: *Connection) void {
+    const head = c.state == .head;
+    const allowed_ns = if (head) l.options.header_timeout_ns else intake.bodyTimeout(l, c);
+    const detail = if (head) "The head of the request did not arrive in time." else "The body of the request did not arrive in time.";
+    reply.refuse(l, c, .request_timeout, detail, &.{.{ .name = "allowed_ms", .value = @intCast(allowed_ns / limits.ms_ns) }});
 }
 
 pub fn accepted(l: *Listener, completion: Ring.Completion) void {
@@ -186,21 +175,24 @@ pub fn accepted(l: *Listener, completion: Ring.Completion) void {
         l.accept_again_ns = if (completion.res < 0) l.now_ns + accept_retry_ns else l.now_ns;
         if (l.draining) l.sweep(completion.res);
     }
-    if (completion.res < 0) return;
-    const fd: sys.Fd = completion.res;
+    if (completion.res >= 0) l.open(completion.res);
+}
+
+/// A connected socket becomes a client: accepted, or the host's own.
+pub fn open(l: *Listener, fd: sys.Fd) void {
     if (l.free_count == 0) {
-        l.counts.refused_full += 1;
+        l.counters.add(.connections_refused_total, 1);
         l.ring.close(fd);
         return;
     }
-    l.counts.accepted += 1;
+    l.counters.add(.connections_accepted_total, 1);
     l.free_count -= 1;
     const c = &l.connections[l.free[l.free_count]];
     c.open(fd);
     if (l.free_count < spare_connections) {
-        l.counts.refused_full += 1;
+        l.counters.add(.connections_refused_total, 1);
         transfer.receiveArm(l, c);
-        l.refuse(c, .overloaded, "The node's table of connections is full; try again in a second.");
+        reply.refuse(l, c, .overloaded, "The node's table of connections is full; try again in a second.", &.{});
         return;
     }
     l.idleDeadline(c);
@@ -227,7 +219,7 @@ fn sweep(l: *Listener, result: i32) void {
     }
 }
 
-/// Bytes from a client, or its end. Call `take` until it says none when this returns the connection.
+/// Bytes from a client, or its end. Call `intake.take` until it says none when this returns the connection.
 pub fn received(l: *Listener, tag: Ring.Tag, completion: Ring.Completion) ?*Connection {
     const c = &l.connections[tag.index];
     assert(c.generation == tag.generation and c.receiving);
@@ -274,51 +266,6 @@ pub fn received(l: *Listener, tag: Ring.Tag, completion: Ring.Completion) ?*Conn
     return c;
 }
 
-/// What a connection wants now; call it again after dealing with `head`.
-pub fn take(l: *Listener, c: *Connection) Step {
-    while (true) {
-        transfer.unhold(l, c);
-        switch (c.state) {
-            .idle => {
-                if (c.in_start == c.in_end) {
-                    if (c.ended) l.close(c);
-                    return .none;
-                }
-                c.to(.head);
-                l.deadlines.set(l.indexOf(c), l.now_ns + l.options.header_timeout_ns);
-            },
-            .head => if (l.takeHead(c)) |step| return step,
-            .body => if (l.takeBody(c)) |step| return step,
-            .closing => {
-                if (c.invocation != null) return .gone;
-                return .none;
-            },
-            .free, .waiting, .sending, .lingering => return .none,
-        }
-    }
-}
-
-/// The request whose head is known may send a body of at most `body_bytes_max`.
-pub fn agree(l: *Listener, c: *Connection, body_bytes_max: u32) void {
-    assert(c.state == .body and !c.head_agreed);
-    const bytes_max = @min(body_bytes_max, l.options.body_bytes_max);
-    c.head_agreed = true;
-    if ((c.parser.content_length orelse 0) > bytes_max) return l.refuseBody(c, bytes_max);
-    if (c.body_kind == .decoded) {
-        c.decoder = .init(if (c.parser.chunked) .chunked else .{ .fixed = c.parser.content_length.? }, bytes_max);
-        // Decoding in place needs the request at the start of the buffer.
-        const used = c.in_end - c.in_start;
-        @memmove(c.in[0..used], c.in[c.in_start..c.in_end]);
-        c.in_start = 0;
-        c.in_end = used;
-        if (!c.parser.chunked and !l.bodyTake(c)) return;
-    }
-    if (c.parser.expect_continue and c.in_end - c.in_start == c.head_bytes) {
-        c.continuing = true;
-        transfer.partsSend(l, c, &.{"HTTP/1.1 100 Continue\r\n\r\n"});
-    }
-}
-
 pub fn sent(l: *Listener, tag: Ring.Tag, completion: Ring.Completion) ?*Connection {
     const c = &l.connections[tag.index];
     assert(c.generation == tag.generation and c.sending);
@@ -337,7 +284,10 @@ pub fn sent(l: *Listener, tag: Ring.Tag, completion: Ring.Completion) ?*Connecti
         return null;
     }
     if (!transfer.partsAdvance(l, c, @intCast(completion.res))) {
-        l.deadlines.set(l.indexOf(c), l.now_ns + l.options.write_timeout_ns);
+        // A client that reads a few bytes now and then may not keep a large buffer for ever.
+        c.sent_bytes += @intCast(completion.res);
+        const until_ns = c.send_started_ns + l.options.write_timeout_ns + c.sent_bytes * limits.s_ns / limits.body_bytes_per_s_min;
+        l.deadlines.set(l.indexOf(c), @min(until_ns, l.now_ns + l.options.write_timeout_ns));
         transfer.partsSubmit(l, c);
         return null;
     }
@@ -350,7 +300,7 @@ pub fn sent(l: *Listener, tag: Ring.Tag, completion: Ring.Completion) ?*Connecti
         return null;
     }
     assert(c.state == .sending);
-    l.bodyGiveBack(c);
+    intake.bodyGiveBack(l, c);
     if (c.linger) {
         l.lingerStart(c);
         return null;
@@ -395,218 +345,6 @@ pub fn empty(l: *const Listener) bool {
     return l.free_count == l.connections.len;
 }
 
-pub fn idNext(l: *Listener) [16]u8 {
-    var id: [16]u8 = undefined;
-    std.mem.writeInt(u64, id[0..8], l.node, .big);
-    std.mem.writeInt(u64, id[8..16], l.counter, .big);
-    l.counter +%= 1;
-    return id;
-}
-
-// -- Answers ------------------------------------------------------------------------------------------------------
-
-/// Starts an answer's head: status line, Date, request id. The caller adds its headers, then calls `finish`.
-pub fn begin(l: *Listener, c: *Connection, status: u16, id: *const [16]u8) Response {
-    assert(!c.sending or c.continuing);
-    var response: Response = .init(c.out);
-    response.statusLine(status);
-    response.header("Date", &l.date);
-    response.requestId(id);
-    return response;
-}
-
-pub const Body = union(enum) {
-    /// Copied behind the head.
-    bytes: []const u8,
-    /// `c.body_buffer` holds it.
-    pooled: u32,
-};
-
-/// Ends the head and sends the answer. False: it did not fit (a worker's headers): nothing was sent, answer otherwise.
-pub fn finish(l: *Listener, c: *Connection, response: *Response, status: u16, body: Body) bool {
-    const bytes: usize = switch (body) {
-        .bytes => |bytes| bytes.len,
-        .pooled => |bytes| bytes,
-    };
-    // What is still on its way of this request cannot be told from the next one.
-    if (c.state != .waiting) c.linger = !c.ended;
-    // A node that drains still answers what it has received.
-    const last = c.in_end - c.in_start <= c.request_bytes and c.held_first == Connection.held_none;
-    const keep_alive = c.keep_alive and c.state == .waiting and !(l.draining and last);
-    if (Response.hasBody(status)) response.headerNumber("Content-Length", bytes);
-    if (!keep_alive) response.text("Connection: close\r\n") else if (c.parser.version_minor == 0) response.text("Connection: keep-alive\r\n");
-    response.text("\r\n");
-    const with_body = Response.hasBody(status) and c.parser.method != .HEAD;
-    if (with_body and body == .bytes) response.text(body.bytes);
-    if (response.overflow) return false;
-    c.keep_alive = keep_alive;
-    c.to(.sending);
-    c.invocation = null;
-    l.deadlines.set(l.indexOf(c), l.now_ns + l.options.write_timeout_ns);
-    if (with_body and body == .pooled and bytes > 0) {
-        c.body_bytes = @intCast(bytes);
-        c.body_started_ns = l.now_ns;
-        transfer.partsSend(l, c, &.{ response.written(), l.bodies.bytes(c.body_buffer.?)[0..bytes] });
-    } else {
-        transfer.partsSend(l, c, &.{response.written()});
-    }
-    return true;
-}
-
-/// An answer of the gateway itself about bytes that are no request: problem+json, then the connection ends.
-pub fn refuse(l: *Listener, c: *Connection, kind: problem.Type, detail: []const u8) void {
-    const id = l.idNext();
-    const about = kind.about();
-    var buffer: [problem.body_bytes_min]u8 = undefined;
-    var body: problem.Body = .init(&buffer, kind, l.options.problem_base_url, &std.fmt.bytesToHex(id, .lower), detail);
-    var response = l.begin(c, about.status, &id);
-    response.header("Content-Type", problem.content_type);
-    if (about.retry_after_s) |seconds| response.headerNumber("Retry-After", seconds);
-    c.keep_alive = false;
-    if (!l.finish(c, &response, about.status, .{ .bytes = body.finish() })) l.close(c);
-}
-
-pub fn refuseBytes(l: *Listener, c: *Connection, refusal: Refusal) void {
-    l.counts.bad_requests += 1;
-    l.refuse(c, switch (refusal.status()) {
-        413 => .content_too_large,
-        414 => .uri_too_long,
-        417 => .expectation_failed,
-        431 => .header_fields_too_large,
-        501 => .not_implemented,
-        505 => .version_not_supported,
-        else => .bad_request,
-    }, refusal.detail());
-}
-
-fn refuseBody(l: *Listener, c: *Connection, bytes_max: u32) void {
-    l.counts.bad_requests += 1;
-    var buffer: [128]u8 = undefined;
-    const detail = std.fmt.bufPrint(&buffer, "The body is larger than the {d} bytes that are allowed here.", .{bytes_max}) catch unreachable;
-    l.refuse(c, .content_too_large, detail);
-}
-
-/// Takes a pool buffer for the connection; false: none is left, and the client has been told.
-fn bodyTake(l: *Listener, c: *Connection) bool {
-    assert(c.body_buffer == null);
-    c.body_buffer = l.bodyBuffer() orelse {
-        l.refuse(c, .overloaded, "All buffers for large bodies are in use; try again in a second.");
-        return false;
-    };
-    return true;
-}
-
-/// A buffer for a large body. When few are left, the client that moves its own body most slowly gives way: clients that
-/// send or read a byte now and then must not keep everybody's buffers.
-pub fn bodyBuffer(l: *Listener) ?u16 {
-    if (l.bodies.free_count <= limits.body_buffers_spare_count) l.bodyReclaim();
-    return l.bodies.take();
-}
-
-fn bodyReclaim(l: *Listener) void {
-    var slowest: ?*Connection = null;
-    var slowest_rate: u64 = std.math.maxInt(u64);
-    for (l.connections) |*c| {
-        if (c.body_buffer == null or c.state != .body and c.state != .sending) continue;
-        const held_ns = l.now_ns -| c.body_started_ns;
-        if (held_ns < limits.body_buffer_hold_ns) continue;
-        const rate = @as(u64, c.bodyMoved()) * limits.s_ns / held_ns;
-        if (rate < slowest_rate) {
-            slowest = c;
-            slowest_rate = rate;
-        }
-    }
-    const c = slowest orelse return;
-    l.counts.timeouts += 1;
-    if (c.state == .sending) return l.close(c); // Its buffer comes back when the kernel has let go of it.
-    l.bodyGiveBack(c);
-    if (c.ended) l.close(c) else l.refuse(c, .request_timeout, "The body arrived more slowly than others that needed its place.");
-}
-
-pub fn bodyGiveBack(l: *Listener, c: *Connection) void {
-    const number = c.body_buffer orelse return;
-    c.body_buffer = null;
-    l.bodies.giveBack(number);
-}
-
-/// The body of the request, complete.
-pub fn bodyOf(l: *const Listener, c: *const Connection) []const u8 {
-    return c.body(if (c.body_buffer) |number| l.bodies.bytes(number) else null);
-}
-
-// -- Requests -----------------------------------------------------------------------------------------------------
-
-fn takeHead(l: *Listener, c: *Connection) ?Step {
-    switch (c.parser.parse(c.received())) {
-        .incomplete => {
-            if (c.held_first != Connection.held_none) return null;
-            if (!c.ended) return .none;
-            l.close(c);
-            return .none;
-        },
-        .refused => |refusal| {
-            l.refuseBytes(c, refusal);
-            return .none;
-        },
-        .complete => |head_bytes| {
-            c.head_bytes = head_bytes;
-            c.keep_alive = c.parser.keep_alive and !c.ended;
-            if (!c.parser.chunked) {
-                const length = c.parser.content_length orelse 0;
-                if (length <= limits.body_inline_bytes_max) {
-                    c.body_kind = if (length == 0) .none else .plain;
-                    c.body_bytes = @intCast(length);
-                    if (c.in_end - c.in_start >= head_bytes + length) return l.requestComplete(c);
-                } else c.body_kind = .decoded;
-            } else c.body_kind = .decoded;
-            c.to(.body);
-            c.body_started_ns = l.now_ns;
-            l.deadlines.set(l.indexOf(c), l.now_ns + l.options.body_timeout_ns);
-            return .head;
-        },
-    }
-}
-
-fn takeBody(l: *Listener, c: *Connection) ?Step {
-    assert(c.head_agreed);
-    switch (c.body_kind) {
-        .none => unreachable,
-        .plain => if (c.in_end - c.in_start >= c.head_bytes + c.body_bytes) return l.requestComplete(c),
-        .decoded => switch (c.decode(if (c.body_buffer) |number| l.bodies.bytes(number) else null)) {
-            .more => {},
-            .done => return l.requestComplete(c),
-            .refused => |refusal| {
-                if (refusal == .body_too_large) l.refuseBody(c, @intCast(c.decoder.body_bytes_max)) else l.refuseBytes(c, refusal);
-                return .none;
-            },
-            .full => {
-                if (!l.bodyTake(c)) return .none;
-                const decoded = c.in[c.in_start + c.head_bytes ..][0..c.body_bytes];
-                @memcpy(l.bodies.bytes(c.body_buffer.?)[0..decoded.len], decoded);
-                const rest = c.in[c.in_start + c.head_bytes + c.body_bytes .. c.in_end];
-                @memmove(c.in[c.in_start + c.head_bytes ..][0..rest.len], rest);
-                c.in_end -= c.body_bytes;
-                return null;
-            },
-        },
-    }
-    if (c.held_first != Connection.held_none) return null;
-    if (c.ended) {
-        l.close(c);
-        return .none;
-    }
-    const bonus_ns = @as(u64, c.body_bytes) * limits.s_ns / limits.body_bytes_per_s_min;
-    l.deadlines.set(l.indexOf(c), c.body_started_ns + l.options.body_timeout_ns + if (c.body_kind == .decoded) bonus_ns else 0);
-    return .none;
-}
-
-fn requestComplete(l: *Listener, c: *Connection) Step {
-    c.request_bytes = c.head_bytes + if (c.body_buffer == null and c.body_kind != .none) c.body_bytes else 0;
-    c.to(.waiting);
-    l.deadlines.clear(l.indexOf(c));
-    return .request;
-}
-
 // -- Ends ---------------------------------------------------------------------------------------------------------
 
 /// Our side is done; the client gets the time to read the answer and to stop sending.
@@ -645,7 +383,7 @@ pub fn forgotten(l: *Listener, c: *Connection) void {
 fn closeDone(l: *Listener, c: *Connection) void {
     assert(c.state == .closing);
     if (c.operationsLeft() or c.invocation != null) return;
-    l.bodyGiveBack(c);
+    intake.bodyGiveBack(l, c);
     l.ring.close(c.fd);
     c.to(.free);
     c.generation +%= 1;

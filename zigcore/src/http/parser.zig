@@ -312,8 +312,9 @@ pub const Parser = struct {
                 if (value.len == 0) return p.refuse(.content_length_invalid);
                 for (value) |byte| if (!std.ascii.isDigit(byte)) return p.refuse(.content_length_invalid);
                 const length = std.fmt.parseInt(u64, value, 10) catch return p.refuse(.body_too_large);
-                if (length > limits.body_bytes_max) return p.refuse(.body_too_large);
+                // Kept for the refusal, too: it says what was announced.
                 p.content_length = length;
+                if (length > limits.body_bytes_max) return p.refuse(.body_too_large);
             },
             .transfer_encoding => {
                 if (p.transfer_encoding_index != absent) return p.refuse(.transfer_encoding_duplicate);

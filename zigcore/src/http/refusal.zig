@@ -69,6 +69,17 @@ pub const Refusal = enum(u8) {
         };
     }
 
+    /// The bound that was broken, where the answer names it: a member of the problem document and its value.
+    pub fn allowed(refusal: Refusal) ?struct { name: []const u8, value: u32 } {
+        return switch (refusal) {
+            .request_line_too_long => .{ .name = "allowed_bytes", .value = limits.request_line_bytes_max },
+            .head_too_long => .{ .name = "allowed_bytes", .value = limits.header_bytes_max },
+            .headers_too_many => .{ .name = "allowed_count", .value = limits.headers_max },
+            .trailers_too_long => .{ .name = "allowed_bytes", .value = limits.trailer_bytes_max },
+            else => null,
+        };
+    }
+
     /// One sentence for the caller: what is wrong and what is allowed.
     pub fn detail(refusal: Refusal) []const u8 {
         const print = std.fmt.comptimePrint;
@@ -127,6 +138,8 @@ test "every refusal has a status of its class and a sentence" {
     for (std.enums.values(Refusal)) |refusal| {
         try std.testing.expect(refusal.status() >= 400 and refusal.status() <= 505);
         const detail = refusal.detail();
+        const too_large = refusal.status() == 414 or refusal.status() == 431;
+        try std.testing.expectEqual(too_large, refusal.allowed() != null);
         try std.testing.expect(detail.len > 20 and detail[detail.len - 1] == '.');
         for (detail) |byte| try std.testing.expect(byte >= 0x20 and byte < 0x7f and byte != '"' and byte != '\\');
     }

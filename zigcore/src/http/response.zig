@@ -57,6 +57,18 @@ pub fn header(r: *Response, name: []const u8, value: []const u8) void {
     r.text("\r\n");
 }
 
+/// For a header that `workerHeader` lets through. Names that came in lower case are written as ours are.
+pub fn headerOfWorker(r: *Response, name: []const u8, value: []const u8) void {
+    const at = r.at;
+    r.header(name, value);
+    if (r.overflow) return;
+    const written_name = r.buffer[at..][0..name.len];
+    for (written_name) |byte| if (std.ascii.isUpper(byte)) return;
+    for (written_name, 0..) |*byte, place| {
+        if (place == 0 or written_name[place - 1] == '-') byte.* = std.ascii.toUpper(byte.*);
+    }
+}
+
 pub fn headerNumber(r: *Response, name: []const u8, value: u64) void {
     r.text(name);
     r.text(": ");
@@ -178,6 +190,25 @@ test "headers of workers" {
         .{ .name = "upgrade", .value = "h2c", .want = .drop },
     };
     for (cases) |case| try std.testing.expectEqual(case.want, workerHeader(case.name, case.value));
+}
+
+test "names in lower case are written like ours, others as they are" {
+    const cases = [_][2][]const u8{
+        .{ "content-type", "Content-Type" },
+        .{ "x-a-1b--c", "X-A-1b--C" },
+        .{ "ETag", "ETag" },
+        .{ "_-", "_-" },
+    };
+    for (cases) |case| {
+        var buffer: [64]u8 = undefined;
+        var r: Response = .init(&buffer);
+        r.headerOfWorker(case[0], "v");
+        try std.testing.expectEqualStrings(case[1], r.written()[0..case[0].len]);
+    }
+    var short: [8]u8 = undefined;
+    var r: Response = .init(&short);
+    r.headerOfWorker("content-type", "v");
+    try std.testing.expect(r.overflow);
 }
 
 test "a head that does not fit is marked and never written past the end" {

@@ -2,6 +2,8 @@
 //!
 //! Called by http/listener. Backpressure is here: while a request is being served, what comes behind it is kept up to a
 //! bound (in the connection's buffer, then in the ring's own), and the socket is not read any further until there is room.
+//! The kernel delivers dozens of buffers before it hears that it should stop; to a client that has made use of that once,
+//! it delivers one at a time from then on.
 //! What always holds: a receive buffer is the kernel's, or in exactly one connection's chain; one send is under way at most.
 const std = @import("std");
 const assert = std.debug.assert;
@@ -19,7 +21,7 @@ pub fn receiveArm(l: *Listener, c: *Connection) void {
     assert(!c.receiving and !c.ended);
     c.receiving = true;
     c.receive_cancelled = false;
-    l.ring.receive(c.fd, Listener.receive_group, l.tagOf(c, .client_receive));
+    l.ring.receive(c.fd, Listener.receive_group, if (c.flooding) .one else .many, l.tagOf(c, .client_receive));
 }
 
 /// Reads on, or stops reading when enough waits already.
@@ -65,6 +67,7 @@ pub fn hold(l: *Listener, c: *Connection, number: u16, bytes: usize) bool {
     l.held[number] = .{ .next = Connection.held_none, .bytes = @intCast(bytes) };
     if (c.held_first == Connection.held_none) c.held_first = number else l.held[c.held_last].next = number;
     c.held_last = number;
+    c.flooding = true;
     c.held_count += 1;
     l.held_count += 1;
     return true;

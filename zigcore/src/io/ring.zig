@@ -123,11 +123,13 @@ pub fn acceptOne(ring: *Ring, fd: sys.Fd, tag: Tag) void {
     sqe.ioprio |= dont_wait;
 }
 
-/// Receives into buffers of `group` until the end, an error, or no buffers are left (`more` is then not set).
-pub fn receive(ring: *Ring, fd: sys.Fd, group: u16, tag: Tag) void {
+pub const Shots = enum { one, many };
+
+/// Receives into one buffer of `group`, or into many until the end, an error, or none is left (`more` is then not set).
+pub fn receive(ring: *Ring, fd: sys.Fd, group: u16, shots: Shots, tag: Tag) void {
     const sqe = ring.operation(.RECV, fd, 0, 0, tag);
     sqe.flags |= linux.IOSQE_BUFFER_SELECT;
-    sqe.ioprio |= linux.IORING_RECV_MULTISHOT;
+    if (shots == .many) sqe.ioprio |= linux.IORING_RECV_MULTISHOT;
     sqe.buf_index = group;
 }
 

@@ -10,7 +10,7 @@ const limits = @import("../limits.zig");
 const sys = @import("../io/sys.zig");
 const clock = @import("../io/clock.zig");
 const Connection = @import("../http/connection.zig");
-const Listener = @import("../http/listener.zig");
+const reply = @import("../http/reply.zig");
 const Response = @import("../http/response.zig");
 const problem = @import("../http/problem.zig");
 const admit = @import("../admit/admit.zig");
@@ -44,8 +44,11 @@ pub fn frameReceived(p: *Pool, w: *Worker, bytes: []const u8) void {
         } else reap.die(p, w, .garbage, "said that it cannot start after it had started"),
         .answer, .failure => {
             if (w.state != .busy or header.sequence != w.sequence) return reap.die(p, w, .garbage, "sent an answer to no invocation");
+            if (w.answer_bytes > 0) return reap.die(p, w, .garbage, "sent a second answer");
             if (header.flags & frame.flag_last != 0) w.stop_after = true;
-            if (header.kind == .answer) answered(p, w, &header, block, body) else failed(p, w, &header, block);
+            if (header.kind == .failure) return failed(p, w, &header, block);
+            if (mustWait(p, w, &header)) return wait(p, w, bytes);
+            answered(p, w, &header, block, body);
         },
         _ => reap.die(p, w, .garbage, "sent a frame of unknown kind"),
     }
@@ -118,7 +121,7 @@ fn answered(p: *Pool, w: *Worker, header: *const frame.Answer, block: []const u8
         return reap.die(p, w, .garbage, "sent more headers than allowed");
     while (it.next() catch return reap.die(p, w, .garbage, "sent a header block whose lengths do not add up")) |entry| {
         switch (Response.workerHeader(entry.name, entry.value)) {
-            .send => response.header(entry.name, entry.value),
+            .send => response.headerOfWorker(entry.name, entry.value),
             .drop => {},
             .invalid => return reap.die(p, w, .garbage, "sent a header with a byte that no header may contain"),
         }
@@ -127,21 +130,69 @@ fn answered(p: *Pool, w: *Worker, header: *const frame.Answer, block: []const u8
     if (header.flags & frame.flag_body_shared != 0) {
         // `output_bytes_max` is at most half of the shared memory. Copied once, then the worker may do with it what it likes.
         const source = w.shared[limits.shared_bytes / 2 ..][0..header.body_bytes];
-        const number = p.listener.bodyBuffer() orelse {
-            problemOf(p, w, .internal, "All buffers for large bodies are in use: the function ran, its answer is lost.", cpu_us, &.{});
-            return release(p, w, .internal);
-        };
+        // `mustWait` has seen that there is one.
+        const number = p.listener.bodies.take().?;
         assert(c.body_buffer == null);
         c.body_buffer = number;
         @memcpy(p.listener.bodies.bytes(number)[0..source.len], source);
         w.shared_answer_bytes = header.body_bytes;
-        p.counters.answered(header.status);
         finish(p, c, &response, header.status, .{ .pooled = header.body_bytes });
     } else {
-        p.counters.answered(header.status);
         finish(p, c, &response, header.status, .{ .bytes = body });
     }
     release(p, w, .ok);
+}
+
+// -- Answers that wait for a buffer -------------------------------------------------------------------------------
+
+/// A large answer needs a buffer of its own. When there is none it waits, and its worker with it: the function has run,
+/// so its answer is not thrown away for want of memory.
+fn mustWait(p: *const Pool, w: *const Worker, header: *const frame.Answer) bool {
+    const invocation = &p.invocations.items[w.invocation];
+    return header.flags & frame.flag_body_shared != 0 and header.body_bytes <= invocation.output_bytes_max and
+        invocation.connection != null and p.listener.bodies.free_count == 0;
+}
+
+fn wait(p: *Pool, w: *Worker, bytes: []const u8) void {
+    // The request's frame has been received by the worker: its place is free.
+    @memcpy(w.frame[0..bytes.len], bytes);
+    w.answer_bytes = @intCast(bytes.len);
+    p.answers[p.answers_count] = p.indexOf(w);
+    p.answers_count += 1;
+    p.deadlines.set(p.indexOf(w), p.now_ns + p.listener.options.write_timeout_ns);
+}
+
+/// Sends what waits, first come first served, as far as there are buffers; what nobody waits for any more is dropped.
+pub fn feed(p: *Pool) void {
+    var at: u32 = 0;
+    while (at < p.answers_count) {
+        const w = &p.workers[p.answers[at]];
+        if (p.listener.bodies.free_count == 0 and p.invocations.items[w.invocation].connection != null) {
+            at += 1;
+            continue;
+        }
+        const bytes = w.frame[0..w.answer_bytes];
+        waitEnd(p, w);
+        frameReceived(p, w, bytes);
+    }
+}
+
+/// No buffer came free in time.
+pub fn waitExpired(p: *Pool, w: *Worker) void {
+    waitEnd(p, w);
+    problemOf(p, w, .internal, "All buffers for large bodies are in use: the function ran, its answer is lost.", cpuTake(w), &.{
+        .{ .integer = .{ "allowed_ms", @intCast(p.listener.options.write_timeout_ns / limits.ms_ns) } },
+    });
+    release(p, w, .internal);
+}
+
+pub fn waitEnd(p: *Pool, w: *Worker) void {
+    if (w.answer_bytes == 0) return;
+    w.answer_bytes = 0;
+    const waiting = p.answers[0..p.answers_count];
+    const at = std.mem.findScalar(u16, waiting, p.indexOf(w)).?;
+    @memmove(waiting[at .. waiting.len - 1], waiting[at + 1 ..]);
+    p.answers_count -= 1;
 }
 
 fn blockValid(block: []const u8, count: u16) bool {
@@ -263,8 +314,8 @@ pub fn refuse(p: *Pool, c: *Connection, kind: problem.Type, detail: []const u8) 
 }
 
 pub fn refuseWith(p: *Pool, c: *Connection, kind: problem.Type, detail: []const u8, members: []const Member) void {
-    const id = p.listener.idNext();
-    var response = p.listener.begin(c, kind.about().status, &id);
+    const id = reply.idNext(p.listener);
+    var response = reply.begin(p.listener, c, kind.about().status, &id);
     problemSend(p, c, &response, &id, kind, detail, members);
 }
 
@@ -279,11 +330,11 @@ pub fn refuseQuota(p: *Pool, c: *Connection, owner: bool, refusal: admit.Refusal
 }
 
 /// An admitted invocation that no worker has seen.
-pub fn refuseQueued(p: *Pool, invocation: *Invocation, kind: problem.Type, detail: []const u8, outcome: Outcome) void {
+pub fn refuseQueued(p: *Pool, invocation: *Invocation, kind: problem.Type, detail: []const u8, members: []const Member, outcome: Outcome) void {
     assert(invocation.state == .queued);
     if (invocation.connection) |c| {
         var response = begin(p, c, invocation, kind.about().status, 0);
-        problemSend(p, c, &response, &invocation.id, kind, detail, &.{});
+        problemSend(p, c, &response, &invocation.id, kind, detail, members);
     }
     settle(p, invocation, outcome);
 }
@@ -291,7 +342,7 @@ pub fn refuseQueued(p: *Pool, invocation: *Invocation, kind: problem.Type, detai
 /// The same, because its version cannot start: the owner sees why.
 pub fn refuseStart(p: *Pool, invocation: *Invocation, failure: struct { type: []const u8, message: []const u8, traceback: []const u8 }) void {
     assert(invocation.state == .queued);
-    if (!invocation.owner) return refuseQueued(p, invocation, .not_ready, "A worker of this function could not start.", .refused_not_ready);
+    if (!invocation.owner) return refuseQueued(p, invocation, .not_ready, "A worker of this function could not start.", &.{}, .refused_not_ready);
     if (invocation.connection) |c| {
         var response = begin(p, c, invocation, 500, 0);
         problemSend(p, c, &response, &invocation.id, .not_ready_failed, "A worker of this function could not start.", &.{
@@ -318,12 +369,11 @@ fn problemSend(p: *Pool, c: *Connection, response: *Response, id: *const [16]u8,
     if (about.retry_after_s) |seconds| response.headerNumber("Retry-After", seconds);
     if (kind == .unauthorized) response.header("WWW-Authenticate", "Bearer realm=\"tailcut\"");
     if (kind == .method_not_allowed) response.header("Allow", "GET, HEAD");
-    p.counters.answered(about.status);
     finish(p, c, response, about.status, .{ .bytes = body.finish() });
 }
 
 fn begin(p: *Pool, c: *Connection, invocation: *const Invocation, status: u16, cpu_us: u64) Response {
-    var response = p.listener.begin(c, status, &invocation.id);
+    var response = reply.begin(p.listener, c, status, &invocation.id);
     response.header("Tailcut-Version", p.versions[invocation.version].id());
     response.header("Tailcut-Start", if (invocation.cold) "cold" else "warm");
     response.headerNumber("Tailcut-Cpu-Us", cpu_us);
@@ -332,9 +382,10 @@ fn begin(p: *Pool, c: *Connection, invocation: *const Invocation, status: u16, c
     return response;
 }
 
-pub fn finish(p: *Pool, c: *Connection, response: *Response, status: u16, body: Listener.Body) void {
+pub fn finish(p: *Pool, c: *Connection, response: *Response, status: u16, body: reply.Body) void {
     // The connection's buffer holds a frame's body and twice the headers that a worker may send: ours always fit.
-    if (!p.listener.finish(c, response, status, body)) {
+    p.counters.answered(status);
+    if (!reply.finish(p.listener, c, response, status, body)) {
         c.invocation = null;
         p.listener.close(c);
     }

@@ -10,6 +10,7 @@ const assert = std.debug.assert;
 const limits = @import("../limits.zig");
 const sys = @import("../io/sys.zig");
 const Connection = @import("../http/connection.zig");
+const intake = @import("../http/intake.zig");
 const target = @import("../http/target.zig");
 const frame = @import("frame.zig");
 const Pool = @import("pool.zig");
@@ -29,10 +30,10 @@ pub fn place(p: *Pool, invocation: *Invocation, function: target.Function) void 
         return run(p, w, invocation, function);
     }
     if (version.workers == 0 and p.now_ns < version.start_after_ns) {
-        return answer.refuseQueued(p, invocation, .not_ready, "The last start of this version failed; the next one is tried soon.", .refused_not_ready);
+        return answer.refuseQueued(p, invocation, .not_ready, "The last start of this version failed; the next one is tried soon.", &.{}, .refused_not_ready);
     }
     if (p.queued >= limits.queue_max or version.queue.count >= limits.queue_version_max) {
-        return answer.refuseQueued(p, invocation, .overloaded, "The queue for this function's workers is full.", .refused_queue);
+        return answer.refuseQueued(p, invocation, .overloaded, "The queue for this function's workers is full.", &.{}, .refused_queue);
     }
     version.queue.push(&p.invocations, invocation);
     p.queued += 1;
@@ -76,7 +77,9 @@ pub fn attend(p: *Pool, index: u32) bool {
     while (version.queue.head(&p.invocations)) |invocation| {
         if (p.now_ns - invocation.arrived_ns < p.options.queue_timeout_ns) break;
         queueRemove(p, version, invocation);
-        answer.refuseQueued(p, invocation, .overloaded, "No worker became free for this invocation in time.", .refused_queue);
+        answer.refuseQueued(p, invocation, .overloaded, "No worker became free for this invocation in time.", &.{
+            .{ .integer = .{ "allowed_ms", @intCast(p.options.queue_timeout_ns / limits.ms_ns) } },
+        }, .refused_queue);
     }
     if (!version.current) {
         // Its workers serve what is queued; without any nobody would.
@@ -90,7 +93,11 @@ pub fn attend(p: *Pool, index: u32) bool {
 }
 
 fn wantsWorker(p: *Pool, version: *Version) bool {
-    if (version.probe or version.workers < version.workers_min) return version.starting == 0;
+    if (version.probe) return version.starting == 0;
+    // Workers that are kept although nobody waits leave room for those that somebody waits for.
+    if (version.queue.count == 0 and version.workers < version.workers_min) {
+        return version.starting == 0 and p.free_count > limits.workers_spare_count;
+    }
     const first = version.queue.head(&p.invocations) orelse return false;
     if (version.workers == 0) return true;
     if (version.starting >= @min(limits.version_starting_max, version.queue.count)) return false;
@@ -131,7 +138,7 @@ fn makeRoom(p: *Pool, wanting: *const Version) void {
 pub fn failQueue(p: *Pool, version: *Version, kind: @import("../http/problem.zig").Type, detail: []const u8) void {
     while (version.queue.head(&p.invocations)) |invocation| {
         queueRemove(p, version, invocation);
-        answer.refuseQueued(p, invocation, kind, detail, .refused_not_ready);
+        answer.refuseQueued(p, invocation, kind, detail, &.{}, .refused_not_ready);
     }
 }
 
@@ -152,14 +159,14 @@ fn run(p: *Pool, w: *Worker, invocation: *Invocation, function: target.Function)
     p.deadlines.set(p.indexOf(w), p.now_ns + invocation.timeout_ns);
     p.counters.queue.record(p.now_ns - invocation.arrived_ns);
     const bytes = encode(p, w, invocation, c, function);
-    p.listener.bodyGiveBack(c);
+    intake.bodyGiveBack(p.listener, c);
     p.ring.sendQuietly(w.channel, w.frame[0..bytes], p.tag(w, .worker_send));
 }
 
 /// Writes the invocation's frame; what is too large for it goes into the worker's shared memory.
 fn encode(p: *Pool, w: *Worker, invocation: *const Invocation, c: *const Connection, function: target.Function) usize {
     const head = c.head();
-    const body = p.listener.bodyOf(c);
+    const body = intake.bodyOf(p.listener, c);
     var at: usize = @sizeOf(frame.Request);
     copy(w.frame, &at, function.rest);
     copy(w.frame, &at, function.query);

@@ -22,6 +22,7 @@ const Invocation = @import("invocation.zig");
 const Version = @import("version.zig");
 const Worker = @import("worker.zig");
 const Zygote = @import("zygote.zig");
+const answer = @import("answer.zig");
 const dispatch = @import("dispatch.zig");
 const reap = @import("reap.zig");
 
@@ -51,6 +52,10 @@ slow_tick_ns: u64,
 /// All versions ever known: walked by swaps.
 known: []u32,
 known_count: u32,
+
+/// Workers whose large answer waits for a buffer, first come first served.
+answers: []u16,
+answers_count: u32,
 
 queued: u32,
 busy: u32,
@@ -120,6 +125,8 @@ pub fn init(pool: *Pool, ring: *Ring, listener: *Listener, arena: *Arena, option
         .slow_tick_ns = 0,
         .known = try arena.take(u32, limits.versions_max),
         .known_count = 0,
+        .answers = try arena.take(u16, limits.workers_max),
+        .answers_count = 0,
         .queued = 0,
         .busy = 0,
         .dispatched_last_ns = 0,
@@ -216,6 +223,7 @@ pub fn start(p: *Pool, index: u32) bool {
     w.stray_frames = 0;
     w.shared_request_bytes = 0;
     w.shared_answer_bytes = 0;
+    w.answer_bytes = 0;
     w.was_starting = false;
     w.start_reported = false;
     w.exit_waited = false;
@@ -251,7 +259,7 @@ fn spawn(p: *Pool, w: *Worker, slot: u16, version: *const Version) sys.Error!voi
 pub fn frameListen(p: *Pool, w: *Worker) void {
     assert(!w.receiving and w.channel != sys.none);
     w.receiving = true;
-    p.ring.receive(w.channel, frame_group, p.tag(w, .worker_receive));
+    p.ring.receive(w.channel, frame_group, .many, p.tag(w, .worker_receive));
 }
 
 // -- Time ---------------------------------------------------------------------------------------------------------
@@ -263,6 +271,7 @@ pub fn tick(p: *Pool) void {
         var expired = p.deadlines.expire(p.now_ns);
         while (expired.next()) |slot| reap.expired(p, &p.workers[slot]);
     }
+    if (p.answers_count > 0) answer.feed(p);
     if (p.wanting_count > 0 and p.now_ns >= p.slow_tick_ns) {
         p.slow_tick_ns = p.now_ns + slow_tick_pause_ns;
         var at: u32 = 0;

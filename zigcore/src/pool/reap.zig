@@ -78,7 +78,7 @@ pub fn expired(p: *Pool, w: *Worker) void {
                 p.deadlines.set(p.indexOf(w), p.now_ns + p.options.worker_idle_timeout_ns);
             } else stop(p, w);
         },
-        .busy => die(p, w, .timeout, ""),
+        .busy => if (w.answer_bytes > 0) answer.waitExpired(p, w) else die(p, w, .timeout, ""),
         .stopping => {
             // It was asked nicely.
             if (w.pidfd != sys.none and !w.ended) {
@@ -193,6 +193,7 @@ fn leave(p: *Pool, w: *Worker) void {
             w.was_starting = false;
         },
         .busy => {
+            answer.waitEnd(p, w);
             p.busy -= 1;
             w.was_starting = false;
         },

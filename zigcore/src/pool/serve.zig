@@ -7,7 +7,8 @@ const std = @import("std");
 const assert = std.debug.assert;
 const limits = @import("../limits.zig");
 const Connection = @import("../http/connection.zig");
-const Response = @import("../http/response.zig");
+const intake = @import("../http/intake.zig");
+const reply = @import("../http/reply.zig");
 const target = @import("../http/target.zig");
 const table_module = @import("../route/table.zig");
 const key = @import("../route/key.zig");
@@ -28,7 +29,7 @@ const Resolved = struct {
 /// A head whose body is still on its way: refuse now what would be refused later, or say how long the body may be.
 pub fn head(p: *Pool, c: *Connection) void {
     switch (split(p, c)) {
-        .refused => |refusal| p.listener.refuseBytes(c, refusal),
+        .refused => |refusal| reply.refuseBytes(p.listener, c, refusal),
         // Nobody reads the body of these: no buffer is spent on it.
         .server => server(p, c),
         .builtin => |builtin| ours(p, c, builtin.name),
@@ -36,7 +37,7 @@ pub fn head(p: *Pool, c: *Connection) void {
         .unknown => notFound(p, c),
         .function => |function| {
             const resolved = resolve(p, c, function) orelse return;
-            p.listener.agree(c, resolved.row.request_bytes_max);
+            intake.agree(p.listener, c, resolved.row.request_bytes_max);
         },
     }
 }
@@ -45,7 +46,7 @@ pub fn head(p: *Pool, c: *Connection) void {
 pub fn request(p: *Pool, c: *Connection) void {
     p.counters.add(.requests_total, 1);
     switch (split(p, c)) {
-        .refused => |refusal| p.listener.refuseBytes(c, refusal),
+        .refused => |refusal| reply.refuseBytes(p.listener, c, refusal),
         .server => server(p, c),
         .builtin => |builtin| ours(p, c, builtin.name),
         .tenant_builtin => |builtin| ofTenant(p, c, builtin.tenant, builtin.name),
@@ -120,7 +121,10 @@ fn invoke(p: *Pool, c: *Connection, r: Resolved) void {
     if (body_bytes > r.row.request_bytes_max) {
         var text: [128]u8 = undefined;
         const detail = std.fmt.bufPrint(&text, "The body has {d} bytes; this function takes at most {d}.", .{ body_bytes, r.row.request_bytes_max }) catch unreachable;
-        return answer.refuse(p, c, .content_too_large, detail);
+        return answer.refuseWith(p, c, .content_too_large, detail, &.{
+            .{ .integer = .{ "allowed_bytes", r.row.request_bytes_max } },
+            .{ .integer = .{ "used_bytes", body_bytes } },
+        });
     }
     const admission = switch (admit.admit(p.slots, r.tenant)) {
         .admitted => |admission| admission,
@@ -141,7 +145,7 @@ fn invoke(p: *Pool, c: *Connection, r: Resolved) void {
         .version = r.row.index,
         .worker = 0,
         .admission = admission,
-        .id = p.listener.idNext(),
+        .id = reply.idNext(p.listener),
         .owner = r.owner,
         .cold = version.workers == version.starting,
         .authorization_hidden = r.authorization_hidden,
@@ -165,8 +169,8 @@ fn notFound(p: *Pool, c: *Connection) void {
 }
 
 fn server(p: *Pool, c: *Connection) void {
-    const id = p.listener.idNext();
-    var response = p.listener.begin(c, 204, &id);
+    const id = reply.idNext(p.listener);
+    var response = reply.begin(p.listener, c, 204, &id);
     response.header("Allow", "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS");
     answer.finish(p, c, &response, 204, .{ .bytes = "" });
 }
@@ -207,18 +211,18 @@ fn ofTenant(p: *Pool, c: *Connection, tenant_name: []const u8, name: []const u8)
 }
 
 fn document(p: *Pool, c: *Connection, content_type: []const u8, text: []const u8) void {
-    const id = p.listener.idNext();
+    const id = reply.idNext(p.listener);
     if (text.len <= limits.body_inline_bytes_max) {
-        var response = p.listener.begin(c, 200, &id);
+        var response = reply.begin(p.listener, c, 200, &id);
         response.header("Content-Type", content_type);
         return answer.finish(p, c, &response, 200, .{ .bytes = text });
     }
     // A long document goes out of a body buffer: the table may be swapped while it is being sent.
-    p.listener.bodyGiveBack(c);
-    const number = if (text.len <= limits.body_bytes_max) p.listener.bodyBuffer() else null;
+    intake.bodyGiveBack(p.listener, c);
+    const number = if (text.len <= limits.body_bytes_max) intake.bodyBuffer(p.listener) else null;
     c.body_buffer = number orelse return answer.refuse(p, c, .overloaded, "All buffers for large bodies are in use; try again in a second.");
     @memcpy(p.listener.bodies.bytes(number.?)[0..text.len], text);
-    var response = p.listener.begin(c, 200, &id);
+    var response = reply.begin(p.listener, c, 200, &id);
     response.header("Content-Type", content_type);
     answer.finish(p, c, &response, 200, .{ .pooled = @intCast(text.len) });
 }

@@ -39,6 +39,8 @@ stray_frames: u32,
 /// Of the request's body that lies in `shared`, so that it can be removed.
 shared_request_bytes: u32,
 shared_answer_bytes: u32,
+/// Of its answer, in `frame`, while that waits for a buffer.
+answer_bytes: u32,
 /// It was never ready.
 was_starting: bool,
 /// The host knows that its start failed.
