@@ -55,7 +55,7 @@ class WorkerLoop:
     ) -> None:
         """Sends ``ready`` and serves. ``failure`` turns what ``invoke`` raised into a failure block.
 
-        ``fresh``: each invocation starts from the state of now, after ``refresh``; ``prepare`` has said that it can.        """
+        ``fresh``: each invocation starts from the state of now, after ``refresh``; ``prepare`` has said that it can."""
         error: Any = ffi.new("zc_error *")
         pointer = ffi.cast
         status = self._library.zc_worker_run(

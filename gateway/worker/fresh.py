@@ -40,7 +40,7 @@ class Loop(Protocol):
     def immortalise(self) -> int: ...
 
 
-class FreshStateUnavailable(Exception):
+class FreshStateUnavailable(Exception):  # noqa: N818 (its owner reads it as a sentence)
     """The function asks for fresh state (``state = "fresh"``), and this worker cannot give it. The message says why."""
 
 
@@ -66,7 +66,7 @@ def prepare(loop: Loop, known: list[int]) -> Callable[[], None] | None:
 
 def _generator(loop: Loop) -> int:
     """Address of the Mersenne Twister behind ``random.random`` if its memory is as expected, or 0."""
-    instance = random._inst  # type: ignore[attr-defined]
+    instance = random._inst
     *words, index = random.getstate()[1]
     found = struct.unpack(f"<i{_WORDS}I", loop.memory(id(instance) + _HEAD_BYTES, 4 * (_WORDS + 1)))
     return id(instance) if found == (index, *words) else 0

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 (a table of programs: one line each)
 """Everything that a handler can change, changed: the next invocation of a fresh worker does not see it, that of a warm
 one does (so each of these tests can fail)."""
 
@@ -18,7 +19,7 @@ CHANGES: dict[str, tuple[str, str, str]] = {
     "growing list": ("x = list(range(200_000))", "len(x)", "x.extend(range(300_000))"),
     "class attribute": ("class C: n = 0", "C.n", "C.n += 1"),
     "new class attribute": ("class C: pass", "hasattr(C, 'a')", "setattr(C, 'a', 1)"),
-    "method of a class": ("class C:\n    def f(self): return 'import'", "C().f()", "setattr(C, 'f', lambda s: 'changed')"),
+    "method of a class": ("class C:\n    def f(self): return 'import'", "C().f()", "setattr(C, 'f', lambda s: 2)"),
     "closure": (
         "def make():\n    n = 0\n    def up():\n        nonlocal n\n        n += 1\n        return n\n    return up\nup = make()",
         "up.__closure__[0].cell_contents",

@@ -1,4 +1,4 @@
-"""A fresh worker over many invocations: memory stays flat, randomness is new, what cannot be undone ends the process."""
+"""A fresh worker over many invocations: flat memory, new randomness, an end where nothing can be undone."""
 
 import json
 import socket
@@ -53,8 +53,10 @@ RANDOM = """
 import os, random, secrets, uuid, tempfile
 
 def handler() -> list[str]:
-    return [str(random.random()), str(random.getrandbits(64)), str(random.gauss(0, 1)), secrets.token_hex(8), str(uuid.uuid4()),
-            str(uuid.uuid1()), os.urandom(8).hex(), str(random.Random().random()), next(tempfile._get_candidate_names())]
+    return [str(random.random()), str(random.getrandbits(64)), str(random.gauss(0, 1)),
+            secrets.token_hex(8), str(uuid.uuid4()),
+            str(uuid.uuid1()), os.urandom(8).hex(), str(random.Random().random()),
+            next(tempfile._get_candidate_names())]
 """
 
 
@@ -68,8 +70,10 @@ def test_randomness_is_new_in_every_invocation(start: Start) -> None:
 
 
 def test_a_seed_does_not_reach_the_next_invocation(start: Start) -> None:
-    source = "import random\ndef handler() -> float:\n    found = random.random()\n    random.seed(7)\n    return found\n"
-    assert len({worker_value for worker_value in values(start(source, state="fresh"), 50)}) == 50
+    source = (
+        "import random\ndef handler() -> float:\n    found = random.random()\n    random.seed(7)\n    return found\n"
+    )
+    assert len(set(values(start(source, state="fresh"), 50))) == 50
     assert len(set(values(start(source), 50))) == 2
 
 
@@ -103,7 +107,10 @@ def test_what_cannot_be_undone_ends_the_worker_after_its_answer(start: Start, na
 
 
 REFUSALS = {
-    "thread": ("threading.Thread(target=time.sleep, args=(60,), daemon=True).start()", "2 threads run after the import"),
+    "thread": (
+        "threading.Thread(target=time.sleep, args=(60,), daemon=True).start()",
+        "2 threads run after the import",
+    ),
     "child": ("subprocess.Popen(['sleep', '1'])", "left a child process"),
     "socket": ("s = socket.socket()", "left a socket, pipe or the like open"),
     "shared memory": ("m = mmap.mmap(-1, 4096)", "writable shared memory"),
@@ -146,7 +153,10 @@ def test_coroutines_run_and_leave_nothing(start: Start) -> None:
 
 
 def test_failures_and_output_are_as_in_a_warm_worker(start: Start) -> None:
-    source = "n = 0\ndef handler(a: int) -> int:\n    global n\n    n += 1\n    print('line', n, end='')\n    return 10 // a\n"
+    source = (
+        "n = 0\ndef handler(a: int) -> int:\n    global n\n    n += 1\n"
+        "    print('line', n, end='')\n    return 10 // a\n"
+    )
     worker = start(source, state="fresh")
     for _ in range(50):
         good, bad, wrong = worker.call(a=2), worker.call(a=0), worker.call(a="x")
@@ -156,15 +166,17 @@ def test_failures_and_output_are_as_in_a_warm_worker(start: Start) -> None:
 
 
 BODIES = """
-def handler(request):
+from tailcut import Request
+
+def handler(request: Request):
     return bytes(request.body[::-1])
 """
 
 PEEK = """
 import ctypes, re
-from tailcut import Response
+from tailcut import Request, Response
 
-def handler(request):
+def handler(request: Request):
     shared = next(line for line in open("/proc/self/maps") if "tailcut-body" in line or "memfd:shared" in line)
     start = int(shared.split("-")[0], 16)
     if request.body:
@@ -236,7 +248,8 @@ def handler(secret: str = "") -> int:
                     piece = memory.read(min(1 << 20, end - at))
                 except OSError:
                     continue
-                found += sum(piece[m.start() + len(needle):][:4] == b"1234" for m in re.finditer(re.escape(needle), piece))
+                for match in re.finditer(re.escape(needle), piece):
+                    found += piece[match.end():][:4] == b"1234"
     return found
 """
     secret = "the-secret-code1234"

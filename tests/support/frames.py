@@ -126,7 +126,15 @@ class Worker:
         shared = bool(flags & FLAG_BODY_SHARED)
         body = self.shared[BODY_BYTES_MAX : BODY_BYTES_MAX + body_bytes] if shared else raw[head_end:]
         assert len(body) == body_bytes
-        return Frame(KINDS[kind], status, sequence, entries_of(raw[ANSWER.size : head_end], count), body, shared, bool(flags & FLAG_LAST))
+        return Frame(
+            KINDS[kind],
+            status,
+            sequence,
+            entries_of(raw[ANSWER.size : head_end], count),
+            body,
+            shared,
+            bool(flags & FLAG_LAST),
+        )
 
     def first_word(self) -> Frame:
         while (frame := self.receive()).kind == "log":
@@ -206,7 +214,14 @@ class Connection:
         assert magic == MAGIC
         return ZYGOTE_KINDS[kind], request, pid, status, raw[REPLY.size :].decode(), fds
 
-    def spawn(self, code_path: Path, handler: str, env: dict[str, str] | None = None, cpu: int | None = None, state: str = "warm") -> Worker:
+    def spawn(
+        self,
+        code_path: Path,
+        handler: str,
+        env: dict[str, str] | None = None,
+        cpu: int | None = None,
+        state: str = "warm",
+    ) -> Worker:
         """Starts a worker; its first word is still to come."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.settimeout(DEADLINE_S)
