@@ -7,11 +7,13 @@ says why.
 """
 
 import gc
+import os
 import random
 import struct
 import sys
 import tempfile
 from collections.abc import Callable
+from types import ModuleType
 from typing import Protocol
 
 _GC_THRESHOLD = 50_000
@@ -59,9 +61,10 @@ def prepare(loop: Loop, known: list[int]) -> Callable[[], None] | None:
     gc.collect()
     if _layout_known(loop):
         loop.immortalise()
+    refresh = _refresher(loop)
     gc.freeze()
     gc.set_threshold(_GC_THRESHOLD, *gc.get_threshold()[1:])
-    return _refresher(loop)
+    return refresh
 
 
 def _generator(loop: Loop) -> int:
@@ -92,6 +95,10 @@ def _refresher(loop: Loop) -> Callable[[], None] | None:
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
         calls.append(numpy_random.seed)
+    ssl = sys.modules.get("ssl")
+    # OpenSSL's generator is started by the first context; one that is not started yet starts anew in each invocation.
+    if ssl is not None and _ssl_used(ssl):
+        calls.append(lambda: ssl.RAND_add(os.urandom(32), 32.0))
     if not calls:
         return None
 
@@ -100,3 +107,7 @@ def _refresher(loop: Loop) -> Callable[[], None] | None:
             call()
 
     return refresh
+
+
+def _ssl_used(ssl: ModuleType) -> bool:
+    return any(isinstance(each, ssl.SSLContext | ssl.SSLSocket) for each in gc.get_objects())

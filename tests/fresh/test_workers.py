@@ -50,12 +50,14 @@ def test_a_large_invocation_gives_its_memory_back(start: Start) -> None:
 
 
 RANDOM = """
-import os, random, secrets, uuid, tempfile
+import os, random, secrets, ssl, uuid, tempfile
+context = ssl.create_default_context()
+ssl.RAND_bytes(8)
 
 def handler() -> list[str]:
     return [str(random.random()), str(random.getrandbits(64)), str(random.gauss(0, 1)),
             secrets.token_hex(8), str(uuid.uuid4()),
-            str(uuid.uuid1()), os.urandom(8).hex(), str(random.Random().random()),
+            str(uuid.uuid1()), os.urandom(8).hex(), str(random.Random().random()), ssl.RAND_bytes(8).hex(),
             next(tempfile._get_candidate_names())]
 """
 
