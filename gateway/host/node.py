@@ -257,7 +257,7 @@ class Node:
             self._fetch_failed(version, StartFailure(type="BundleRefused", message=str(error)), final=True)
         except BundleUnavailable as error:
             self._fetch_failed(version, StartFailure(type="BundleUnavailable", message=str(error)), final=False)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (our own defects; it is logged and tried again)
             # A defect of ours must not leave the version being fetched for ever.
             _log.exception("fetching a bundle failed in a way that was not foreseen", version=version.id)
             message = f"{type(error).__name__}: {error}"

@@ -1,4 +1,4 @@
-"""One real invocation, before a gateway accepts connections: a new gateway that cannot serve must not replace an old one.
+"""One real invocation, before a gateway accepts connections: one that cannot serve must not replace another.
 
 A revision with a single function of our own (``check/main.py``) is applied, and that function is called over HTTP on a
 socket pair instead of a listening socket: parser, key, route, admission, zygote, worker and answer are those of every

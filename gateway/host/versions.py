@@ -205,7 +205,7 @@ class Versions:
         return max(0.0, min(moments) - now) if moments else None
 
     def _deployed_again(self, state: VersionState, now: float) -> None:
-        """Somebody waits for the outcome: what failed is tried again without its back-off, what is known is said again."""
+        """Somebody waits for the outcome: what failed is tried without its back-off, what is known is said again."""
         state.attempts, state.due_s = 0, 0.0
         if state.stage is Stage.FAILED:
             state.move(Stage.WANTED, now)

@@ -1,6 +1,6 @@
 """One supervised process: started with what it inherits, its output written to a bounded file, restarted with back-off.
 
-Every child is in a session of its own (Ctrl-C reaches the supervisor only) and is killed by the kernel when the
+Every child is in a process group of its own (Ctrl-C reaches the supervisor only) and is killed by the kernel when the
 supervisor ends.
 """
 

@@ -1,6 +1,6 @@
 """The supervisor: starts the tree in order, keeps it alive, reloads the gateway, ends it all.
 
-    sockets → Valkey → control plane (it brings its schema up to date), zygote, gateway → everything healthy
+    sockets → Valkey, control plane (it brings its schema up to date), zygote, gateway at once → everything healthy
     stop: gateway (it drains) → zygote → control plane → Valkey → whatever is left
 
 A child that dies is started again with back-off. SIGHUP reloads the gateway: a new one starts beside the old one on
@@ -203,6 +203,7 @@ class Tree:
             self.screen.say("a reload is under way already")
             return
         self._reload = asyncio.create_task(self._reload_gateway())
+        self._reload.add_done_callback(self._reload_ended)
 
     def write_status(self) -> None:
         try:
@@ -256,12 +257,15 @@ class Tree:
     async def _start_children(self) -> None:
         self.screen.say(f"starting Tailcut on {self.places.data_dir} (CPUs {','.join(str(cpu) for cpu in self.cpus)})")
         places, listeners = self.places, self.listeners
-        if places.own_valkey:
-            await self._healthy(self._keep("valkey", lambda: programs.valkey(places)), self._valkey_answers)
+        # The slowest first. Who comes before Valkey tries again: that is also how its restarts are survived.
         control_plane = self._keep("control-plane", lambda: programs.control_plane(self.settings, places, "serve"))
         zygote = self._keep("zygote", lambda: programs.zygote(listeners))
         gateway = self._keep("gateway", lambda: programs.gateway(places, listeners, self.cpus, os.getpid()))
+        waiting = []
+        if places.own_valkey:
+            waiting.append(self._healthy(self._keep("valkey", lambda: programs.valkey(places)), self._valkey_answers))
         await asyncio.gather(
+            *waiting,
             self._healthy(control_plane, lambda: self._answers(f"{places.control_plane_url}/healthz")),
             self._healthy(gateway, lambda: self._gateway_ready(gateway)),
         )
@@ -298,7 +302,8 @@ class Tree:
     @staticmethod
     async def _answers(url: str) -> bool:
         try:
-            async with httpx.AsyncClient(timeout=5.0, trust_env=False) as client:
+            # No TLS on loopback, so no certificates: reading them takes longer than the question.
+            async with httpx.AsyncClient(timeout=5.0, trust_env=False, verify=False) as client:  # noqa: S501
                 return (await client.get(url)).is_success
         except httpx.HTTPError:
             return False
@@ -333,6 +338,10 @@ class Tree:
             await stop(self._old, signal.SIGTERM, self.settings.stop_timeout.total_seconds())
             self._old = None
         self.screen.say("the gateway is reloaded")
+
+    def _reload_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.screen.say(f"the reload failed: {type(error).__name__}: {error}", "red")
 
     # -- the end ---------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Turns a fresh fork of the zygote into a worker: descriptors, session, CPU, environment, modules, then its loop.
+"""Turns a fresh fork of the zygote into a worker: descriptors, process group, CPU, environment, modules, then its loop.
 
 Called by ``server`` in the child; never returns. What always holds: nothing of the tenant (code, data, environment) is
 read before ``_process`` is done, so that whatever confines the worker belongs there; the process ends by ``os._exit``,

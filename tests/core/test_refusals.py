@@ -1,6 +1,6 @@
 """What the gateway's own answers say: the members that docs/errors.md promises, and that each answer is counted."""
 
-import json
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -108,6 +108,46 @@ def test_a_wait_for_a_worker_that_ends_says_how_long_it_was(make_plane: Callable
         assert Answer.read(client).status == 200
 
 
+def test_a_full_queue_is_503_and_other_functions_are_served(make_plane: Callable[..., Plane]) -> None:
+    queue_version_max = 1024  # limits.zig
+    document = revision(
+        [version(0, "echo", concurrency_max=1, timeout_ms=60_000), version(1, "other")],
+        [route("echo", 0), route("other", 1)],
+        concurrency_max=4000,
+    )
+    plane = make_plane(document, queue_timeout=60)
+    assert plane.get("/acme/echo").status == 200  # the worker is there: exactly one of the calls leaves the queue
+    clients = [plane.connect() for _ in range(queue_version_max + 1)]
+    for client in clients:
+        client.sendall(b"GET /acme/echo/sleep?s=30 HTTP/1.1\r\nHost: x\r\n\r\n")
+    deadline = time.monotonic() + 20
+    while plane.command("metrics")["reactors"][0]["queue_length"] < queue_version_max:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    answer = plane.get("/acme/echo")
+    assert answer.status == 503
+    assert answer.headers["retry-after"] == "1"
+    assert "queue" in answer.problem["detail"]
+    assert plane.get("/acme/other").body == b"hello"
+    for client in clients:
+        client.close()
+
+
+def test_a_function_that_crashes_every_worker_is_started_more_slowly(plane: Plane) -> None:
+    crashes_free_max = 16  # limits.zig
+    for _ in range(crashes_free_max + 1):
+        assert plane.get("/acme/echo/exit?n=1").status == 500
+    began = time.monotonic()
+    answer = plane.get("/acme/echo/exit?n=1")
+    assert (answer.status, answer.problem["type"].rpartition("/")[2]) == (503, "not-ready")
+    started = plane.command("metrics")["reactors"][0]["workers_started_total"]
+    while (answer := plane.get("/acme/echo")).status == 503:
+        assert time.monotonic() - began < 20
+        time.sleep(0.01)
+    assert answer.body == b"hello"
+    assert plane.command("metrics")["reactors"][0]["workers_started_total"] == started + 1
+
+
 def test_quotas_tell_the_owner_the_numbers_and_others_only_the_name(make_plane: Callable[..., Plane]) -> None:
     plane = make_plane(revision([version(0, "echo")], [route("echo", 0)], concurrency_max=1))
     with plane.connect() as client:
@@ -209,8 +249,8 @@ def test_uploads_alone_never_keep_answers_from_their_buffers(plane: Plane) -> No
         client.close()
 
 
-def test_an_answer_that_waits_too_long_is_a_500_that_says_so(make_plane: Callable[..., Plane]) -> None:
-    plane = make_plane(write_timeout=1, small_windows=True)
+def test_an_answer_never_waits_for_readers_that_trickle(make_plane: Callable[..., Plane]) -> None:
+    plane = make_plane(write_timeout=20, small_windows=True)
     hogs = Hogs(plane)
     stop = threading.Event()
 
@@ -218,7 +258,8 @@ def test_an_answer_that_waits_too_long_is_a_500_that_says_so(make_plane: Callabl
         """Reads just enough to keep the buffers: some progress within each write time-out."""
         while not stop.is_set():
             for client in hogs.readers:
-                client.recv(300_000)
+                with contextlib.suppress(OSError):  # the one that gave way
+                    client.recv(300_000)
             time.sleep(0.2)
 
     thread = threading.Thread(target=trickle)
@@ -228,6 +269,6 @@ def test_an_answer_that_waits_too_long_is_a_500_that_says_so(make_plane: Callabl
     finally:
         stop.set()
         thread.join()
-    assert (answer.status, json.loads(answer.body)["allowed_ms"]) == (500, 1000)
+    assert (answer.status, len(answer.body)) == (200, 100_000)
     assert plane.get("/acme/echo").body == b"hello"
     hogs.end()

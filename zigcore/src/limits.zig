@@ -60,10 +60,10 @@ pub const idle_timeout_ns = 75 * s_ns;
 pub const write_timeout_ns = 30 * s_ns;
 /// Large buffers (bodies that do not fit a connection's own) of one reactor; all taken: 503.
 pub const body_buffers_count = 64;
-/// Of these, so many only answers may take.
-pub const body_buffers_answers_count = 16;
-/// When no more than these are free, the slowest client gives its buffer up, if it has had it this long.
-pub const body_buffers_spare_count = body_buffers_answers_count + body_buffers_count / 8;
+/// Of these, requests may hold so many, and answers so many.
+pub const body_buffers_share_count = body_buffers_count / 4 * 3;
+/// When no more than these may still be taken, the slowest client gives its buffer up, if it has had it this long.
+pub const body_buffers_spare_count = body_buffers_count / 8;
 pub const body_buffer_hold_ns = 1 * s_ns;
 
 // -- Frames between gateway and worker ----------------------------------------------------------------------------
@@ -190,6 +190,7 @@ pub const events_reserve_bytes = 1 * mib;
 pub const events_header_reserve_bytes = 64 * kib;
 
 comptime {
+    assert(body_buffers_share_count + body_buffers_spare_count < body_buffers_count);
     assert(body_inline_bytes_max + header_bytes_max + request_line_bytes_max < frame_bytes_max);
     assert(answer_header_bytes_max < frame_bytes_max);
     assert(event_bytes_max * 8 <= events_bytes);
@@ -198,7 +199,6 @@ comptime {
     assert(events_header_reserve_bytes * 2 <= events_reserve_bytes);
     assert(version_concurrency_max <= workers_max);
     assert(spawn_bytes_max < frame_bytes_max);
-    assert(body_buffers_answers_count < body_buffers_count);
     assert(chunk_line_bytes_max < receive_buffer_bytes);
     assert(std.math.isPowerOfTwo(receive_buffers_count));
     assert(connection_buffers_held_max <= receive_buffers_held_max);

@@ -6,6 +6,7 @@
 const std = @import("std");
 const assert = std.debug.assert;
 const limits = @import("../limits.zig");
+const Bodies = @import("bodies.zig");
 const Connection = @import("connection.zig");
 const Decoder = @import("body.zig").Decoder;
 const Listener = @import("listener.zig");
@@ -147,24 +148,22 @@ fn requestComplete(l: *Listener, c: *Connection) Step {
 /// Takes a pool buffer for the connection; false: none is left, and the client has been told.
 fn bodyTake(l: *Listener, c: *Connection) bool {
     assert(c.body_buffer == null);
-    reclaim(l);
-    c.body_buffer = l.bodies.takeForRequest() orelse {
+    c.body_buffer = bodyBuffer(l, .request) orelse {
         reply.refuse(l, c, .overloaded, "All buffers for large bodies are in use; try again in a second.", &.{});
         return false;
     };
     return true;
 }
 
-/// A buffer for an answer that does not fit the connection's own.
-pub fn bodyBuffer(l: *Listener) ?u16 {
-    reclaim(l);
-    return l.bodies.take();
+/// A buffer for a body that does not fit the connection's own.
+pub fn bodyBuffer(l: *Listener, use: Bodies.Use) ?u16 {
+    if (l.bodies.room(use) <= limits.body_buffers_spare_count) reclaim(l);
+    return l.bodies.take(use);
 }
 
-/// When few buffers are left, the client that moves its own body most slowly gives way: clients that send or read a
-/// byte now and then must not keep everybody's buffers.
+/// The client that moves its own body most slowly gives its buffer up: clients that send or read a byte now and then must
+/// not keep everybody's.
 pub fn reclaim(l: *Listener) void {
-    if (l.bodies.free_count > limits.body_buffers_spare_count) return;
     var slowest: ?*Connection = null;
     var slowest_rate: u64 = std.math.maxInt(u64);
     for (l.connections) |*c| {

@@ -16,6 +16,7 @@ const problem = @import("../http/problem.zig");
 const admit = @import("../admit/admit.zig");
 const Outcome = @import("../meter/counters.zig").Outcome;
 const frame = @import("frame.zig");
+const intake = @import("../http/intake.zig");
 const Pool = @import("pool.zig");
 const Invocation = @import("invocation.zig");
 const Worker = @import("worker.zig");
@@ -131,7 +132,7 @@ fn answered(p: *Pool, w: *Worker, header: *const frame.Answer, block: []const u8
         // `output_bytes_max` is at most half of the shared memory. Copied once, then the worker may do with it what it likes.
         const source = w.shared[limits.shared_bytes / 2 ..][0..header.body_bytes];
         // `mustWait` has seen that there is one.
-        const number = p.listener.bodies.take().?;
+        const number = intake.bodyBuffer(p.listener, .answer).?;
         assert(c.body_buffer == null);
         c.body_buffer = number;
         @memcpy(p.listener.bodies.bytes(number)[0..source.len], source);
@@ -150,7 +151,7 @@ fn answered(p: *Pool, w: *Worker, header: *const frame.Answer, block: []const u8
 fn mustWait(p: *const Pool, w: *const Worker, header: *const frame.Answer) bool {
     const invocation = &p.invocations.items[w.invocation];
     return header.flags & frame.flag_body_shared != 0 and header.body_bytes <= invocation.output_bytes_max and
-        invocation.connection != null and p.listener.bodies.free_count == 0;
+        invocation.connection != null and p.listener.bodies.room(.answer) == 0;
 }
 
 fn wait(p: *Pool, w: *Worker, bytes: []const u8) void {
@@ -164,10 +165,11 @@ fn wait(p: *Pool, w: *Worker, bytes: []const u8) void {
 
 /// Sends what waits, first come first served, as far as there are buffers; what nobody waits for any more is dropped.
 pub fn feed(p: *Pool) void {
+    if (p.listener.bodies.room(.answer) == 0) intake.reclaim(p.listener);
     var at: u32 = 0;
     while (at < p.answers_count) {
         const w = &p.workers[p.answers[at]];
-        if (p.listener.bodies.free_count == 0 and p.invocations.items[w.invocation].connection != null) {
+        if (p.listener.bodies.room(.answer) == 0 and p.invocations.items[w.invocation].connection != null) {
             at += 1;
             continue;
         }

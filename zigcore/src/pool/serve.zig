@@ -219,7 +219,7 @@ fn document(p: *Pool, c: *Connection, content_type: []const u8, text: []const u8
     }
     // A long document goes out of a body buffer: the table may be swapped while it is being sent.
     intake.bodyGiveBack(p.listener, c);
-    const number = if (text.len <= limits.body_bytes_max) intake.bodyBuffer(p.listener) else null;
+    const number = if (text.len <= limits.body_bytes_max) intake.bodyBuffer(p.listener, .answer) else null;
     c.body_buffer = number orelse return answer.refuse(p, c, .overloaded, "All buffers for large bodies are in use; try again in a second.");
     @memcpy(p.listener.bodies.bytes(number.?)[0..text.len], text);
     var response = reply.begin(p.listener, c, 200, &id);
