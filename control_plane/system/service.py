@@ -43,7 +43,8 @@ def _largest_limits() -> Limits:
     """From the contract's own bounds, so that they are written once."""
     largest: dict[str, Any] = {}
     for name, field in Limits.model_fields.items():
-        largest[name] = next(bound.le for bound in field.metadata if hasattr(bound, "le"))
+        # A choice (the state) has no largest.
+        largest[name] = next((bound.le for bound in field.metadata if hasattr(bound, "le")), field.default)
     return Limits(**largest)
 
 

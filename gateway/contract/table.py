@@ -36,6 +36,8 @@ class Limits(_Document):
     output_bytes_max: int = Field(default=6 * 2**20, ge=1, le=6 * 2**20)
     log_bytes_max: int = Field(default=64 * 2**10, ge=0, le=2**20)
     """Log output of one invocation; what is over it is cut, with a record that says so."""
+    state: Literal["warm", "fresh"] = "warm"
+    """``warm``: an invocation finds what earlier ones on its worker left in memory. ``fresh``: what the import left."""
 
 
 class Version(_Document):

@@ -22,6 +22,8 @@ class SpawnSpec:
     handler: str
     """``module:attribute``"""
     env: dict[str, str] = field(default_factory=dict)
+    state: str = "warm"
+    """``warm``: an invocation finds what the one before it left. ``fresh``: it finds what the import left."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from gateway.core import binding
 from gateway.core._zigcore_abi import ffi  # type: ignore[import-not-found,unused-ignore]
 
 HEAD_ALWAYS = 1
+FRESH = 2
 
 Answer = bytes | tuple[int, bytes, bytes]
 """JSON of a 200, or status, header block, body."""
@@ -26,8 +27,35 @@ class WorkerLoop:
         self._log = self._library.zc_worker_log
         binding.check(self._library.zc_worker_attach(channel_fd))
 
-    def run(self, shared_fd: int, invoke: Invoke, failure: Describe, ready: bytes, *, head_always: bool) -> None:
-        """Sends ``ready`` and serves. ``failure`` turns what ``invoke`` raised into a failure block."""
+    def prepare(self, known: list[int], random_address: int) -> str:
+        """Whether invocations can start from the state of now: empty, or why not. ``known``: descriptors that may be
+        open although they are no files; ``random_address``: of the generator behind ``random.random``, or 0."""
+        error: Any = ffi.new("zc_error *")
+        status = self._library.zc_worker_prepare(known, len(known), random_address, error)
+        return "" if status == binding.Status.OK else ffi.string(error.text).decode("utf-8", "replace")
+
+    def memory(self, address: int, size: int) -> bytes:
+        """The process's own memory: to check the layout of an object before anything relies on it."""
+        return bytes(ffi.buffer(ffi.cast("char *", address), size))
+
+    def immortalise(self) -> int:
+        """Makes what lives now immortal; the layout of objects has been checked. How many objects that were."""
+        return int(self._library.zc_worker_immortalise())
+
+    def run(
+        self,
+        shared_fd: int,
+        invoke: Invoke,
+        failure: Describe,
+        ready: bytes,
+        *,
+        head_always: bool,
+        fresh: bool = False,
+        refresh: Callable[[], None] | None = None,
+    ) -> None:
+        """Sends ``ready`` and serves. ``failure`` turns what ``invoke`` raised into a failure block.
+
+        ``fresh``: each invocation starts from the state of now, after ``refresh``; ``prepare`` has said that it can."""
         error: Any = ffi.new("zc_error *")
         pointer = ffi.cast
         status = self._library.zc_worker_run(
@@ -35,7 +63,8 @@ class WorkerLoop:
             # CPython's id() is the object's address; both callables outlive the call.
             pointer("void *", id(invoke)),
             pointer("void *", id(failure)),
-            HEAD_ALWAYS if head_always else 0,
+            ffi.NULL if refresh is None else pointer("void *", id(refresh)),
+            HEAD_ALWAYS * head_always | FRESH * fresh,
             ready,
             len(ready),
             error,

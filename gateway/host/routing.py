@@ -93,6 +93,7 @@ def spawn_document(version: Version, tenant_name: str, bundles: Bundles) -> str:
         code_path=str(bundles.path(version.bundle_sha256)),
         handler=version.handler,
         env=dict(version.env),
+        state=version.limits.state,
     )
     return msgspec.json.encode(asdict(spec)).decode()
 

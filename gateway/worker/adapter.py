@@ -24,9 +24,9 @@ Handle = Callable[[bytes, bytes | None], Any]
 """Calls the handler; its result, not yet an answer."""
 
 
-def make(handler: Handler, spec: SpawnSpec, streams: output.Streams) -> Invoke:
+def make(handler: Handler, spec: SpawnSpec, streams: output.Streams, runner: Runner) -> Invoke:
     out, err = streams
-    run = Runner().run
+    run = runner.run
     is_async = handler.is_async
     match handler.style:
         case "typed":

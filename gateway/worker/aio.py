@@ -28,11 +28,19 @@ class Runner:
     def __init__(self) -> None:
         self._loop: _Loop | None = None
 
+    def open(self) -> list[int]:
+        """Makes the loop now; its descriptors."""
+        loop = self._make()
+        descriptors: list[int] = [loop._selector.fileno(), loop._ssock.fileno(), loop._csock.fileno()]  # type: ignore[attr-defined]
+        return descriptors
+
+    def _make(self) -> _Loop:
+        loop = self._loop = _Loop()
+        asyncio.set_event_loop(loop)
+        return loop
+
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        loop = self._loop
-        if loop is None:
-            loop = self._loop = _Loop()
-            asyncio.set_event_loop(loop)
+        loop = self._loop or self._make()
         task: asyncio.Task[Any] | None = None
         try:
             events._set_running_loop(loop)

@@ -4,6 +4,7 @@ Called by gateway/zygote/child.py with the loop of libzigcore behind ``Loop``. W
 word is sent, ``ready`` or ``failed``; what the tenant's import does (exit, raise anything) ends in that word.
 """
 
+import dataclasses
 import gc
 import platform
 import time
@@ -13,7 +14,8 @@ from typing import Protocol
 import msgspec
 
 from gateway.contract.worker import Ready, SpawnSpec
-from gateway.worker import adapter, failure, loader, openapi, output, signature
+from gateway.worker import adapter, failure, fresh, loader, openapi, output, signature
+from gateway.worker.aio import Runner
 
 READY_BYTES_MAX = 48 * 1024
 """Bound of the ready document; an OpenAPI description that does not fit is left out."""
@@ -28,14 +30,22 @@ class Loop(Protocol):
         ready: bytes,
         *,
         head_always: bool,
+        fresh: bool,
+        refresh: Callable[[], None] | None,
     ) -> None: ...
+
+    def prepare(self, known: list[int], random_address: int) -> str: ...
+
+    def memory(self, address: int, size: int) -> bytes: ...
+
+    def immortalise(self) -> int: ...
 
     def log(self, stream: int, line: bytes) -> bool: ...
 
     def failed(self, document: bytes) -> None: ...
 
 
-def serve(spec: SpawnSpec, loop: Loop, shared_fd: int) -> bool:
+def serve(spec: SpawnSpec, loop: Loop, channel_fd: int, shared_fd: int) -> bool:
     """False: the function could not start, and that has been said."""
     streams = output.install(loop.log)
     describer = failure.Describer(spec.code_path)
@@ -43,8 +53,15 @@ def serve(spec: SpawnSpec, loop: Loop, shared_fd: int) -> bool:
     try:
         function = loader.load(spec.handler, spec.code_path)
         handler = signature.recognise(function)
-        invoke = adapter.make(handler, spec, streams)
+        runner = Runner()
+        invoke = adapter.make(handler, spec, streams, runner)
         operation, schemas = openapi.describe(handler, spec.function)
+        is_fresh = spec.state == "fresh"
+        refresh = None
+        if is_fresh:
+            # The event loop exists before the checkpoint, or each invocation would make one.
+            known = [channel_fd, shared_fd, *(runner.open() if handler.is_async else ())]
+            refresh = fresh.prepare(loop, known)
     except BaseException as error:  # noqa: BLE001 (the tenant's import may raise anything, SystemExit too)
         failed = describer.start_failed(error)
         output.flush(streams)
@@ -54,14 +71,23 @@ def serve(spec: SpawnSpec, loop: Loop, shared_fd: int) -> bool:
     output.flush(streams)
     ready = _document(Ready(handler.style, handler.is_async, platform.python_version(), import_us, operation, schemas))
     # What the import made lives as long as the worker: the collector need not look at it again.
-    gc.collect()
-    gc.freeze()
+    if not is_fresh:
+        gc.collect()
+        gc.freeze()
 
     def describe(error: BaseException) -> bytes:
         output.flush(streams)
         return describer.block(error)
 
-    loop.run(shared_fd, invoke, describe, ready, head_always=handler.head_always)
+    loop.run(
+        shared_fd,
+        invoke,
+        describe,
+        ready,
+        head_always=handler.head_always,
+        fresh=is_fresh,
+        refresh=refresh,
+    )
     return True
 
 
@@ -69,4 +95,4 @@ def _document(ready: Ready) -> bytes:
     document = msgspec.json.encode(ready)
     if len(document) <= READY_BYTES_MAX:
         return document
-    return msgspec.json.encode(Ready(ready.style, ready.is_async, ready.python, ready.import_us))
+    return msgspec.json.encode(dataclasses.replace(ready, operation=None, schemas={}))

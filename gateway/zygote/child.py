@@ -217,4 +217,4 @@ def _top_level_names(code_path: str) -> set[str]:
 
 def _serve(spec: SpawnSpec) -> int:
     loop = WorkerLoop(CHANNEL_FD)
-    return EXIT_OK if main.serve(spec, loop, SHARED_FD) else EXIT_START_FAILED
+    return EXIT_OK if main.serve(spec, loop, CHANNEL_FD, SHARED_FD) else EXIT_START_FAILED

@@ -49,7 +49,7 @@ class Manifest:
 
     handler: str
     python: str
-    limits: dict[str, int] = field(default_factory=dict)
+    limits: dict[str, int | str] = field(default_factory=dict)
     env: dict[str, str] = field(default_factory=dict)
     lock: list[str] = field(default_factory=list)
     tool: dict[str, Any] = field(default_factory=dict)

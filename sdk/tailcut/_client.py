@@ -200,6 +200,7 @@ class Client(_Operations):
         timeout: timedelta | None = None,
         concurrency: int | None = None,
         workers_min: int | None = None,
+        state: str | None = None,
         public: bool | None = None,
         alias: str | None = None,
         ready_timeout: timedelta = READY_TIMEOUT_DEFAULT,
@@ -209,7 +210,7 @@ class Client(_Operations):
 
         Raises ProjectError, DependencyError, StartFailed, StartTimeout, or what any call may raise.
         """
-        settings = projects.Settings(name, handler, timeout, concurrency, workers_min, public, alias)
+        settings = projects.Settings(name, handler, timeout, concurrency, workers_min, state, public, alias)
         return self._run(self._deploy(path, settings, ready_timeout, progress), progress)
 
     def invoke(self, function: str, /, **arguments: Any) -> Any:
@@ -373,13 +374,14 @@ class AsyncClient(_Operations):
         timeout: timedelta | None = None,  # noqa: ASYNC109 - the function's limit, not a wait of this coroutine
         concurrency: int | None = None,
         workers_min: int | None = None,
+        state: str | None = None,
         public: bool | None = None,
         alias: str | None = None,
         ready_timeout: timedelta = READY_TIMEOUT_DEFAULT,
         progress: Progress | None = None,
     ) -> models.Deployment:
         """See ``Client.deploy``; resolving and packing run in a thread."""
-        settings = projects.Settings(name, handler, timeout, concurrency, workers_min, public, alias)
+        settings = projects.Settings(name, handler, timeout, concurrency, workers_min, state, public, alias)
         return await self._run(self._deploy(path, settings, ready_timeout, progress), progress)
 
     async def invoke(self, function: str, /, **arguments: Any) -> Any:

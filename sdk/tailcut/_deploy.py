@@ -209,15 +209,17 @@ def _start_timeout(upload: models.Upload, runtime: models.Runtime, waited: timed
     )
 
 
-def _limits(project: Project) -> dict[str, int]:
+def _limits(project: Project) -> dict[str, int | str]:
     settings = project.settings
-    limits: dict[str, int] = {}
+    limits: dict[str, int | str] = {}
     if settings.timeout is not None:
         limits["timeout_ms"] = round(settings.timeout / timedelta(milliseconds=1))
     if settings.concurrency is not None:
         limits["concurrency_max"] = settings.concurrency
     if settings.workers_min is not None:
         limits["workers_min"] = settings.workers_min
+    if settings.state is not None:
+        limits["state"] = settings.state
     return limits
 
 

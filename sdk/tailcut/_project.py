@@ -25,6 +25,7 @@ TIMEOUT_MIN = timedelta(milliseconds=10)
 TIMEOUT_MAX = timedelta(minutes=15)
 CONCURRENCY_MIN, CONCURRENCY_MAX = 1, 256
 WORKERS_MIN_MIN, WORKERS_MIN_MAX = 0, 16
+STATES = ("warm", "fresh")
 
 ENTRY_MODULES = ("main", "app", "function")
 NO_ENTRY_MODULES = re.compile(r"setup|conftest|test_.*|.*_test|__.*__")
@@ -40,6 +41,7 @@ class Settings:
     timeout: timedelta | None = None
     concurrency: int | None = None
     workers_min: int | None = None
+    state: str | None = None
     public: bool | None = None
     alias: str | None = None
     exclude: tuple[str, ...] = ()
@@ -146,6 +148,8 @@ def check(settings: Settings) -> None:
         raise ProjectError(f"timeout is {settings.timeout.total_seconds():g}s; 10ms to 15m are allowed")
     _check_range("concurrency", settings.concurrency, CONCURRENCY_MIN, CONCURRENCY_MAX)
     _check_range("workers_min", settings.workers_min, WORKERS_MIN_MIN, WORKERS_MIN_MAX)
+    if settings.state is not None and settings.state not in STATES:
+        raise ProjectError(f"state is {settings.state!r}; {' or '.join(STATES)} are allowed")
     if settings.alias is not None and not NAME_PATTERN.fullmatch(settings.alias):
         raise ProjectError(f"alias is {settings.alias!r}; {_NAME_RULE}")
     for name, value in settings.env.items():
@@ -225,6 +229,7 @@ _READERS: Mapping[str, Callable[[str, object, str], Any]] = {
     "timeout": _duration,
     "concurrency": _integer,
     "workers_min": _integer,
+    "state": _text,
     "public": _boolean,
     "alias": _text,
     "exclude": _texts,

@@ -25,6 +25,7 @@ SPAWN = struct.Struct("<IB3xQII")
 REPLY = struct.Struct("<IB3xQii")
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
 FLAG_BODY_SHARED = 1
+FLAG_LAST = 2
 KINDS = {2: "answer", 3: "failure", 4: "log", 5: "ready", 6: "failed"}
 ZYGOTE_KINDS = {17: "spawned", 18: "refused", 19: "exited"}
 BODY_BYTES_MAX = 6 * 2**20
@@ -43,6 +44,8 @@ class Frame:
     entries: list[tuple[str, str]]
     body: bytes
     shared: bool = False
+    last: bool = False
+    """The worker ends after it."""
 
     @property
     def json(self) -> Any:
@@ -124,7 +127,15 @@ class Worker:
         shared = bool(flags & FLAG_BODY_SHARED)
         body = self.shared[BODY_BYTES_MAX : BODY_BYTES_MAX + body_bytes] if shared else raw[head_end:]
         assert len(body) == body_bytes
-        return Frame(KINDS[kind], status, sequence, entries_of(raw[ANSWER.size : head_end], count), body, shared)
+        return Frame(
+            KINDS[kind],
+            status,
+            sequence,
+            entries_of(raw[ANSWER.size : head_end], count),
+            body,
+            shared,
+            bool(flags & FLAG_LAST),
+        )
 
     def first_word(self) -> Frame:
         while (frame := self.receive()).kind == "log":
@@ -204,7 +215,14 @@ class Connection:
         assert magic == MAGIC
         return ZYGOTE_KINDS[kind], request, pid, status, raw[REPLY.size :].decode(), fds
 
-    def spawn(self, code_path: Path, handler: str, env: dict[str, str] | None = None, cpu: int | None = None) -> Worker:
+    def spawn(
+        self,
+        code_path: Path,
+        handler: str,
+        env: dict[str, str] | None = None,
+        cpu: int | None = None,
+        state: str = "warm",
+    ) -> Worker:
         """Starts a worker; its first word is still to come."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.settimeout(DEADLINE_S)
@@ -212,7 +230,7 @@ class Connection:
         os.ftruncate(memory, SHARED_BYTES)
         spec = {
             "tenant": "acme", "function": "sample", "version_id": "ver_1",
-            "code_path": str(code_path), "handler": handler, "env": env or {},
+            "code_path": str(code_path), "handler": handler, "env": env or {}, "state": state,
         }  # fmt: skip
         where = min(os.sched_getaffinity(0)) if cpu is None else cpu
         request = self.ask(json.dumps(spec).encode(), where, [theirs.fileno(), memory])

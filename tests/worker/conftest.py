@@ -37,13 +37,14 @@ def start(connection: Connection, tmp_path: Path) -> Iterator[Start]:
         files: dict[str, str] | None = None,
         env: dict[str, str] | None = None,
         ready: bool = True,
+        state: str = "warm",
     ) -> Worker:
         folder = tmp_path / f"bundle{next(numbers)}"
         folder.mkdir()
         for name, text in {"main.py": source, **(files or {})}.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(text)
-        worker = connection.spawn(folder, handler, env)
+        worker = connection.spawn(folder, handler, env, state=state)
         workers.append(worker)
         if ready:
             word = worker.first_word()

@@ -122,12 +122,33 @@ int zc_jail_enter(const zc_jail_config *config, int zygote_fd, zc_error *error);
 
 /* In the forked child, after the jail: from here on zc_worker_log sends lines on `channel_fd` (those of the import, too). */
 int zc_worker_attach(int channel_fd);
+/* Whether each invocation can start from the state of the process as it is after the import. ZC_SYSTEM: `error` says why
+ * not, for people. known: descriptors that may be open although they are no files. random: address of the object behind
+ * `random.random`, whose layout has been checked, or 0. Once, after the import, before zc_worker_run. */
+int zc_worker_prepare(const int *known, size_t known_count, size_t random, zc_error *error);
+/* What going back has cost so far in this worker; all zero in one that does not. For measurements and tests. */
+typedef struct {
+    uint64_t generation;      /* invocations that were undone */
+    uint64_t scans;           /* of them, after how many the dirty pages were looked for (page faults had happened) */
+    uint64_t mends;           /* of them, after how many the mappings were compared */
+    uint64_t rewind_ns;       /* all of them together */
+    uint64_t hot_pages;       /* that the last one copied */
+    uint64_t hot_ranges;
+    uint64_t heap_bytes_max;  /* the most that one invocation took from its own heap */
+    uint64_t snapshot_bytes;  /* private memory at the checkpoint, used or not */
+} zc_worker_fresh_figures;
+void zc_worker_figures(zc_worker_fresh_figures *figures);
+/* Makes the objects that the collector tracks, and what they refer to, immortal; returns how many. Only where the layout
+ * of objects has been checked (gateway/worker/fresh.py). Called without the GIL; takes it. */
+uint64_t zc_worker_immortalise(void);
 /* Serves invocations until the gateway closes the channel, then returns ZC_OK.
  * invoke(body, head) -> bytes | (status, block, body);   failure(exception) -> block.  PyObject* of callables.
  * head: the bytes of the Request frame up to its body (frame.zig); None for POST, PUT and PATCH unless `flags` has
  * ZC_WORKER_HEAD_ALWAYS (1). bytes: 200 application/json.
+ * ZC_WORKER_FRESH (2): takes a checkpoint first and goes back to it after each answer; refresh() -> ignored, or NULL, is
+ * then called before each invocation.
  * ready: JSON that is sent before the first invocation. Called without the GIL (cffi); takes it. */
-int zc_worker_run(int shared_fd, void *invoke, void *failure, uint32_t flags,
+int zc_worker_run(int shared_fd, void *invoke, void *failure, void *refresh, uint32_t flags,
                   const uint8_t *ready, size_t ready_bytes, zc_error *error);
 /* One line of output during an invocation (or start), at most 8 KiB; any thread. ZC_TOO_LARGE: the budget is spent. */
 int zc_worker_log(int stream, const uint8_t *line, size_t line_bytes);

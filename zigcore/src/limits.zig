@@ -125,6 +125,39 @@ pub const yield_run_max_ns = 1 * ms_ns;
 pub const yields_idle_max = 4;
 pub const reactor_nap_ns = 1 * ms_ns;
 
+// -- Fresh state for each invocation ------------------------------------------------------------------------------
+
+/// Mappings of a process at its checkpoint, and later; more cannot be put back.
+pub const mappings_max = 4096;
+/// All private memory at the checkpoint that is not merely reserved.
+pub const checkpoint_bytes_max = 2 * 1024 * mib;
+/// The part of the stack that is in use at the checkpoint: the interpreter's frames, arguments, environment.
+pub const checkpoint_stack_bytes_max = 1 * mib;
+/// Ranges of pages that an invocation may dirty; more are dropped instead of copied.
+pub const hot_ranges_max = 16 * kib;
+/// Dirty memory beyond this is dropped range by range, the longest first to go, instead of copied.
+pub const hot_keep_bytes = 4 * mib;
+/// A range of that kind is dropped when it has this length.
+pub const hot_drop_bytes = 128 * kib;
+/// After so many invocations the set of dirty pages is learnt anew, and the mappings are compared.
+pub const hot_relearn_count = 1024;
+/// Files that the import left open, whose positions are restored.
+pub const kept_files_max = 64;
+/// An invocation's own heap: address space; blocks beyond are the original allocator's.
+pub const heap_bytes = 64 * mib;
+pub const heap_pool_bytes = 16 * kib;
+pub const heap_block_bytes_max = 16 * kib;
+/// What an invocation used beyond this goes back to the kernel instead of being cleared.
+pub const heap_keep_bytes = 2 * mib;
+/// Room that malloc keeps at the top of its heap in a fresh worker.
+pub const malloc_slack_bytes = 1 * mib;
+/// Blocks that are asked for, and given back, until the heap has grown.
+pub const malloc_probe_bytes = 256 * kib;
+pub const malloc_probes_max = 256;
+/// From this size on malloc maps a block of its own; the largest that glibc accepts.
+pub const malloc_map_bytes = 32 * mib;
+pub const malloc_trim_bytes = 1024 * mib;
+
 // -- The table ----------------------------------------------------------------------------------------------------
 
 /// One revision (the JSON document that the host hands over), and what it is decoded into.

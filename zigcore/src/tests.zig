@@ -32,4 +32,6 @@ comptime {
     _ = @import("pool/zygote.zig");
     _ = @import("jail/apply.zig");
     _ = @import("jail/seccomp.zig");
+    _ = @import("runtime/layout.zig");
+    _ = @import("runtime/heap.zig");
 }

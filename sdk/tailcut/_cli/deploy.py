@@ -28,6 +28,10 @@ def deploy(
         int | None, typer.Option(metavar="N", help="Invocations that may run at once per CPU.")
     ] = None,
     workers_min: Annotated[int | None, typer.Option(metavar="N", help="Workers to keep warm per CPU.")] = None,
+    state: Annotated[
+        str | None,
+        typer.Option(metavar="warm|fresh", help="What an invocation finds in memory: what earlier ones left, or not."),
+    ] = None,
     public: Annotated[
         bool | None, typer.Option("--public/--private", help="Whether it can be called without a key.")
     ] = None,
@@ -52,6 +56,7 @@ def deploy(
             timeout=limit,
             concurrency=concurrency,
             workers_min=workers_min,
+            state=state,
             public=public,
             alias=alias,
             ready_timeout=ready_timeout,

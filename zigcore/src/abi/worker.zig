@@ -6,12 +6,15 @@ const channel = @import("../io/channel.zig");
 const confine = @import("../io/confine.zig");
 const jail = @import("../jail/apply.zig");
 const JailConfig = @import("../jail/config.zig").Config;
+const Checkpoint = @import("../runtime/checkpoint.zig");
+const immortal = @import("../runtime/immortal.zig");
 const Loop = @import("../runtime/loop.zig");
 const py = @import("../runtime/python.zig");
 
 const ErrorText = extern struct { text: [512]u8 };
 const Status = enum(c_int) { ok = 0, invalid = 1, no_memory = 2, system = 3, state = 4, too_large = 5 };
 const head_always: u32 = 1; // ZC_WORKER_HEAD_ALWAYS
+const fresh: u32 = 2; // ZC_WORKER_FRESH
 
 export fn zc_jail_begin(config: *const JailConfig, err: ?*ErrorText) c_int {
     jail.begin(config) catch return jailFailed(err);
@@ -33,10 +36,29 @@ export fn zc_worker_attach(channel_fd: c_int) c_int {
     return @backingInt(Status.ok);
 }
 
+export fn zc_worker_prepare(known: [*]const c_int, known_count: usize, random: usize, err: ?*ErrorText) c_int {
+    if (Checkpoint.control != null) return say(err, .state, "prepared already", .{});
+    var buffer: [256]u8 = undefined;
+    const reason = Checkpoint.prepare(.{ .known = known[0..known_count], .random = random }, &buffer) orelse
+        return @backingInt(Status.ok);
+    return say(err, .system, "{s}", .{reason});
+}
+
+export fn zc_worker_figures(figures: *Checkpoint.Figures) void {
+    figures.* = if (Checkpoint.control) |c| c.figures() else .{};
+}
+
+export fn zc_worker_immortalise() u64 {
+    const gil = py.Gil.take();
+    defer gil.release();
+    return immortal.all();
+}
+
 export fn zc_worker_run(
     shared_fd: c_int,
     invoke: ?*py.Object,
     failure: ?*py.Object,
+    refresh: ?*py.Object,
     flags: u32,
     ready: [*]const u8,
     ready_bytes: usize,
@@ -48,8 +70,11 @@ export fn zc_worker_run(
         .invoke = invoke orelse return say(err, .invalid, "invoke is NULL", .{}),
         .failure = failure orelse return say(err, .invalid, "failure is NULL", .{}),
         .head_always = flags & head_always != 0,
+        .fresh = flags & fresh != 0,
+        .refresh = refresh,
         .ready = ready[0..ready_bytes],
     };
+    if (options.fresh and Checkpoint.control == null) return say(err, .state, "zc_worker_prepare comes first", .{});
     const gil = py.Gil.take();
     defer gil.release();
     Loop.worker.run(options) catch |cause| return fail(err, cause);

@@ -28,7 +28,7 @@ pub const none: Fd = -1;
 pub threadlocal var failed_call: []const u8 = "";
 pub threadlocal var failed_errno: u32 = 0;
 
-fn check(comptime call: []const u8, result: usize) Error!usize {
+pub fn check(comptime call: []const u8, result: usize) Error!usize {
     const signed: isize = @bitCast(result);
     if (signed >= 0 or signed < -4095) return result;
     failed_call = call;
@@ -45,7 +45,12 @@ fn check(comptime call: []const u8, result: usize) Error!usize {
     };
 }
 
-fn arg(value: i32) usize {
+/// Whether a call did what it should, where the reason does not matter.
+pub fn ok(result: usize) bool {
+    return @as(isize, @bitCast(result)) >= 0 or @as(isize, @bitCast(result)) < -4095;
+}
+
+pub fn arg(value: i32) usize {
     return @bitCast(@as(isize, value));
 }
 

@@ -46,6 +46,7 @@ pub fn frameReceived(p: *Pool, w: *Worker, bytes: []const u8) void {
         .answer, .failure => {
             if (w.state != .busy or header.sequence != w.sequence) return reap.die(p, w, .garbage, "sent an answer to no invocation");
             if (w.answer_bytes > 0) return reap.die(p, w, .garbage, "sent a second answer");
+            if (header.flags & frame.flag_last != 0) w.stop_after = true;
             if (header.kind == .failure) return failed(p, w, &header, block);
             if (mustWait(p, w, &header)) return wait(p, w, bytes);
             answered(p, w, &header, block, body);

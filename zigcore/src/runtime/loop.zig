@@ -10,15 +10,22 @@ const limits = @import("../limits.zig");
 const channel = @import("../io/channel.zig");
 const Lock = @import("../io/lock.zig");
 const frame = @import("../pool/frame.zig");
+const Checkpoint = @import("checkpoint.zig");
 const py = @import("python.zig");
 
 const Loop = @This();
 
 fd: std.c.fd_t = -1,
 shared: []u8 = &.{},
+options: Options = undefined,
 invoke: *py.Object = undefined,
 failure: *py.Object = undefined,
 head_always: bool = false,
+/// The checkpoint that each invocation starts from; null: memory is left as the invocation left it.
+fresh: ?*Checkpoint = null,
+/// The answer said that this process ends after it.
+last: bool = false,
+fresh_result: Error!void = {},
 sequence: u64 = 0,
 log: Log = .{},
 in: [limits.frame_bytes_max]u8 align(8) = undefined,
@@ -72,6 +79,10 @@ pub const Options = struct {
     failure: *py.Object,
     /// Whether the adapter wants the head of a POST, PUT or PATCH too.
     head_always: bool,
+    /// Whether each invocation starts from the state of now; `Checkpoint.prepare` has said that it can.
+    fresh: bool = false,
+    /// Called before each invocation of a fresh worker, to seed what the import left seeded.
+    refresh: ?*py.Object = null,
     ready: []const u8,
 };
 
@@ -82,10 +93,16 @@ pub fn run(loop: *Loop, options: Options) Error!void {
     loop.invoke = options.invoke;
     loop.failure = options.failure;
     loop.head_always = options.head_always;
+    if (options.fresh) return loop.runFresh(options);
     try loop.announce(.ready, options.ready);
+    while (try loop.next()) |parts| try loop.serve(parts);
+}
+
+/// Null: the gateway has closed the channel.
+fn next(loop: *Loop) Error!?Parts {
     while (true) {
         const bytes = channel.receive(loop.fd, &loop.in) catch |err| switch (err) {
-            error.Closed => return,
+            error.Closed => return null,
             error.Interrupted => {
                 py.signalsRun();
                 continue;
@@ -93,8 +110,81 @@ pub fn run(loop: *Loop, options: Options) Error!void {
             error.TooLarge => return error.Malformed,
             error.System => return err,
         };
-        try loop.serve(try Parts.decode(loop.in[0..bytes.len]));
+        return try Parts.decode(loop.in[0..bytes.len]);
     }
+}
+
+// -- Fresh state for each invocation ------------------------------------------------------------------------------
+
+fn runFresh(loop: *Loop, options: Options) Error!void {
+    const c = Checkpoint.control orelse return error.System;
+    heapSlack();
+    loop.fresh = c;
+    loop.options = options;
+    // Open during the start; every invocation opens it for itself.
+    logClose(&loop.log);
+    c.heap.install();
+    c.serve(freshBody, loop);
+    return loop.fresh_result;
+}
+
+/// Once per invocation, each time from the checkpoint's state.
+fn freshBody(argument: *anyopaque) callconv(.c) void {
+    const loop: *Loop = @ptrCast(@alignCast(argument));
+    loop.fresh_result = loop.freshInvocation();
+}
+
+fn freshInvocation(loop: *Loop) Error!void {
+    const c = loop.fresh.?;
+    if (c.generation == 0) {
+        c.take() catch return error.System;
+        try loop.announce(.ready, loop.options.ready);
+    }
+    if (loop.options.refresh) |refresh| py.call0(refresh);
+    const parts = try loop.next() orelse return;
+    loop.sharedClear(parts);
+    try loop.serve(parts);
+    if (loop.last) {
+        // The gateway closes the channel once it has the answer, of which a part may be in shared memory.
+        _ = try loop.next();
+        return Checkpoint.leave();
+    }
+    c.rewind();
+}
+
+/// Bodies of the invocation before are nobody's business. Large ones the gateway has given back to the kernel.
+fn sharedClear(loop: *Loop, parts: Parts) void {
+    const c = loop.fresh.?;
+    const request_bytes = if (parts.body == null) parts.request.body_bytes else 0;
+    if (c.request_bytes > request_bytes and c.request_bytes < limits.shared_keep_bytes) {
+        @memset(loop.shared[request_bytes..c.request_bytes], 0);
+    }
+    if (c.answer_bytes < limits.shared_keep_bytes) @memset(loop.shared[shared_half_bytes..][0..c.answer_bytes], 0);
+    c.request_bytes = request_bytes;
+    c.answer_bytes = 0;
+}
+
+extern fn mallopt(parameter: c_int, value: c_int) c_int;
+extern fn malloc(bytes: usize) ?*anyopaque;
+extern fn free(block: ?*anyopaque) void;
+
+/// malloc keeps room at the top of its heap, inside the checkpoint, and neither trims it nor maps blocks of ordinary
+/// size one by one: each of these would be a change of mappings in every invocation, slow to find and to undo.
+fn heapSlack() void {
+    const trim_threshold = -1;
+    const top_pad = -2;
+    const mmap_threshold = -3;
+    _ = mallopt(trim_threshold, limits.malloc_trim_bytes);
+    _ = mallopt(mmap_threshold, limits.malloc_map_bytes);
+    _ = mallopt(top_pad, limits.malloc_slack_bytes);
+    // Blocks until one makes the heap grow, by the padding too: what was free before is used up, what is on top stays.
+    var blocks: [limits.malloc_probes_max]?*anyopaque = @splat(null);
+    const before = Checkpoint.heapEnd();
+    for (&blocks) |*block| {
+        block.* = malloc(limits.malloc_probe_bytes);
+        if (Checkpoint.heapEnd() != before) break;
+    }
+    for (blocks) |block| free(block);
 }
 
 /// The first word of a worker: ready, or why not.
@@ -206,6 +296,7 @@ fn sendAnswer(loop: *Loop, status: u16, block: []const u8, count: u16, body: []c
     if (shared) {
         if (body.len > limits.body_bytes_max) return loop.sendTooLarge(body.len);
         @memcpy(loop.shared[shared_half_bytes..][0..body.len], body);
+        if (loop.fresh) |c| c.answer_bytes = body.len;
     }
     logClose(&loop.log);
     const head: frame.Answer = .{
@@ -235,6 +326,11 @@ fn sendParts(loop: *Loop, head: *const frame.Answer, block: []const u8, body: []
     @memcpy(loop.out[0..@sizeOf(frame.Answer)], std.mem.asBytes(head));
     @memcpy(loop.out[@sizeOf(frame.Answer)..][0..block.len], block);
     @memcpy(loop.out[@sizeOf(frame.Answer) + block.len ..][0..body.len], body);
+    if (loop.fresh) |c| if (head.kind == .answer or head.kind == .failure) {
+        // Now that everything is written down, and while the gateway can still be told.
+        loop.last = c.inspect();
+        if (loop.last) loop.out[@offsetOf(frame.Answer, "flags")] |= frame.flag_last;
+    };
     try channel.send(loop.fd, loop.out[0..bytes]);
 }
 

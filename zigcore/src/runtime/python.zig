@@ -1,7 +1,8 @@
 //! The part of CPython's C API that the worker's loop uses, declared by hand.
 //!
 //! Called by runtime/loop. The symbols are found in the process that loads the library: CPython itself, 3.12 or newer.
-//! Only functions and one static object, no struct layouts: the same declarations fit every 3.x (also free-threaded).
+//! Only functions and static objects: the same declarations fit every 3.x (also free-threaded). The one struct layout is
+//! at the end, for walking the heap, and only used where it has been checked.
 //! What always holds: a function here returns owned objects as `?*Object` (null: an exception is set) unless its name
 //! says borrowed; the GIL is held.
 const std = @import("std");
@@ -20,7 +21,14 @@ extern fn PyErr_GetRaisedException() ?*Object;
 extern fn PyErr_Clear() void;
 extern fn PyErr_CheckSignals() c_int;
 extern fn Py_DecRef(object: ?*Object) void;
+extern fn PyObject_CallNoArgs(callable: *Object) ?*Object;
+extern fn PyUnstable_GC_VisitObjects(visit: Visit, argument: ?*anyopaque) void;
+extern fn PyObject_GC_IsTracked(object: *Object) c_int;
+extern fn PyType_GetFlags(of: *Object) c_ulong;
+extern fn PyType_GetSlot(of: *Object, slot: c_int) ?*anyopaque;
 extern var _Py_NoneStruct: u8;
+extern var PyFrame_Type: u8;
+extern var PyCode_Type: u8;
 
 pub const Gil = struct {
     state: c_int,
@@ -87,6 +95,11 @@ pub fn call2(callable: *Object, a: *Object, b: *Object) ?*Object {
     return PyObject_Vectorcall(callable, arguments[1..].ptr, 2 | arguments_offset, null);
 }
 
+/// A call for its effect; what it raises has nobody to go to.
+pub fn call0(callable: *Object) void {
+    if (PyObject_CallNoArgs(callable)) |result| free(result) else PyErr_Clear();
+}
+
 const arguments_offset: usize = 1 << (@bitSizeOf(usize) - 1);
 
 /// Takes the exception that is set, or null.
@@ -101,4 +114,43 @@ pub fn exceptionDrop() void {
 /// Runs Python's signal handlers; what they raise between invocations has nobody to go to.
 pub fn signalsRun() void {
     if (PyErr_CheckSignals() < 0) PyErr_Clear();
+}
+
+// -- Walking the heap (runtime/immortal alone) --------------------------------------------------------------------
+
+pub const Visit = *const fn (object: *Object, argument: ?*anyopaque) callconv(.c) c_int;
+
+/// Calls `visit` with every object that the collector tracks; it may not allocate, and returns 1 to go on.
+pub fn visitTracked(visit: Visit, argument: ?*anyopaque) void {
+    PyUnstable_GC_VisitObjects(visit, argument);
+}
+
+/// Calls `visit` with what `object` refers to; it returns 0 to go on.
+pub fn traverse(object: *Object, visit: Visit, argument: ?*anyopaque) void {
+    const of = typeOf(object);
+    const have_gc = 1 << 14;
+    const tp_traverse = 71;
+    if (PyType_GetFlags(of) & have_gc == 0) return;
+    const slot = PyType_GetSlot(of, tp_traverse) orelse return;
+    const function: *const fn (*Object, Visit, ?*anyopaque) callconv(.c) c_int = @ptrCast(@alignCast(slot));
+    _ = function(object, visit, argument);
+}
+
+pub fn isTracked(object: *Object) bool {
+    const have_gc = 1 << 14;
+    return PyType_GetFlags(typeOf(object)) & have_gc != 0 and PyObject_GC_IsTracked(object) != 0;
+}
+
+pub fn isFrame(object: *Object) bool {
+    return @intFromPtr(typeOf(object)) == @intFromPtr(&PyFrame_Type);
+}
+
+pub fn isCode(object: *Object) bool {
+    return @intFromPtr(typeOf(object)) == @intFromPtr(&PyCode_Type);
+}
+
+/// The second word of an object's head in builds with the GIL.
+fn typeOf(object: *Object) *Object {
+    const head: *const extern struct { count: u64, type: *Object } = @ptrCast(@alignCast(object));
+    return head.type;
 }

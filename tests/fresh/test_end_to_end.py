@@ -1,0 +1,97 @@
+"""The examples, deployed with ``--state fresh`` on a whole running server, called over and over."""
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tailcut
+from PIL import Image
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+ROUNDS = 300
+
+
+def deploy(server: Any, path: Path, state: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "tailcut", "deploy", str(path), "--state", state, "--json"],
+        capture_output=True,
+        text=True,
+        timeout=180,
+        env={**os.environ, "TAILCUT_SERVER": server.control_plane_url, "TAILCUT_KEY": server.key},
+    )
+
+
+@pytest.fixture
+def client(server: Any) -> Any:
+    with tailcut.Client(server.control_plane_url, server.key) as made:
+        yield made
+
+
+def deployed(server: Any, folder: Path, state: str = "fresh") -> None:
+    done = deploy(server, folder, state)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["status"] == "ready"
+
+
+def test_the_state_is_chosen_per_function(server: Any, client: Any, tmp_path: Path) -> None:
+    for state, expected in (("fresh", {1}), ("warm", set(range(1, 21)))):
+        folder = tmp_path / f"counter-{state}"
+        folder.mkdir()
+        (folder / "main.py").write_text("n = 0\ndef handler() -> int:\n    global n\n    n += 1\n    return n\n")
+        deployed(server, folder, state)
+        assert {client.invoke(f"counter-{state}") for _ in range(20)} == expected
+
+
+def test_a_worker_that_ends_itself_is_replaced_and_no_call_fails(server: Any, client: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "leaver"
+    folder.mkdir()
+    (folder / "main.py").write_text(
+        "import threading, time\nn = 0\ndef handler() -> int:\n    global n\n    n += 1\n"
+        "    threading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n    return n\n"
+    )
+    deployed(server, folder)
+    assert [client.invoke("leaver") for _ in range(20)] == [1] * 20
+
+
+def test_what_cannot_be_fresh_is_refused_with_the_reason(server: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "threaded"
+    folder.mkdir()
+    (folder / "main.py").write_text(
+        "import threading, time\nthreading.Thread(target=time.sleep, args=(600,), daemon=True).start()\n"
+        "def handler() -> int: return 1\n"
+    )
+    done = deploy(server, folder, "fresh")
+    assert done.returncode != 0
+    assert "2 threads run after the import" in done.stderr
+    done = deploy(server, folder, "sometimes")
+    assert done.returncode != 0
+    assert "warm or fresh" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["hello", "thumbnail", "webhook", "gather"])
+def test_the_examples_run_fresh(server: Any, client: Any, tmp_path: Path, name: str) -> None:
+    folder = tmp_path / name
+    shutil.copytree(EXAMPLES / name, folder)
+    deployed(server, folder)
+    picture = io.BytesIO()
+    Image.new("RGB", (640, 480), "navy").save(picture, "PNG")
+    seen = set()
+    for _ in range(ROUNDS if name != "thumbnail" else 50):
+        match name:
+            case "hello":
+                seen.add(json.dumps(client.invoke("hello", name="Ada")))
+            case "thumbnail":
+                answer = client.call("thumbnail", content=picture.getvalue(), headers={"Content-Type": "image/png"})
+                seen.add((answer.status, len(answer.content)))
+            case "webhook":
+                seen.add(client.call("webhook", content=b"{}").status)
+            case "gather":
+                seen.add(client.call("gather", json={}).status)
+    assert len(seen) == 1, seen
+    assert str(next(iter(seen))) not in ("500", "502", "503", "504")

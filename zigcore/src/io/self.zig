@@ -1,0 +1,290 @@
+//! What a process asks the kernel about itself, and how it puts itself back: memory, descriptors, signals, timers.
+//!
+//! Called by runtime/checkpoint and its parts. Raw system calls and not libc's: libc writes to its own memory (errno,
+//! caches), and the caller is putting exactly that memory back.
+//! What always holds: nothing here allocates or touches memory other than its arguments.
+const std = @import("std");
+const linux = std.os.linux;
+const sys = @import("sys.zig");
+const check = sys.check;
+const arg = sys.arg;
+
+pub const Error = sys.Error;
+pub const Fd = sys.Fd;
+pub const page_bytes = 4096;
+/// End of what a process may map on x86-64 (four levels of page tables).
+pub const address_end = 0x7fff_ffff_f000;
+
+pub const Prot = struct {
+    pub const read: u8 = 1;
+    pub const write: u8 = 2;
+    pub const exec: u8 = 4;
+};
+
+const map_private = 2;
+const map_fixed = 0x10;
+const map_anonymous = 0x20;
+const map_noreserve = 0x4000;
+const madv_dontneed = 4;
+const madv_nohugepage = 15;
+const at_fdcwd = -100;
+const o_cloexec = 0o2000000;
+const o_path = 0o10000000;
+const o_rdwr = 2;
+
+// -- Memory -------------------------------------------------------------------------------------------------------
+
+/// Zeroed address space of the process's own, private: a fork copies it.
+pub fn reserve(bytes: usize) Error![]align(page_bytes) u8 {
+    const address = try check("mmap", linux.syscall6(.mmap, 0, bytes, Prot.read | Prot.write, map_private | map_anonymous | map_noreserve, arg(-1), 0));
+    // Touched sparsely: a huge page would be memory that nobody uses.
+    _ = linux.syscall3(.madvise, address, bytes, madv_nohugepage);
+    return @as([*]align(page_bytes) u8, @ptrFromInt(address))[0..bytes];
+}
+
+pub fn release(start: usize, bytes: usize) Error!void {
+    _ = try check("munmap", linux.syscall2(.munmap, start, bytes));
+}
+
+/// Maps a part of `fd` privately; over whatever is at `place` unless that is 0.
+pub fn mapPrivate(fd: Fd, place: usize, bytes: usize, prot: u8, offset: usize) Error!usize {
+    const fixed: usize = if (place == 0) 0 else map_fixed;
+    return check("mmap", linux.syscall6(.mmap, place, bytes, prot, map_private | fixed, arg(fd), offset));
+}
+
+pub fn protect(start: usize, bytes: usize, prot: u8) Error!void {
+    _ = try check("mprotect", linux.syscall3(.mprotect, start, bytes, prot));
+}
+
+/// Private pages go; the next access finds the file's content again, or zeros.
+pub fn drop(start: usize, bytes: usize) void {
+    _ = linux.syscall3(.madvise, start, bytes, madv_dontneed);
+}
+
+/// Moves the program break; 0 only asks. The break afterwards.
+pub fn brk(to: usize) usize {
+    return linux.syscall1(.brk, to);
+}
+
+pub fn memfd() Error!Fd {
+    const cloexec_and_sealing = 1 | 2;
+    return @intCast(try check("memfd_create", linux.syscall2(.memfd_create, @intFromPtr("tailcut-checkpoint"), cloexec_and_sealing)));
+}
+
+pub fn resize(fd: Fd, bytes: usize) Error!void {
+    _ = try check("ftruncate", linux.syscall2(.ftruncate, arg(fd), bytes));
+}
+
+/// From here on nobody can change the file's content, whoever holds or maps it.
+pub fn sealWrites(fd: Fd) Error!void {
+    const add_seals = 1033;
+    const seal_seal_shrink_grow_write = 1 | 2 | 4 | 8;
+    _ = try check("fcntl(F_ADD_SEALS)", linux.syscall3(.fcntl, arg(fd), add_seals, seal_seal_shrink_grow_write));
+}
+
+pub fn writeAt(fd: Fd, address: usize, bytes: usize, offset: usize) Error!void {
+    var done: usize = 0;
+    while (done < bytes) {
+        const written = try check("pwrite", linux.syscall4(.pwrite64, arg(fd), address + done, bytes - done, offset + done));
+        if (written == 0) return error.Other;
+        done += written;
+    }
+}
+
+/// Pages of one kind; as the kernel lays it out.
+pub const PageRange = extern struct { start: u64, end: u64, categories: u64 };
+
+/// Finds the pages of [start, end) that are the process's own (anonymous: copied on write, or never of a file).
+/// Returns how many ranges it wrote; `next` is where to go on.
+pub fn pagesOwn(pagemap: Fd, start: usize, end: usize, ranges: []PageRange, next: *usize) Error!usize {
+    const Arg = extern struct {
+        size: u64,
+        flags: u64 = 0,
+        start: u64,
+        end: u64,
+        walk_end: u64 = 0,
+        vec: u64,
+        vec_count: u64,
+        pages_max: u64 = 0,
+        category_inverted: u64,
+        category_mask: u64,
+        category_anyof_mask: u64,
+        return_mask: u64,
+    };
+    const pagemap_scan = 0xc0606610;
+    const file = 4;
+    const present = 8;
+    const swapped = 16;
+    var scan: Arg = .{
+        .size = @sizeOf(Arg),
+        .start = start,
+        .end = end,
+        .vec = @intFromPtr(ranges.ptr),
+        .vec_count = ranges.len,
+        .category_inverted = file,
+        .category_mask = file,
+        .category_anyof_mask = present | swapped,
+        .return_mask = file,
+    };
+    const count = try check("ioctl(PAGEMAP_SCAN)", linux.syscall3(.ioctl, arg(pagemap), pagemap_scan, @intFromPtr(&scan)));
+    next.* = scan.walk_end;
+    return count;
+}
+
+// -- Descriptors --------------------------------------------------------------------------------------------------
+
+pub fn openRead(path: [*:0]const u8) Error!Fd {
+    return @intCast(try check("open", linux.syscall4(.openat, arg(at_fdcwd), @intFromPtr(path), o_cloexec, 0)));
+}
+
+pub fn openNull() Error!Fd {
+    return @intCast(try check("open", linux.syscall4(.openat, arg(at_fdcwd), @intFromPtr("/dev/null"), o_cloexec | o_rdwr, 0)));
+}
+
+/// A handle of the working directory.
+pub fn openHere() Error!Fd {
+    return @intCast(try check("open", linux.syscall4(.openat, arg(at_fdcwd), @intFromPtr("."), o_cloexec | o_path, 0)));
+}
+
+pub fn goTo(folder: Fd) Error!void {
+    _ = try check("fchdir", linux.syscall1(.fchdir, arg(folder)));
+}
+
+/// Reads from the start of a file of /proc: its text as it is now, cut to the buffer.
+pub fn readFresh(fd: Fd, buffer: []u8, offset: usize) Error![]u8 {
+    const bytes = try check("pread", linux.syscall4(.pread64, arg(fd), @intFromPtr(buffer.ptr), buffer.len, offset));
+    return buffer[0..bytes];
+}
+
+/// The same descriptor under the first free number from `least` on; the old number is free.
+pub fn moveUp(fd: Fd, least: Fd) Error!Fd {
+    const dupfd_cloexec = 1030;
+    const high: Fd = @intCast(try check("fcntl(F_DUPFD)", linux.syscall3(.fcntl, arg(fd), dupfd_cloexec, arg(least))));
+    sys.close(fd);
+    return high;
+}
+
+pub fn isOpen(fd: Fd) bool {
+    const getfd = 1;
+    return sys.ok(linux.syscall3(.fcntl, arg(fd), getfd, 0));
+}
+
+/// `to` becomes what `from` is, kept by programs that are executed.
+pub fn overlay(from: Fd, to: Fd) Error!void {
+    _ = try check("dup3", linux.syscall3(.dup3, arg(from), arg(to), 0));
+}
+
+pub fn closeRange(first: Fd, last: u32) void {
+    _ = linux.syscall3(.close_range, arg(first), last, 0);
+}
+
+pub const Kind = enum { regular, folder, device, other };
+pub const About = struct { kind: Kind, device: u64, inode: u64 };
+
+pub fn about(fd: Fd) Error!About {
+    // struct stat of x86-64: 144 bytes; st_dev, st_ino, st_nlink (8 each), st_mode (4).
+    var stat: [18]u64 = undefined;
+    _ = try check("fstat", linux.syscall2(.fstat, arg(fd), @intFromPtr(&stat)));
+    const mode: u32 = @truncate(stat[3]);
+    const kind: Kind = switch (mode & 0o170000) {
+        0o100000 => .regular,
+        0o040000 => .folder,
+        0o020000 => .device,
+        else => .other,
+    };
+    return .{ .kind = kind, .device = stat[0], .inode = stat[1] };
+}
+
+pub fn positionOf(fd: Fd) Error!usize {
+    const seek_cur = 1;
+    return check("lseek", linux.syscall3(.lseek, arg(fd), 0, seek_cur));
+}
+
+pub fn positionSet(fd: Fd, position: usize) Error!void {
+    _ = try check("lseek", linux.syscall3(.lseek, arg(fd), position, 0));
+}
+
+// -- Processes, signals, timers, limits ---------------------------------------------------------------------------
+
+/// Whether there is any child, running or ended.
+pub fn hasChildren() bool {
+    const p_all = 0;
+    const exited_nohang_nowait_all = 4 | 1 | 0x01000000 | 0x40000000;
+    // ECHILD is the ordinary answer.
+    return sys.ok(linux.syscall5(.waitid, p_all, 0, 0, exited_nohang_nowait_all, 0));
+}
+
+/// Ends every process of the caller's group, the caller too.
+pub fn killGroup() void {
+    _ = linux.syscall2(.kill, 0, sys.sigkill);
+}
+
+pub fn exit(status: u8) noreturn {
+    while (true) _ = linux.syscall1(.exit_group, status);
+}
+
+pub const signals_max = 64;
+/// struct sigaction as the kernel has it: handler, flags, restorer, mask.
+pub const Action = [4]u64;
+
+pub fn actionGet(signal: usize, action: *Action) void {
+    action.* = @splat(0);
+    _ = linux.syscall4(.rt_sigaction, signal, 0, @intFromPtr(action), 8);
+}
+
+pub fn actionSet(signal: usize, action: *const Action) void {
+    _ = linux.syscall4(.rt_sigaction, signal, @intFromPtr(action), 0, 8);
+}
+
+pub fn maskSet(mask: u64) u64 {
+    const setmask = 2;
+    var old: u64 = 0;
+    _ = linux.syscall4(.rt_sigprocmask, setmask, @intFromPtr(&mask), @intFromPtr(&old), 8);
+    return old;
+}
+
+/// Takes one pending signal away without running anything; false: there is none.
+pub fn pendingTake() bool {
+    const all: u64 = std.math.maxInt(u64);
+    const at_once: [2]u64 = .{ 0, 0 };
+    return sys.ok(linux.syscall4(.rt_sigtimedwait, @intFromPtr(&all), 0, @intFromPtr(&at_once), 8));
+}
+
+/// stack_t: address, flags, size.
+pub const SignalStack = [3]u64;
+
+pub fn signalStackGet(stack: *SignalStack) void {
+    stack.* = @splat(0);
+    _ = linux.syscall2(.sigaltstack, 0, @intFromPtr(stack));
+}
+
+pub fn signalStackSet(stack: *const SignalStack) void {
+    _ = linux.syscall2(.sigaltstack, @intFromPtr(stack), 0);
+}
+
+/// The three interval timers (setitimer, alarm) stand.
+pub fn timersStop() void {
+    const none: [4]u64 = @splat(0);
+    for (0..3) |which| _ = linux.syscall3(.setitimer, which, @intFromPtr(&none), 0);
+}
+
+pub fn umaskSet(mask: usize) usize {
+    return linux.syscall1(.umask, mask);
+}
+
+/// CLOCK_MONOTONIC.
+pub fn now() u64 {
+    var time: linux.timespec = undefined;
+    _ = linux.clock_gettime(.MONOTONIC, &time);
+    return @as(u64, @intCast(time.sec)) * std.time.ns_per_s + @as(u64, @intCast(time.nsec));
+}
+
+pub const Limit = [2]u64;
+
+pub fn limitGet(resource: usize, limit: *Limit) void {
+    _ = linux.syscall4(.prlimit64, 0, resource, 0, @intFromPtr(limit));
+}
+
+pub fn limitSet(resource: usize, limit: *const Limit) bool {
+    return sys.ok(linux.syscall4(.prlimit64, 0, resource, @intFromPtr(limit), 0));
+}

@@ -1,0 +1,193 @@
+//! What a process has besides memory, as it was at the checkpoint: descriptors, signals, timers, folder, mask, limits.
+//!
+//! Called by runtime/checkpoint. `note` once; `leftovers` before each answer, while the gateway can still be told that the
+//! worker ends; `restore` after it.
+//! What always holds: what cannot be put back is found by `note` (then there is no checkpoint, and it says why) or by
+//! `leftovers`; everything else is put back by `restore`, whatever the handler did.
+const std = @import("std");
+const assert = std.debug.assert;
+const limits = @import("../limits.zig");
+const self = @import("../io/self.zig");
+
+const Belongings = @This();
+
+const File = struct { fd: self.Fd, device: u64, inode: u64, position: usize };
+const Gap = struct { first: self.Fd, last: u32 };
+
+/// Descriptors that this needs; close-on-exec, above the others.
+const own_least = 960;
+const descriptors_max = 4096;
+const gaps_max = 128;
+
+/// Soft limits that a handler can lower, and that change what later code can do.
+const resources = [_]usize{ 0, 1, 2, 3, 4, 6, 7, 9 }; // CPU FSIZE DATA STACK CORE NPROC NOFILE AS
+
+pagemap: self.Fd,
+maps: self.Fd,
+stat: self.Fd,
+timers: self.Fd,
+null_device: self.Fd,
+here: self.Fd,
+/// The checkpoint's memory file.
+memory: self.Fd,
+files: [limits.kept_files_max]File,
+files_count: usize,
+gaps: [gaps_max]Gap,
+gaps_count: usize,
+actions: [self.signals_max + 1]self.Action,
+signal_stack: self.SignalStack,
+mask: u64,
+umask: usize,
+rlimits: [resources.len]self.Limit,
+ignored: u64,
+caught: u64,
+stat_text: [1024]u8,
+
+pub const Reason = []const u8;
+
+/// What the kernel says about the process as a whole, in one read.
+pub const Stat = struct {
+    faults: u64,
+    threads: u64,
+    virtual_bytes: u64,
+    ignored: u64,
+    caught: u64,
+};
+
+/// Opens what is needed, moved out of the way of tenants' descriptors.
+pub fn open(own: *Belongings) self.Error!void {
+    own.pagemap = try self.moveUp(try self.openRead("/proc/self/pagemap"), own_least);
+    own.maps = try self.moveUp(try self.openRead("/proc/self/maps"), own_least);
+    own.stat = try self.moveUp(try self.openRead("/proc/self/stat"), own_least);
+    own.timers = try self.moveUp(try self.openRead("/proc/self/timers"), own_least);
+    own.null_device = try self.moveUp(try self.openNull(), own_least);
+    own.here = try self.moveUp(try self.openHere(), own_least);
+    own.memory = try self.moveUp(try self.memfd(), own_least);
+}
+
+/// Notes everything; `known` are descriptors that may be open although they are no files. Null: all of it can be put back.
+pub fn note(own: *Belongings, known: []const self.Fd, reason: *[256]u8) ?Reason {
+    const stat = own.read() catch return "the kernel does not show /proc/self/stat as expected";
+    if (stat.threads != 1) return std.fmt.bufPrint(reason, "{d} threads run after the import (only one may): set OMP_NUM_THREADS=1 and the like, or start them in the handler", .{stat.threads}) catch unreachable;
+    if (self.hasChildren()) return "the import left a child process";
+    if (own.timersLeft()) return "the import left a timer";
+    own.ignored = stat.ignored;
+    own.caught = stat.caught;
+    own.mask = self.maskSet(0);
+    _ = self.maskSet(own.mask);
+    own.umask = self.umaskSet(0o077);
+    _ = self.umaskSet(own.umask);
+    for (1..self.signals_max + 1) |signal| self.actionGet(signal, &own.actions[signal]);
+    self.signalStackGet(&own.signal_stack);
+    for (resources, &own.rlimits) |resource, *limit| self.limitGet(resource, limit);
+    return own.noteDescriptors(known, reason);
+}
+
+fn noteDescriptors(own: *Belongings, known: []const self.Fd, reason: *[256]u8) ?Reason {
+    own.files_count = 0;
+    own.gaps_count = 0;
+    var gap_first: ?self.Fd = null;
+    for (0..descriptors_max) |number| {
+        const fd: self.Fd = @intCast(number);
+        if (!self.isOpen(fd)) {
+            if (gap_first == null) gap_first = fd;
+            continue;
+        }
+        if (gap_first) |first| {
+            if (own.gaps_count == gaps_max - 1) return "the import left too many descriptors open";
+            own.gaps[own.gaps_count] = .{ .first = first, .last = @intCast(fd - 1) };
+            own.gaps_count += 1;
+            gap_first = null;
+        }
+        if (fd <= 2 or std.mem.findScalar(self.Fd, known, fd) != null or own.isOwn(fd)) continue;
+        const about = self.about(fd) catch return "a descriptor cannot be examined";
+        switch (about.kind) {
+            .folder, .device => {},
+            .regular => {
+                if (own.files_count == own.files.len) return "the import left too many files open";
+                const position = self.positionOf(fd) catch return "a file that the import left open has no position";
+                own.files[own.files_count] = .{ .fd = fd, .device = about.device, .inode = about.inode, .position = position };
+                own.files_count += 1;
+            },
+            .other => return std.fmt.bufPrint(reason, "the import left a socket, pipe or the like open (descriptor {d}), whose other side cannot be put back: open it in the handler", .{fd}) catch unreachable,
+        }
+    }
+    own.gaps[own.gaps_count] = .{ .first = gap_first orelse descriptors_max, .last = std.math.maxInt(u32) };
+    own.gaps_count += 1;
+    return null;
+}
+
+fn isOwn(own: *const Belongings, fd: self.Fd) bool {
+    return std.mem.findScalar(self.Fd, &.{ own.pagemap, own.maps, own.stat, own.timers, own.null_device, own.here, own.memory }, fd) != null;
+}
+
+/// Whether something is left that only the end of the process removes: a thread, a child, a timer, a lowered hard limit,
+/// a file of the checkpoint's that was closed.
+pub fn leftovers(own: *Belongings, stat: Stat) bool {
+    if (stat.threads != 1 or self.hasChildren() or own.timersLeft()) return true;
+    for (resources, &own.rlimits) |resource, *noted| {
+        var limit: self.Limit = undefined;
+        self.limitGet(resource, &limit);
+        if (limit[0] == noted[0] and limit[1] == noted[1]) continue;
+        if (!self.limitSet(resource, noted)) return true;
+    }
+    for (own.files[0..own.files_count]) |file| {
+        const about = self.about(file.fd) catch return true;
+        if (about.device != file.device or about.inode != file.inode) return true;
+    }
+    return false;
+}
+
+fn timersLeft(own: *Belongings) bool {
+    const text = self.readFresh(own.timers, &own.stat_text, 0) catch return true;
+    return text.len > 0;
+}
+
+/// Everything but memory is as it was. `thorough`: also what the kernel shows only one by one.
+/// All signals are blocked, `mask_before` is what was blocked when the handler ended.
+pub fn restore(own: *Belongings, stat: Stat, mask_before: u64, thorough: bool) self.Error!void {
+    self.timersStop();
+    if (thorough or stat.ignored != own.ignored or stat.caught != own.caught) own.restoreActions();
+    // What was sent but blocked would arrive in the next invocation.
+    if (mask_before != own.mask) while (self.pendingTake()) {};
+    for (own.gaps[0..own.gaps_count]) |gap| self.closeRange(gap.first, gap.last);
+    for (0..3) |fd| try self.overlay(own.null_device, @intCast(fd));
+    for (own.files[0..own.files_count]) |file| try self.positionSet(file.fd, file.position);
+    try self.goTo(own.here);
+    _ = self.umaskSet(own.umask);
+}
+
+fn restoreActions(own: *Belongings) void {
+    for (1..self.signals_max + 1) |signal| {
+        var action: self.Action = undefined;
+        self.actionGet(signal, &action);
+        if (!std.mem.eql(u64, &action, &own.actions[signal])) self.actionSet(signal, &own.actions[signal]);
+    }
+    self.signalStackSet(&own.signal_stack);
+}
+
+/// One read of /proc/self/stat (proc_pid_stat(5)): a microsecond for five answers.
+pub fn read(own: *Belongings) self.Error!Stat {
+    const text = try self.readFresh(own.stat, &own.stat_text, 0);
+    // The name is in parentheses and may contain anything; after it comes field 3.
+    const name_end = std.mem.findScalarLast(u8, text, ')') orelse return error.Other;
+    var at = name_end + 1;
+    var fields: [35]u64 = @splat(0);
+    for (3..fields.len) |field| {
+        while (at < text.len and text[at] == ' ') at += 1;
+        if (at == text.len) return error.Other;
+        var value: u64 = 0;
+        while (at < text.len and text[at] != ' ') : (at += 1) {
+            const digit = text[at] -% '0';
+            if (digit < 10) value = value *% 10 +% digit;
+        }
+        fields[field] = value;
+    }
+    return .{
+        .faults = fields[10] + fields[12],
+        .threads = fields[20],
+        .virtual_bytes = fields[23],
+        .ignored = fields[33],
+        .caught = fields[34],
+    };
+}

@@ -1,0 +1,416 @@
+//! Fresh memory for every invocation: the process as it was after the import, again and again.
+//!
+//! Called by runtime/loop. `prepare` says whether it can be done, `serve` takes the checkpoint and calls its body, and the
+//! body ends each invocation with `rewind`, which calls the body anew from the checkpoint's state.
+//! How: all private memory is copied into a sealed memory file and mapped back over itself, privately: what is written
+//! from then on becomes a page of the process's own. To go back, those pages are copied from the file (they stay, so the
+//! next invocation takes no page fault for them). Which they are, PAGEMAP_SCAN tells; and as none can be added without a
+//! page fault, the kernel's count of faults tells whether to ask at all.
+//! What always holds: the state of this file lies in one mapping, outside of what is put back; the way back runs on a
+//! stack of its own in there; what cannot be put back ends the process, never passes for done.
+const std = @import("std");
+const assert = std.debug.assert;
+const limits = @import("../limits.zig");
+const self = @import("../io/self.zig");
+const Belongings = @import("belongings.zig");
+const Heap = @import("heap.zig");
+const Layout = @import("layout.zig");
+const Random = @import("random.zig");
+const stack_switch = @import("switch.zig");
+
+const Checkpoint = @This();
+
+place: stack_switch.Place,
+generation: u64,
+/// For measuring: how often the dirty pages were looked for, the mappings compared, and how long going back took.
+scans: u64,
+mends: u64,
+rewind_ns: u64,
+stat: Belongings.Stat,
+faults: u64,
+virtual_bytes: u64,
+brk: usize,
+source: usize,
+total_bytes: usize,
+stack_bytes: usize,
+/// Of the worker's shared memory, what the last invocation's bodies took there.
+request_bytes: usize,
+answer_bytes: usize,
+areas_count: usize,
+hot_count: usize,
+hot_bytes: usize,
+random: Random,
+belongings: Belongings,
+heap: Heap,
+areas: [limits.mappings_max]Area,
+hot: [limits.hot_ranges_max]Hot,
+ranges: [4096]self.PageRange,
+baseline: Layout,
+current: Layout,
+text: [64 * limits.kib]u8,
+stack: [limits.checkpoint_stack_bytes_max]u8 align(64),
+own_stack: [own_stack_bytes]u8 align(64),
+
+/// The status of a worker that could not be put back (EXIT_BROKEN of gateway/zygote/child.py).
+const exit_broken = 4;
+const own_stack_bytes = 64 * limits.kib;
+/// Below the checkpoint's frame: cleared when it was used, given back below that.
+const stack_keep_bytes = 256 * limits.kib;
+
+/// A mapping whose pages the process may own.
+const Area = struct {
+    start: usize,
+    end: usize,
+    /// In the memory file.
+    offset: usize = 0,
+    prot: u8 = 0,
+    kind: enum { snapshot, sealed, stack, ignored },
+};
+
+/// Dirty pages of one area: copied from `source`, or cleared when that is 0.
+const Hot = struct { target: usize, source: usize, bytes: usize };
+
+pub const Error = self.Error || error{ TooMany, TooLarge };
+
+/// Null until `prepare` has succeeded; never changes afterwards.
+pub var control: ?*Checkpoint = null;
+
+pub const Options = struct {
+    /// Descriptors that may be open although they are no files.
+    known: []const self.Fd,
+    /// Address of the object behind `random.random` (see random.zig), or 0.
+    random: usize,
+};
+
+/// Whether a checkpoint can be taken of this process: null, or the reason why not, for people.
+pub fn prepare(options: Options, reason: *[256]u8) ?[]const u8 {
+    assert(control == null);
+    if (!stack_switch.supported) return "checkpoints need an x86-64 processor";
+    const c = create() catch return "memory for the checkpoint could not be reserved";
+    c.belongings.open() catch return "the kernel's files about the process (/proc/self/pagemap, timers) cannot be opened";
+    if (c.belongings.note(options.known, reason)) |why| return why;
+    var next: usize = 0;
+    _ = self.pagesOwn(c.belongings.pagemap, 0, self.address_end, c.ranges[0..1], &next) catch
+        return "the kernel has no PAGEMAP_SCAN (Linux 6.7 or newer has)";
+    c.baseline.read(c.belongings.maps, &c.text) catch return "the process has too many mappings";
+    for (c.baseline.all()) |mapping| {
+        if (mapping.kind == .shared and mapping.prot & self.Prot.write != 0) return "the import left writable shared memory mapped, which cannot be put back: map it in the handler";
+    }
+    c.random.init(options.random);
+    control = c;
+    return null;
+}
+
+/// Zeroed; guard pages on both sides keep the kernel from merging its mapping with others.
+fn create() self.Error!*Checkpoint {
+    const guard = self.page_bytes;
+    const bytes = std.mem.alignForward(usize, @sizeOf(Checkpoint), self.page_bytes);
+    const region = try self.reserve(bytes + 2 * guard);
+    try self.protect(@intFromPtr(region.ptr), guard, 0);
+    try self.protect(@intFromPtr(region.ptr) + guard + bytes, guard, 0);
+    const c: *Checkpoint = @ptrCast(@alignCast(region.ptr + guard));
+    try c.heap.init();
+    return c;
+}
+
+/// Takes the checkpoint, then calls `body` once for each time that it ends with `rewind`; returns when it returns.
+pub fn serve(c: *Checkpoint, body: stack_switch.Body, argument: *anyopaque) void {
+    stack_switch.enter(&c.place, body, argument);
+}
+
+/// By the body, the first time it is called. The GIL is held, no other thread runs, the heap is installed.
+pub fn take(c: *Checkpoint) Error!void {
+    assert(c.generation == 0 and c.areas_count == 0);
+    c.brk = self.brk(0);
+    try c.noteStack();
+    try c.baseline.read(c.belongings.maps, &c.text);
+    try c.areasFind();
+    try self.resize(c.belongings.memory, c.total_bytes);
+    try c.copyOut();
+    try self.sealWrites(c.belongings.memory);
+    c.source = try self.mapPrivate(c.belongings.memory, 0, c.total_bytes, self.Prot.read, 0);
+    // From the first of these on there is no way but forward.
+    for (c.areas[0..c.areas_count]) |area| switch (area.kind) {
+        .snapshot, .sealed => _ = try self.mapPrivate(c.belongings.memory, area.start, area.end - area.start, area.prot, area.offset),
+        .stack, .ignored => {},
+    };
+    c.heap.active = true;
+    try c.random.reseed();
+    try c.baselineRead();
+}
+
+fn noteStack(c: *Checkpoint) Error!void {
+    try c.current.read(c.belongings.maps, &c.text);
+    const stack = for (c.current.all()) |mapping| {
+        if (mapping.kind == .stack) break mapping;
+    } else return error.Other;
+    if (c.place.stack < stack.start or c.place.stack >= stack.end) return error.Other;
+    c.stack_bytes = stack.end - c.place.stack;
+    if (c.stack_bytes > c.stack.len) return error.TooLarge;
+    @memcpy(c.stack[0..c.stack_bytes], @as([*]const u8, @ptrFromInt(c.place.stack)));
+}
+
+/// What the mappings are now is how they are to be.
+fn baselineRead(c: *Checkpoint) Error!void {
+    try c.baseline.read(c.belongings.maps, &c.text);
+    c.stat = try c.belongings.read();
+    c.virtual_bytes = c.stat.virtual_bytes;
+}
+
+/// Sorts the mappings: what is copied, and what may have pages of the process's own without being looked at.
+fn areasFind(c: *Checkpoint) Error!void {
+    c.total_bytes = 0;
+    for (c.baseline.all()) |mapping| {
+        const area: Area = .{ .start = mapping.start, .end = mapping.end, .prot = mapping.prot, .kind = switch (mapping.kind) {
+            .kernel => .ignored,
+            .stack => .stack,
+            .shared => continue,
+            .private => if (c.isOwn(mapping)) .ignored else if (mapping.prot & self.Prot.write != 0) .snapshot else if (try c.hasPages(mapping)) .sealed else continue,
+        } };
+        if (c.areas_count == c.areas.len) return error.TooMany;
+        const slot = &c.areas[c.areas_count];
+        slot.* = area;
+        c.areas_count += 1;
+        if (area.kind == .stack or area.kind == .ignored) continue;
+        // Unreadable, yet it has pages: nothing that is known does so.
+        if (area.prot & self.Prot.read == 0) return error.Other;
+        slot.offset = c.total_bytes;
+        c.total_bytes += mapping.bytes();
+        if (c.total_bytes > limits.checkpoint_bytes_max) return error.TooLarge;
+    }
+}
+
+fn isOwn(c: *const Checkpoint, mapping: Layout.Mapping) bool {
+    const heap = c.heap.bytes();
+    for ([_][2]usize{ .{ @intFromPtr(c), @sizeOf(Checkpoint) }, .{ @intFromPtr(heap.ptr), heap.len } }) |own| {
+        if (mapping.start <= own[0] and own[0] < mapping.end) return true;
+    }
+    return false;
+}
+
+fn hasPages(c: *Checkpoint, mapping: Layout.Mapping) Error!bool {
+    var next: usize = 0;
+    return try self.pagesOwn(c.belongings.pagemap, mapping.start, mapping.end, c.ranges[0..1], &next) > 0;
+}
+
+/// Of anonymous memory the pages that are there, of private files all.
+fn copyOut(c: *Checkpoint) Error!void {
+    var mappings = c.baseline.all();
+    for (c.areas[0..c.areas_count]) |area| {
+        if (area.kind == .stack or area.kind == .ignored) continue;
+        while (mappings[0].start != area.start) mappings = mappings[1..];
+        if (mappings[0].inode != 0) {
+            try self.writeAt(c.belongings.memory, area.start, area.end - area.start, area.offset);
+            continue;
+        }
+        var at = area.start;
+        while (at < area.end) {
+            const count = try self.pagesOwn(c.belongings.pagemap, at, area.end, &c.ranges, &at);
+            for (c.ranges[0..count]) |range| {
+                try self.writeAt(c.belongings.memory, range.start, range.end - range.start, area.offset + (range.start - area.start));
+            }
+        }
+    }
+}
+
+/// Ends a process that cannot go back, after its answer, with the children that it left.
+pub fn leave() void {
+    if (self.hasChildren()) self.killGroup();
+}
+
+/// Where malloc's main heap ends.
+pub fn heapEnd() usize {
+    return self.brk(0);
+}
+
+// -- Going back ---------------------------------------------------------------------------------------------------
+
+/// Before the answer is sent, when it has been written down: true if the process must end after it instead of going back.
+pub fn inspect(c: *Checkpoint) bool {
+    c.stat = c.belongings.read() catch return true;
+    return c.belongings.leftovers(c.stat);
+}
+
+/// After `inspect` and the answer. Nothing of the stack below `serve` is used again.
+pub fn rewind(c: *Checkpoint) noreturn {
+    const top = std.mem.alignBackward(usize, @intFromPtr(&c.own_stack) + own_stack_bytes, 64);
+    stack_switch.runOn(top, rewindHere, c);
+}
+
+fn rewindHere(argument: *anyopaque) callconv(.c) noreturn {
+    const c: *Checkpoint = @ptrCast(@alignCast(argument));
+    const started_ns = self.now();
+    const all_blocked: u64 = std.math.maxInt(u64);
+    const mask_before = self.maskSet(all_blocked);
+    c.memoryBack() catch self.exit(exit_broken);
+    const thorough = c.stat.faults != c.faults;
+    c.belongings.restore(c.stat, mask_before, thorough) catch self.exit(exit_broken);
+    c.faults = c.stat.faults;
+    c.random.reseed() catch self.exit(exit_broken);
+    c.generation += 1;
+    c.rewind_ns += self.now() - started_ns;
+    _ = self.maskSet(c.belongings.mask);
+    stack_switch.again(&c.place);
+}
+
+fn memoryBack(c: *Checkpoint) Error!void {
+    c.heap.reset();
+    const brk_now = self.brk(0);
+    if (brk_now != c.brk and self.brk(c.brk) != c.brk) return error.NoMemory;
+    const moved = brk_now < c.brk or c.stat.virtual_bytes -% c.virtual_bytes != brk_now -% c.brk;
+    const relearn = c.generation % limits.hot_relearn_count == limits.hot_relearn_count - 1;
+    if (relearn) c.hotDrop();
+    var strange = false;
+    if (relearn or moved or c.stat.faults != c.faults) strange = try c.scan();
+    if (relearn or moved or strange) try c.mend();
+    for (c.hot[0..c.hot_count]) |hot| {
+        const target = @as([*]u8, @ptrFromInt(hot.target))[0..hot.bytes];
+        if (hot.source == 0) @memset(target, 0) else @memcpy(target, @as([*]const u8, @ptrFromInt(hot.source)));
+    }
+    @memcpy(@as([*]u8, @ptrFromInt(c.place.stack)), c.stack[0..c.stack_bytes]);
+}
+
+/// Finds the dirty pages anew. True: there are some where none should be.
+fn scan(c: *Checkpoint) Error!bool {
+    c.scans += 1;
+    c.hot_count = 0;
+    c.hot_bytes = 0;
+    var strange = false;
+    var at: usize = 0;
+    var area_index: usize = 0;
+    while (at < self.address_end) {
+        const count = try self.pagesOwn(c.belongings.pagemap, at, self.address_end, &c.ranges, &at);
+        for (c.ranges[0..count]) |range| {
+            var start: usize = range.start;
+            while (start < range.end) {
+                while (area_index < c.areas_count and c.areas[area_index].end <= start) area_index += 1;
+                if (area_index == c.areas_count or c.areas[area_index].start >= range.end) {
+                    strange = true;
+                    break;
+                }
+                const area = &c.areas[area_index];
+                if (area.start > start) {
+                    strange = true;
+                    start = area.start;
+                }
+                const end = @min(area.end, range.end);
+                c.hotAdd(area, start, end);
+                start = end;
+            }
+        }
+    }
+    if (c.hot_bytes > limits.hot_keep_bytes) c.hotShrink();
+    return strange;
+}
+
+fn hotAdd(c: *Checkpoint, area: *const Area, start: usize, end: usize) void {
+    const hot: Hot = switch (area.kind) {
+        .ignored => return,
+        // Relocated tables and the like: written only by who unprotected them.
+        .sealed => return self.drop(start, end - start),
+        .snapshot => .{ .target = start, .source = c.source + area.offset + (start - area.start), .bytes = end - start },
+        .stack => hot: {
+            const keep = std.mem.alignBackward(usize, c.place.stack, self.page_bytes) - stack_keep_bytes;
+            if (start < keep) self.drop(start, @min(end, keep) - start);
+            const first = @max(start, keep);
+            const last = @min(end, c.place.stack);
+            if (first >= last) return;
+            break :hot .{ .target = first, .source = 0, .bytes = last - first };
+        },
+    };
+    if (c.hot_count == c.hot.len) return self.drop(start, end - start);
+    c.hot[c.hot_count] = hot;
+    c.hot_count += 1;
+    c.hot_bytes += hot.bytes;
+}
+
+/// Dirty pages go, and come back clean with the next access.
+fn hotDrop(c: *Checkpoint) void {
+    for (c.hot[0..c.hot_count]) |hot| if (hot.source != 0) self.drop(hot.target, hot.bytes);
+    c.hot_count = 0;
+    c.hot_bytes = 0;
+}
+
+/// Large ranges are not copied time after time.
+fn hotShrink(c: *Checkpoint) void {
+    var kept: usize = 0;
+    for (c.hot[0..c.hot_count]) |hot| {
+        if (hot.source != 0 and hot.bytes >= limits.hot_drop_bytes) {
+            self.drop(hot.target, hot.bytes);
+            c.hot_bytes -= hot.bytes;
+        } else {
+            c.hot[kept] = hot;
+            kept += 1;
+        }
+    }
+    c.hot_count = kept;
+}
+
+/// What zc_worker_figures tells, in its order.
+pub const Figures = extern struct {
+    generation: u64 = 0,
+    scans: u64 = 0,
+    mends: u64 = 0,
+    rewind_ns: u64 = 0,
+    hot_pages: u64 = 0,
+    hot_ranges: u64 = 0,
+    heap_bytes_max: u64 = 0,
+    snapshot_bytes: u64 = 0,
+};
+
+pub fn figures(c: *const Checkpoint) Figures {
+    return .{
+        .generation = c.generation,
+        .scans = c.scans,
+        .mends = c.mends,
+        .rewind_ns = c.rewind_ns,
+        .hot_pages = c.hot_bytes / self.page_bytes,
+        .hot_ranges = c.hot_count,
+        .heap_bytes_max = c.heap.used_bytes_max,
+        .snapshot_bytes = c.total_bytes,
+    };
+}
+
+// -- Mappings -----------------------------------------------------------------------------------------------------
+
+/// Mappings made since go, those removed, moved or protected otherwise come back.
+fn mend(c: *Checkpoint) Error!void {
+    c.mends += 1;
+    try c.current.read(c.belongings.maps, &c.text);
+    var first: usize = 0;
+    const baseline = c.baseline.all();
+    for (c.current.all()) |mapping| {
+        if (mapping.kind == .stack or mapping.kind == .kernel) continue;
+        while (first < baseline.len and baseline[first].end <= mapping.start) first += 1;
+        var at = mapping.start;
+        for (baseline[first..]) |kept| {
+            if (kept.start >= mapping.end) break;
+            if (kept.start > at) try self.release(at, kept.start - at);
+            at = @max(at, kept.end);
+        }
+        if (at < mapping.end) try self.release(at, mapping.end - at);
+    }
+    var index: usize = 0;
+    const current = c.current.all();
+    for (baseline) |kept| {
+        if (kept.kind == .stack or kept.kind == .kernel) continue;
+        while (index < current.len and current[index].end <= kept.start) index += 1;
+        if (index < current.len and current[index].same(kept)) continue;
+        try c.remake(kept, if (index < current.len) current[index] else null);
+    }
+    try c.baselineRead();
+}
+
+fn remake(c: *Checkpoint, mapping: Layout.Mapping, found: ?Layout.Mapping) Error!void {
+    for (c.areas[0..c.areas_count]) |area| {
+        if (area.start >= mapping.end or area.end <= mapping.start) continue;
+        if (area.kind != .snapshot and area.kind != .sealed) return error.Other;
+        _ = try self.mapPrivate(c.belongings.memory, area.start, area.end - area.start, area.prot, area.offset);
+    }
+    for (c.areas[0..c.areas_count]) |area| if (area.start < mapping.end and area.end > mapping.start) return;
+    // A private file that nothing was ever written to: only its protection can be put back.
+    const there = found orelse return error.Missing;
+    if (there.start > mapping.start or mapping.kind != .private) return error.Missing;
+    try self.protect(mapping.start, mapping.bytes(), mapping.prot);
+    self.drop(mapping.start, mapping.bytes());
+}
