@@ -1,5 +1,6 @@
 """Two servers with the same hostile function: one as it is delivered, one without the jail, for the controls."""
 
+import os
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from tests.support.server import Deployed, Server
 
 HOSTILE = Path(__file__).with_name("hostile.py").read_text()
 SECRET = "CODE-OF-ANOTHER-TENANT"
-ABSTRACT = "tailcut-test-abstract"
+ABSTRACT = f"tailcut-test-abstract-{os.getpid()}"
 
 Attempt = Callable[[str], dict[str, Any]]
 
