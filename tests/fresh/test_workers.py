@@ -2,11 +2,12 @@
 
 import json
 import socket
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from tests.support.frames import BODY_INLINE_BYTES_MAX, Worker
+from tests.support.frames import BODY_INLINE_BYTES_MAX, Worker, Zygote
 from tests.worker.conftest import Start
 
 
@@ -260,3 +261,17 @@ def handler(secret: str = "") -> int:
         assert worker.call(secret=secret).json == len(secret)
     assert json.dumps(fresh.call().json) == "0"
     assert warm.call().json > 0
+
+
+def test_inside_the_jail_it_is_refused_with_the_reason(tmp_path: Path) -> None:
+    with Zygote(tmp_path) as jailed, closing(jailed.connect()) as connection:
+        folder = tmp_path / "bundle"
+        folder.mkdir()
+        (folder / "main.py").write_text("def handler():\n    return 1\n")
+        for state, expected in (("warm", "ready"), ("fresh", "failed")):
+            worker = connection.spawn(folder, "main:handler", state=state)
+            word = worker.first_word()
+            assert word.kind == expected, word.body
+            worker.close()
+    assert word.json["type"] == "FreshStateUnavailable"
+    assert "jail" in word.json["message"]

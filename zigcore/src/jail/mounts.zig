@@ -32,8 +32,9 @@ pub fn replaceRoot(config: *const Config) confine.Error!void {
         }
     }
     try confine.mountTmpfs(staging, confine.ms_nosuid | confine.ms_nodev | confine.ms_noexec, root_options);
-    for (config.mountsOf(), 0..) |mount, at| try place(mount, trees[at]);
+    // First, so that it does not cover a tree that lies below /tmp on this host (a checkout there, for one).
     try privateTmp(config);
+    for (config.mountsOf(), 0..) |mount, at| try place(mount, trees[at]);
     try confine.changeFolder(staging);
     try confine.pivotHere();
     try confine.restrictMount("/", confine.ms_readonly | confine.ms_nosuid | confine.ms_nodev | confine.ms_noexec);

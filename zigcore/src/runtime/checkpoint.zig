@@ -87,7 +87,7 @@ pub fn prepare(options: Options, reason: *[256]u8) ?[]const u8 {
     assert(control == null);
     if (!stack_switch.supported) return "checkpoints need an x86-64 processor";
     const c = create() catch return "memory for the checkpoint could not be reserved";
-    c.belongings.open() catch return "the kernel's files about the process (/proc/self/pagemap, timers) cannot be opened";
+    c.belongings.open() catch return "fresh state needs /proc/self/pagemap, maps, stat and timers, which the jail does not give yet: deploy with --state warm";
     if (c.belongings.note(options.known, reason)) |why| return why;
     var next: usize = 0;
     _ = self.pagesOwn(c.belongings.pagemap, 0, self.address_end, c.ranges[0..1], &next) catch
