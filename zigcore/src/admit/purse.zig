@@ -24,6 +24,9 @@ spent_mib_us: std.atomic.Value(u64) = .init(0),
 touched: std.atomic.Value(bool) = .init(false),
 /// Why the host could not lease more; says which limit an empty purse means.
 reason: std.atomic.Value(Reason) = .init(.none),
+/// Of the meter in `reason`, over the whole cluster, for the owner's answer.
+allowed: std.atomic.Value(i64) = .init(0),
+used: std.atomic.Value(i64) = .init(0),
 
 pub const Reason = enum(u8) {
     /// None was asked for yet, or there is more to come.
@@ -37,6 +40,7 @@ pub const Reason = enum(u8) {
     unknown,
 };
 
+pub const Mode = enum(u32) { add = 0, set = 1, _ };
 pub const Amount = struct { invocations: i64, cpu_us: i64, mib_us: i64 };
 
 /// Takes one invocation. Null: done; otherwise which meter is empty.
@@ -65,14 +69,14 @@ pub fn spend(purse: *Purse, cpu_us: u64, mib_us: u64) void {
 }
 
 /// The host's word after it asked for more.
-pub fn fill(purse: *Purse, amount: Amount, mode: enum { add, set }, reason: Reason) void {
+pub fn fill(purse: *Purse, amount: Amount, mode: Mode, reason: Reason) void {
     switch (mode) {
         .add => {
             _ = purse.invocations.fetchAdd(amount.invocations, .monotonic);
             _ = purse.cpu_us.fetchAdd(amount.cpu_us, .monotonic);
             _ = purse.mib_us.fetchAdd(amount.mib_us, .monotonic);
         },
-        .set => {
+        .set, _ => {
             purse.invocations.store(amount.invocations, .monotonic);
             purse.cpu_us.store(amount.cpu_us, .monotonic);
             purse.mib_us.store(amount.mib_us, .monotonic);

@@ -259,6 +259,11 @@ const Decoder = struct {
             r.field = "status";
             if (tenant.status == .unknown) return r.invalid("one of active, unpaid, suspended is expected", .{});
             try d.reservationCheck(&tenant.reservation);
+            r.field = "upgrade_url";
+            // It goes into a header between angle brackets.
+            for (tenant.upgrade_url) |byte| if (byte <= ' ' or byte >= 0x7f or byte == '>') {
+                return r.invalid("\"{f}\" has a byte that no URL has", .{quoted(tenant.upgrade_url)});
+            };
         }
     }
 
