@@ -142,6 +142,7 @@ def warm() -> None:
             f"{threads} threads after the imports, only one may be: a fork copies only the thread that forks"
         )
     gc.collect()
+    binding.load().zc_worker_immortalise()
     gc.freeze()
 
 
