@@ -24,6 +24,8 @@ class SpawnSpec:
     env: dict[str, str] = field(default_factory=dict)
     state: str = "warm"
     """``warm``: an invocation finds what the one before it left. ``fresh``: it finds what the import left."""
+    describe: bool = False
+    """Whether ``Ready`` is to carry the OpenAPI description: only of the worker that proves a version it is read."""
 
 
 @dataclass(frozen=True, slots=True)
