@@ -128,19 +128,25 @@ def become_worker(
     """``code_path``: where the code is once the jail is closed."""
     status = EXIT_BROKEN
     try:
-        _descriptors(channel_fd, shared_fd)
-        _process(cpu)
         try:
-            enter_jail()
+            arrange(spec, cpu, channel_fd, shared_fd, enter_jail, code_path)
         except JailError as error:
             _refuse(str(error))
             os._exit(EXIT_START_FAILED)
-        spec = replace(spec, code_path=code_path)
-        _environment(spec)
-        import_scope(spec.code_path)
-        status = _serve(spec)
+        status = _serve(replace(spec, code_path=code_path))
     finally:
         os._exit(status)
+
+
+def arrange(
+    spec: SpawnSpec, cpu: int, channel_fd: int, shared_fd: int, enter_jail: Callable[[], None], code_path: str
+) -> None:
+    """All but the function itself. Raises JailError."""
+    _descriptors(channel_fd, shared_fd)
+    _process(cpu)
+    enter_jail()
+    _environment(spec, code_path)
+    import_scope(code_path)
 
 
 def _refuse(reason: str) -> None:
@@ -198,12 +204,12 @@ def _end_first() -> None:
         os.close(fd)
 
 
-def _environment(spec: SpawnSpec) -> None:
+def _environment(spec: SpawnSpec, code_path: str) -> None:
     # ``random`` needs nothing here: CPython seeds it anew at the fork, and every worker's own stream is promised.
     os.environ.update(
         TAILCUT_TENANT=spec.tenant, TAILCUT_FUNCTION=spec.function, TAILCUT_VERSION=spec.version_id, **spec.env
     )
-    os.chdir(spec.code_path)
+    os.chdir(code_path)
 
 
 def import_scope(code_path: str) -> None:

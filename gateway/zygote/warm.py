@@ -11,6 +11,7 @@ import importlib
 from pathlib import Path
 
 from gateway.core import binding
+from gateway.worker import fresh
 from gateway.zygote import rehearsal
 
 STANDARD = (
@@ -148,8 +149,11 @@ def settle() -> None:
     """Just before the first fork: what a worker would do first is done, and nothing writes to what is shared."""
     rehearsal.rehearse()
     gc.collect()
-    # Counting references would copy the page that the object lies on, into each worker.
-    binding.load().zc_worker_immortalise()
+    library = binding.load()
+    if fresh.layout_known(rehearsal.Loop()):
+        # Counting references would copy the page that the object lies on, into each worker.
+        library.zc_worker_immortalise()
+    library.zc_zygote_fill()
     gc.freeze()
 
 

@@ -7,6 +7,7 @@ const confine = @import("../io/confine.zig");
 const jail = @import("../jail/apply.zig");
 const JailConfig = @import("../jail/config.zig").Config;
 const Checkpoint = @import("../runtime/checkpoint.zig");
+const holes = @import("../runtime/holes.zig");
 const immortal = @import("../runtime/immortal.zig");
 const Loop = @import("../runtime/loop.zig");
 const py = @import("../runtime/python.zig");
@@ -52,6 +53,12 @@ export fn zc_worker_immortalise() u64 {
     const gil = py.Gil.take();
     defer gil.release();
     return immortal.all();
+}
+
+export fn zc_zygote_fill() u64 {
+    const gil = py.Gil.take();
+    defer gil.release();
+    return holes.fill();
 }
 
 export fn zc_worker_run(
