@@ -5,7 +5,6 @@ read before the jail is closed; a jail that cannot be closed is said and ends th
 ``os._exit``, so that nothing runs after its last answer.
 """
 
-import _signal
 import importlib.machinery
 import os
 import resource
@@ -15,7 +14,6 @@ import sysconfig
 import types
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import NoReturn
 
 import msgspec
@@ -95,8 +93,9 @@ _CORE_MODULES = frozenset(
 _hidden: list[types.ModuleType] = []
 """Modules of the server that tenant code cannot import; they live on here, where their own functions need them."""
 _hidden_names: list[str] = []
-"""Theirs, and by the first part of the dotted name those that a bundle's own file may replace; ``prepare`` fills both."""
+"""Theirs; ``prepare`` fills it and the next."""
 _replaceable: dict[str, list[str]] = {}
+"""Modules that a bundle's own file may replace, by the first part of the dotted name."""
 
 
 def prepare() -> None:
@@ -182,10 +181,10 @@ def _process(cpu: int) -> None:
     os.setpgid(0, 0)
     os.umask(0o077)
     os.sched_setaffinity(0, {cpu})
-    # The zygote's own two; the others are as ``prepare`` left them. Not through ``signal``, whose enums cost more.
-    _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)
-    _signal.signal(_signal.SIGINT, _signal.default_int_handler)
-    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+    # The zygote's own two; the others are as ``prepare`` left them.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(_DESCRIPTORS_MAX, hard), hard))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -223,11 +222,9 @@ def import_scope(code_path: str) -> None:
         if finder
         in (importlib.machinery.BuiltinImporter, importlib.machinery.FrozenImporter, importlib.machinery.PathFinder)
     ]
-    for name in _hidden_names:
-        _hidden.append(sys.modules.pop(name))
+    _hidden.extend(sys.modules.pop(name) for name in _hidden_names)
     for top in _top_level_names(code_path):
-        for name in _replaceable.get(top, ()):
-            _hidden.append(sys.modules.pop(name))
+        _hidden.extend(sys.modules.pop(name) for name in _replaceable.get(top, ()))
     sys.modules["__main__"] = types.ModuleType("__main__")
     sys.argv[:] = [""]
     sys.orig_argv[:] = []

@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from gateway.contract.worker import SpawnSpec
-from gateway.core import binding
+from gateway.core.worker_loop import memory_of_this_process
 from gateway.worker import main
 from gateway.zygote import child
 
@@ -126,8 +126,7 @@ class Loop:
         return ""
 
     def memory(self, address: int, size: int) -> bytes:
-        ffi = binding.ffi
-        return bytes(ffi.buffer(ffi.cast("char *", address), size))
+        return memory_of_this_process(address, size)
 
     def immortalise(self) -> int:
         return 0
