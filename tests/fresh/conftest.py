@@ -1,4 +1,4 @@
-"""The workers of tests/worker, as they are delivered; and the same without the jail, for what it does not let happen."""
+"""The workers of tests/worker, as they are delivered; and without the jail, for what it does not let happen."""
 
 from collections.abc import Iterator
 from contextlib import closing
