@@ -68,7 +68,8 @@ def expected(owner: str, state: str) -> Posture:
         shared=set(),
         descriptors={
             **dict.fromkeys((0, 1, 2), "/dev/null"),
-            **{3: "socket", 4: "/memfd:tailcut-body"},
+            3: "socket",
+            4: "/memfd:tailcut-body",
             **(REWINDERS if state == "fresh" else {}),
         },
         mounts=mounts,
