@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NoReturn
 
+from gateway.core.jail import State
 from gateway.zygote import child, protocol
 from gateway.zygote.protocol import KIND_EXITED, KIND_REFUSED, KIND_SPAWNED, ProtocolError, Spawn
 from gateway.zygote.spawner import Spawner
@@ -134,7 +135,7 @@ class Server:
             child.become_worker(spawn.spec, spawn.cpu, channel_fd, shared_fd, enter_jail, code_path)
 
         try:
-            pid = self._spawner.fork(jail.config(spawn.spec.code_path), worker)
+            pid = self._spawner.fork(jail.config(spawn.spec.code_path, State[spawn.spec.state.upper()]), worker)
         except OSError as error:
             self._refuse(connection, spawn.request, error.errno or errno.EAGAIN, f"fork: {error.strerror}")
             return
