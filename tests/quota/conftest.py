@@ -19,6 +19,7 @@ from tests.support.valkey import Valkey
 
 HERE = Path(__file__).parent
 KEY = "tck_" + "q" * 40
+KEY_SHA256 = hashlib.sha256(KEY.encode()).hexdigest()
 OWNER = f"Authorization: Bearer {KEY}"
 
 

@@ -37,7 +37,7 @@ def spend_all(
                 meanwhile(served)
             refused = 0 if status == 200 else refused + 1
             if status != 200:
-                time.sleep(0.1)
+                time.sleep(0.05)
 
     threads = [threading.Thread(target=hammer, args=(node,)) for node in nodes for _ in range(2)]
     for thread in threads:

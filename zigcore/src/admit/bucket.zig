@@ -12,6 +12,8 @@ const Bucket = @This();
 
 /// Monotonic, ns; in the past: the bucket is full.
 full_ns: std.atomic.Value(u64) = .init(0),
+/// What `full_ns` was counted with. Debts of one rate mean nothing under another: a new rate starts with a full bucket.
+rate_per_s: std.atomic.Value(u32) = .init(0),
 
 pub const Taken = union(enum) {
     /// Tokens that are left.
@@ -25,6 +27,9 @@ pub fn take(bucket: *Bucket, now_ns: u64, rate_per_s: u32, burst: u32) Taken {
     assert(rate_per_s > 0 and rate_per_s <= limits.rate_per_s_max and burst <= limits.burst_max);
     const interval_ns = limits.s_ns / @as(u64, rate_per_s);
     const room_ns = interval_ns * @max(burst, 1);
+    if (bucket.rate_per_s.load(.monotonic) != rate_per_s and bucket.rate_per_s.swap(rate_per_s, .monotonic) != rate_per_s) {
+        bucket.full_ns.store(0, .monotonic);
+    }
     var seen = bucket.full_ns.load(.monotonic);
     while (true) {
         const full_ns = @max(seen, now_ns) + interval_ns;
@@ -55,11 +60,12 @@ test "a burst is served at once, then the rate holds, and an idle second fills t
     try std.testing.expectEqual(4, bucket.take(now_ns, 10, 5).left);
 }
 
-test "a burst of nothing is one, and a lowered rate holds at once" {
+test "a burst of nothing is one, and a new rate starts with a full bucket" {
     var bucket: Bucket = .{};
     try std.testing.expectEqual(0, bucket.take(0, 1, 0).left);
     try std.testing.expectEqual(limits.s_ns, bucket.take(0, 1, 0).wait_ns);
-    for (0..100) |_| _ = bucket.take(0, 1_000_000, 1_000_000);
+    try std.testing.expectEqual(999_999, bucket.take(0, 1_000_000, 1_000_000).left);
+    try std.testing.expectEqual(0, bucket.take(0, 1, 1).left);
     try std.testing.expect(bucket.take(0, 1, 1) == .wait_ns);
 }
 
