@@ -35,6 +35,7 @@ from control_plane.system import endpoints as system
 from control_plane.tenants import endpoints as tenants
 from control_plane.tiers import endpoints as tiers
 from control_plane.tiers.periods import PeriodWatch
+from control_plane.usage.consumer import UsageConsumer
 
 log = structlog.get_logger(__name__)
 
@@ -90,6 +91,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         tasks = [
             asyncio.create_task(_keep_running("relay", Relay(context, redis).run)),
             asyncio.create_task(_keep_running("reports", ReportConsumer(context, redis).run)),
+            asyncio.create_task(_keep_running("usage", UsageConsumer(context, redis).run)),
             asyncio.create_task(_keep_running("periods", PeriodWatch(context).run)),
         ]
     try:
