@@ -144,6 +144,9 @@ uint64_t zc_worker_immortalise(void);
 /* In the zygote: fills the holes of its heaps, so that what workers allocate lies together. How many bytes that took.
  * Called without the GIL; takes it. */
 uint64_t zc_zygote_fill(void);
+/* In the zygote, last: its memory becomes a sealed file that workers share until they write to it; their checkpoints need
+ * not copy it then. */
+int zc_zygote_share(zc_error *error);
 /* Serves invocations until the gateway closes the channel, then returns ZC_OK.
  * invoke(body, head) -> bytes | (status, block, body);   failure(exception) -> block.  PyObject* of callables.
  * head: the bytes of the Request frame up to its body (frame.zig); None for POST, PUT and PATCH unless `flags` has
