@@ -1,7 +1,7 @@
 """What libzigcore does to the zygote's memory before its first fork, so that workers share it and go on sharing it.
 
-Called by gateway/zygote/warm.py, in the order of this file. What always holds: the process has one thread; no object and
-no address changes.
+Called by gateway/zygote/warm.py, in the order of this file. What always holds: the process has one thread; no object
+and no address changes.
 """
 
 from gateway.core import binding
@@ -9,7 +9,7 @@ from gateway.core._zigcore_abi import ffi  # type: ignore[import-not-found,unuse
 
 
 def immortalise() -> int:
-    """Makes what lives now immortal: counting references to it writes nothing. The layout of objects has been checked."""
+    """Counting references to what lives now writes nothing any more. The layout of objects has been checked."""
     return int(binding.load().zc_worker_immortalise())
 
 
