@@ -15,6 +15,7 @@ comptime {
     _ = @import("http/body.zig");
     _ = @import("http/target.zig");
     _ = @import("http/table_test.zig");
+    _ = @import("http/cookies.zig");
     _ = @import("http/response.zig");
     _ = @import("http/bodies.zig");
     _ = @import("route/table.zig");
