@@ -41,6 +41,14 @@ class MountKind(IntEnum):
     TEXT = 4
     FOLDER = 5
     HIDDEN = 6
+    FILE = 7
+
+
+class Profile(IntFlag):
+    """``zc_jail_profile``: what a version asked for and was allowed."""
+
+    NETWORK = 1
+    PROCESSES = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +72,8 @@ class JailConfig:
     address_space_bytes: int
     descriptors_max: int
     threads_max: int
+    """Threads and processes together."""
+    profile: Profile = Profile(0)
 
 
 class JailError(Exception):
@@ -78,7 +88,7 @@ def begin(config: JailConfig) -> None:
 
 
 def enter(config: JailConfig, zygote_fd: int) -> None:
-    """Confines this process. Descriptors 0 to 4 stay."""
+    """Confines this process. Descriptors 0 to 4 stay. ``zygote_fd``: a socket of the zygote's, or -1."""
     native, _keep = _native(config)
     error = ffi.new("zc_error *")
     _check(binding.load().zc_jail_enter(native, zygote_fd, error), error)
@@ -113,6 +123,7 @@ def _native(config: JailConfig) -> tuple[Any, Any]:
             "descriptors_max": config.descriptors_max,
             "threads_max": config.threads_max,
             "privileged": int(config.privileged),
+            "profile": config.profile,
         },
     )
     return native, (texts, mounts)

@@ -19,6 +19,7 @@ from typing import NoReturn
 
 from gateway.zygote import child, protocol
 from gateway.zygote.protocol import KIND_EXITED, KIND_REFUSED, KIND_SPAWNED, ProtocolError, Spawn
+from gateway.zygote import tripwire
 from gateway.zygote.spawner import Spawner
 
 WORKERS_MAX = 4096
@@ -42,6 +43,9 @@ class _Worker:
     pidfd: int
     request: int
     connection: _Connection | None
+    tripwire_fd: int | None
+    forbidden: int | None = None
+    """The system call that it was ended for."""
 
 
 class Server:
@@ -52,6 +56,8 @@ class Server:
         self._connections: dict[int, _Connection] = {}
         self._workers: dict[int, _Worker] = {}
         """By pidfd."""
+        self._tripwires: dict[int, _Worker] = {}
+        """By the descriptor on which we hear of a forbidden call."""
         self._cpus = os.sched_getaffinity(0)
         self._ending = False
 
@@ -76,6 +82,8 @@ class Server:
             self._accept()
         elif (worker := self._workers.get(fd)) is not None:
             self._reap(worker)
+        elif (worker := self._tripwires.get(fd)) is not None:
+            self._tripped(worker)
         elif (connection := self._connections.get(fd)) is not None:
             if events & (select.POLLIN | select.POLLHUP | select.POLLERR):
                 self._receive(connection)
@@ -134,19 +142,25 @@ class Server:
             child.become_worker(spawn.spec, spawn.cpu, channel_fd, shared_fd, enter_jail, code_path)
 
         try:
-            pid = self._spawner.fork(jail.config(spawn.spec.code_path), worker)
+            forked = self._spawner.fork(jail.config(spawn.spec), worker)
         except OSError as error:
             self._refuse(connection, spawn.request, error.errno or errno.EAGAIN, f"fork: {error.strerror}")
             return
+        pid = forked.pid
         try:
             pidfd = os.pidfd_open(pid)
         except OSError as error:
             # Without its descriptor it could neither be watched nor killed safely.
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
+            if forked.tripwire_fd is not None:
+                os.close(forked.tripwire_fd)
             self._refuse(connection, spawn.request, error.errno or errno.EMFILE, f"pidfd_open: {error.strerror}")
             return
-        self._workers[pidfd] = _Worker(pid, pidfd, spawn.request, connection)
+        new = self._workers[pidfd] = _Worker(pid, pidfd, spawn.request, connection, forked.tripwire_fd)
+        if forked.tripwire_fd is not None:
+            self._tripwires[forked.tripwire_fd] = new
+            self._poll.register(forked.tripwire_fd, select.POLLIN)
         connection.pidfds.add(pidfd)
         self._poll.register(pidfd, select.POLLIN)
         self._send(connection, protocol.reply(KIND_SPAWNED, spawn.request, pid, 0), pidfd)
@@ -154,11 +168,33 @@ class Server:
     def _refuse(self, connection: _Connection, request: int, number: int, text: str) -> None:
         self._send(connection, protocol.reply(KIND_REFUSED, request, 0, number, text))
 
+    def _tripped(self, worker: _Worker) -> None:
+        """It has made a call that ends it, which waits for an answer that it will never get; or it has just ended."""
+        assert worker.tripwire_fd is not None
+        worker.forbidden = tripwire.forbidden_call(worker.tripwire_fd)
+        if worker.forbidden is None:
+            return
+        # In this order: closing the descriptor answers the call (ENOSYS), and what is killed already returns to nothing.
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(worker.pidfd, signal.SIGKILL)
+        self._let_go(worker)
+
+    def _let_go(self, worker: _Worker) -> None:
+        """Closes its tripwire: from here on the kernel answers ENOSYS by itself."""
+        if worker.tripwire_fd is not None:
+            self._poll.unregister(worker.tripwire_fd)
+            del self._tripwires[worker.tripwire_fd]
+            os.close(worker.tripwire_fd)
+            worker.tripwire_fd = None
+
     def _reap(self, worker: _Worker) -> None:
         pid, status = os.waitpid(worker.pid, os.WNOHANG)
         if pid == 0:
             return
+        self._let_go(worker)
         self._poll.unregister(worker.pidfd)
+        if worker.forbidden is not None:
+            status = tripwire.wait_status(worker.forbidden)
         del self._workers[worker.pidfd]
         if (connection := worker.connection) is not None:
             connection.pidfds.discard(worker.pidfd)

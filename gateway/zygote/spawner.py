@@ -8,6 +8,7 @@ takes in only what is forked after it was made:
 - otherwise: a short-lived process between the two makes user and PID namespace and forks the worker; when it ends, the
   worker becomes the zygote's child (subreaper).
 
+Either way the worker's byte brings the descriptor on which we hear of forbidden calls (zigcore/src/jail/tripwire.zig).
 What always holds: ``fork`` returns the worker's pid as the zygote and the gateway see it, once it is a child of ours.
 """
 
@@ -18,10 +19,11 @@ import select
 import signal
 import socket
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
+from gateway.contract.worker import SpawnSpec
 from gateway.core import jail as core
 from gateway.core.jail import JailConfig, JailError, MountKind, Part
 from gateway.zygote.jail import INNER_ID, Jail
@@ -35,8 +37,18 @@ _MAPS_TIMEOUT_MS = 5_000
 """From the fork to a worker's mounts being made."""
 _PROBE_REPORT_BYTES_MAX = 600
 
+_TRIAL = SpawnSpec("trial", "trial", "trial", str(Path(os.__file__).parent / "json"), "")
+"""What a trial worker is made of: some folder as its code, nothing of it run."""
+
 Body = Callable[[Callable[[], None]], NoReturn]
 """What the worker does; it calls its argument to enter the jail (may raise JailError), which closes descriptors."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forked:
+    pid: int
+    tripwire_fd: int | None
+    """Readable once the worker has made a forbidden call; ours to close. None: the kernel ends it, and does not say why."""
 
 
 class Spawner:
@@ -50,40 +62,42 @@ class Spawner:
             else:
                 ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
-    def fork(self, config: JailConfig, body: Body) -> int:
+    def fork(self, config: JailConfig, body: Body) -> Forked:
         """Raises OSError; then there is no worker."""
         if not self.jail.parts:
-            return _forked(lambda: body(lambda: os.closerange(FIRST_UNWANTED_FD, _DESCRIPTORS_CEILING)))
-        if self.jail.privileged:
-            return self._fork_as_root(config, body)
-        return self._fork_between(config, body)
-
-    def _fork_as_root(self, config: JailConfig, body: Body) -> int:
+            return Forked(_forked(lambda: body(lambda: os.closerange(FIRST_UNWANTED_FD, _DESCRIPTORS_CEILING))), None)
         ours, low = socket.socketpair()
         # Out of the way of those that the worker puts in their places.
         theirs = socket.socket(fileno=fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, _EAR_FD_MIN))
         low.close()
         with ours, theirs:
-            if self._own_pids is not None:
-                os.unshare(os.CLONE_NEWPID)
-            try:
-                pid = _forked(lambda: body(lambda: core.enter(config, theirs.fileno())))
-            finally:
-                if self._own_pids is not None:
-                    os.setns(self._own_pids, os.CLONE_NEWPID)
-            theirs.close()
-            if Part.USER in config.parts:
-                _write_maps(pid, config.owner_id, ours)
-        return pid
+            return (self._fork_as_root if self.jail.privileged else self._fork_between)(config, body, ours, theirs)
 
-    def _fork_between(self, config: JailConfig, body: Body) -> int:
+    def _fork_as_root(self, config: JailConfig, body: Body, ours: socket.socket, theirs: socket.socket) -> Forked:
+        if self._own_pids is not None:
+            os.unshare(os.CLONE_NEWPID)
+        try:
+            pid = _forked(lambda: body(lambda: core.enter(config, theirs.fileno())))
+        finally:
+            if self._own_pids is not None:
+                os.setns(self._own_pids, os.CLONE_NEWPID)
+        theirs.close()
+        word, tripwire_fd = _hear(pid, ours)
+        if word and Part.USER in config.parts:
+            _write_maps(pid, config.owner_id, ours)
+        return Forked(pid, tripwire_fd)
+
+    def _fork_between(self, config: JailConfig, body: Body, ours: socket.socket, theirs: socket.socket) -> Forked:
         if Part.PID not in config.parts:
-            return _forked(lambda: body(lambda: _begin_and_enter(config)))
+            pid = _forked(lambda: body(lambda: _begin_and_enter(config, theirs.fileno())))
+            theirs.close()
+            return Forked(pid, _hear(pid, ours)[1])
         read, write = os.pipe2(os.O_CLOEXEC)
         try:
-            between = _forked(lambda: _between(config, body, write))
+            between = _forked(lambda: _between(config, body, write, theirs.fileno()))
         finally:
             os.close(write)
+        theirs.close()
         text = os.read(read, 32)
         os.close(read)
         pid = int(text or b"0")
@@ -91,7 +105,7 @@ class Spawner:
             os.waitpid(between, 0)
         if pid == 0:
             raise OSError(0, "the process between zygote and worker ended")
-        return pid
+        return Forked(pid, _hear(pid, ours)[1])
 
 
 def probe(spawner: Spawner) -> str | None:
@@ -117,7 +131,7 @@ def probe(spawner: Spawner) -> str | None:
             os._exit(0)
 
     try:
-        pid = spawner.fork(spawner.jail.config(str(Path(os.__file__).parent / "json")), body)
+        forked = spawner.fork(spawner.jail.config(_TRIAL), body)
     except OSError as error:
         os.close(read)
         return f"fork into a PID namespace: {error.strerror}"
@@ -125,7 +139,9 @@ def probe(spawner: Spawner) -> str | None:
         os.close(write)
     report = os.read(read, _PROBE_REPORT_BYTES_MAX).decode(errors="replace")
     os.close(read)
-    _pid, status = os.waitpid(pid, 0)
+    if forked.tripwire_fd is not None:
+        os.close(forked.tripwire_fd)
+    _pid, status = os.waitpid(forked.pid, 0)
     return None if report == "ok" else report or f"the trial worker ended with status {status}"
 
 
@@ -153,14 +169,20 @@ def _forked(run: Callable[[], NoReturn]) -> int:
     return pid
 
 
-def _write_maps(pid: int, owner_id: int, ours: socket.socket) -> None:
-    """Answers the worker's question; one that fails before it asks says so itself."""
+def _hear(pid: int, ours: socket.socket) -> tuple[bytes, int | None]:
+    """The worker's word and what came along; one that fails before it speaks says so itself."""
     if not select.select([ours], [], [], _MAPS_TIMEOUT_MS / 1000)[0]:
         os.kill(pid, signal.SIGKILL)
-        return
+        return b"", None
     try:
-        if ours.recv(1) != b"u":
-            return
+        word, fds, _flags, _address = socket.recv_fds(ours, 1, 1, socket.MSG_CMSG_CLOEXEC)
+    except OSError:
+        return b"", None
+    return word, fds[0] if fds else None
+
+
+def _write_maps(pid: int, owner_id: int, ours: socket.socket) -> None:
+    try:
         for name in ("uid_map", "gid_map"):
             Path(f"/proc/{pid}/{name}").write_text(f"{INNER_ID} {owner_id} 1")
         ours.send(b"m")
@@ -169,18 +191,18 @@ def _write_maps(pid: int, owner_id: int, ours: socket.socket) -> None:
         return
 
 
-def _begin_and_enter(config: JailConfig) -> None:
+def _begin_and_enter(config: JailConfig, ear: int) -> None:
     core.begin(config)
-    core.enter(config, -1)
+    core.enter(config, ear)
 
 
-def _between(config: JailConfig, body: Body, write: int) -> NoReturn:
+def _between(config: JailConfig, body: Body, write: int, ear: int) -> NoReturn:
     try:
         core.begin(config)
     except JailError as error:
         os.write(write, str(os.getpid()).encode())
         body(_raiser(error))
-    pid = _forked(lambda: body(lambda: core.enter(config, -1)))
+    pid = _forked(lambda: body(lambda: core.enter(config, ear)))
     os.write(write, str(pid).encode())
     os._exit(0)
 

@@ -64,6 +64,27 @@ pub fn write(fd: Fd, bytes: []const u8) Error!void {
     if (written != bytes.len) return refuse("write (short)");
 }
 
+/// One datagram with a descriptor along with it.
+pub fn sendDescriptor(socket: Fd, bytes: []const u8, fd: Fd) Error!void {
+    const Control = extern struct { bytes: usize = 20, level: i32 = 1, kind: i32 = 1, fd: Fd, reserved: i32 = 0 };
+    const Part = extern struct { base: usize, bytes: usize };
+    const Message = extern struct {
+        name: usize = 0,
+        name_bytes: usize = 0,
+        parts: usize,
+        parts_count: usize = 1,
+        control: usize,
+        control_bytes: usize,
+        flags: usize = 0,
+    };
+    const control: Control = .{ .fd = fd };
+    const part: Part = .{ .base = @intFromPtr(bytes.ptr), .bytes = bytes.len };
+    const message: Message = .{ .parts = @intFromPtr(&part), .control = @intFromPtr(&control), .control_bytes = @sizeOf(Control) };
+    const msg_nosignal = 0x4000;
+    const sent = try check("sendmsg", linux.syscall3(.sendmsg, arg(socket), @intFromPtr(&message), msg_nosignal));
+    if (sent != bytes.len) return refuse("sendmsg (short)");
+}
+
 /// One byte; the end of the file is `Refused`.
 pub fn readByte(fd: Fd) Error!u8 {
     var byte: [1]u8 = undefined;
@@ -245,10 +266,19 @@ pub fn landlockRestrict(ruleset: Fd) Error!void {
 /// One instruction of the classic packet filter.
 pub const Instruction = extern struct { code: u16, jump_true: u8 = 0, jump_false: u8 = 0, value: u32 };
 
+const FilterProgram = extern struct { len: u16, instructions: [*]const Instruction };
+
+/// On the calling thread; the descriptor is told of calls that the filter answers with a user notification.
+pub fn installListener(program: []const Instruction) Error!Fd {
+    const whole: FilterProgram = .{ .len = @intCast(program.len), .instructions = program.ptr };
+    const set_mode_filter = 1;
+    const new_listener = 8;
+    return @intCast(try check("seccomp(NEW_LISTENER)", linux.syscall3(.seccomp, set_mode_filter, new_listener, @intFromPtr(&whole))));
+}
+
 /// On every thread of the process, or not at all.
 pub fn installFilter(program: []const Instruction) Error!void {
-    const Program = extern struct { len: u16, instructions: [*]const Instruction };
-    const whole: Program = .{ .len = @intCast(program.len), .instructions = program.ptr };
+    const whole: FilterProgram = .{ .len = @intCast(program.len), .instructions = program.ptr };
     const set_mode_filter = 1;
     const tsync = 1;
     const result = try check("seccomp", linux.syscall3(.seccomp, set_mode_filter, tsync, @intFromPtr(&whole)));

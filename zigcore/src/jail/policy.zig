@@ -16,6 +16,8 @@ pub const Action = enum(u16) {
     enotsup = 95,
     /// No Python program needs it: one try ends the process by SIGSYS.
     kill = 0xffff,
+    /// The same where tripwire.zig has been told first; by itself it is ENOSYS.
+    told = 0xfffe,
 };
 
 pub const Group = struct { why: []const u8, calls: []const []const u8 };
@@ -95,8 +97,8 @@ pub const Condition = struct {
         without: u32,
         /// All 64 bits are zero.
         zero: void,
-        /// All 64 bits are this value.
-        exactly: u32,
+        /// All 64 bits are one of these values.
+        exactly: []const u32,
     },
 };
 
@@ -108,8 +110,63 @@ pub const Rule = struct {
     otherwise: Action,
 };
 
+/// What a version may ask for beyond that: its calls are allowed too, its rules take the place of those of the same call.
+pub const Profile = struct { why: []const u8, allowed: []const Group, rules: []const Rule };
+
+/// Outgoing TCP to its own loopback, where the gateway's egress proxy listens: there is no other interface. No bind,
+/// listen or accept: a function is nobody's server; no datagrams, no sendmsg (descriptors, kTLS), no socket of the kernel.
+pub const network = Profile{
+    .why = "versions with `network`",
+    .allowed = &.{.{ .why = "to the proxy, or to nobody", .calls = &.{"connect"} }},
+    .rules = &.{
+        .{
+            .call = "socket",
+            .why = "TCP over IPv4, as the proxy speaks",
+            .otherwise = .eperm,
+            .conditions = &.{
+                .{ .argument = 0, .test_ = .{ .one_of = &.{2} } },
+                // SOCK_STREAM, with or without NONBLOCK and CLOEXEC
+                .{ .argument = 1, .test_ = .{ .one_of = &.{ 1, 0x801, 0x80001, 0x80801 } } },
+                .{ .argument = 2, .test_ = .{ .one_of = &.{ 0, 6 } } },
+            },
+        },
+        .{
+            .call = "setsockopt",
+            .why = "what HTTP clients set; each number is harmless at both levels",
+            .otherwise = .eperm,
+            .conditions = &.{
+                // SOL_SOCKET, IPPROTO_TCP
+                .{ .argument = 1, .test_ = .{ .one_of = &.{ 1, 6 } } },
+                // TCP_NODELAY, KEEPIDLE, KEEPINTVL, KEEPCNT, SO_KEEPALIVE, TCP_USER_TIMEOUT
+                .{ .argument = 2, .test_ = .{ .one_of = &.{ 1, 4, 5, 6, 9, 18 } } },
+            },
+        },
+    },
+};
+
+/// Children that die with the worker, the first of its PID namespace; RLIMIT_NPROC counts them. They keep this filter.
+pub const processes = Profile{
+    .why = "versions with `processes`",
+    .allowed = &.{
+        .{ .why = "programs of its bundle and the interpreter; nothing else in its root can be executed", .calls = &.{ "execve", "vfork", "fork" } },
+        .{ .why = "groups and sessions of its own children, as subprocess makes them", .calls = &.{ "setpgid", "setsid" } },
+    },
+    .rules = &.{
+        .{ .call = "clone", .why = "threads, fork and posix_spawn as glibc makes them; no namespaces", .otherwise = .eperm, .conditions = &.{
+            .{ .argument = 0, .test_ = .{ .exactly = &.{ thread_flags, fork_flags, spawn_flags } } },
+        } },
+        .{ .call = "arch_prctl", .why = "a program that starts sets its thread pointer (ARCH_SET_FS)", .otherwise = .eperm, .conditions = &.{
+            .{ .argument = 0, .test_ = .{ .one_of = &.{0x1002} } },
+        } },
+    },
+};
+
 /// The flags of glibc's pthread_create.
 pub const thread_flags = 0x3d0f00;
+/// Of its fork: CHILD_CLEARTID, CHILD_SETTID, SIGCHLD.
+const fork_flags = 0x1200011;
+/// Of its posix_spawn: VM, VFORK, SIGCHLD.
+const spawn_flags = 0x4111;
 const msg_oob = 1;
 const map_hugetlb = 0x40000;
 
@@ -147,7 +204,7 @@ pub const rules = [_]Rule{
         },
     },
     .{ .call = "clone", .why = "threads; a process would be outside the worker's accounting", .otherwise = .eperm, .conditions = &.{
-        .{ .argument = 0, .test_ = .{ .exactly = thread_flags } },
+        .{ .argument = 0, .test_ = .{ .exactly = &.{thread_flags} } },
     } },
     .{ .call = "prlimit64", .why = "reading one's own limits", .otherwise = .eperm, .conditions = &.{
         .{ .argument = 0, .test_ = .{ .one_of = &.{0} } },
