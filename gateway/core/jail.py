@@ -51,6 +51,14 @@ class Profile(IntFlag):
     PROCESSES = 2
 
 
+class State(IntEnum):
+    """Of the function: zigcore/src/jail/config.zig has what each needs beyond the ordinary."""
+
+    WARM = 0
+    FRESH = 1
+    FORKED = 2
+
+
 @dataclass(frozen=True, slots=True)
 class Mount:
     kind: MountKind
@@ -74,6 +82,7 @@ class JailConfig:
     threads_max: int
     """Threads and processes together."""
     profile: Profile = Profile(0)
+    state: State = State.WARM
 
 
 class JailError(Exception):
@@ -88,7 +97,10 @@ def begin(config: JailConfig) -> None:
 
 
 def enter(config: JailConfig, zygote_fd: int) -> None:
-    """Confines this process. Descriptors 0 to 4 stay. ``zygote_fd``: a socket of the zygote's, or -1."""
+    """Confines this process. Descriptors 0 to 4 stay; a fresh function's worker gets 5 to 9.
+
+    ``zygote_fd``: a socket of the zygote's, or -1.
+    """
     native, _keep = _native(config)
     error = ffi.new("zc_error *")
     _check(binding.load().zc_jail_enter(native, zygote_fd, error), error)
@@ -124,6 +136,7 @@ def _native(config: JailConfig) -> tuple[Any, Any]:
             "threads_max": config.threads_max,
             "privileged": int(config.privileged),
             "profile": config.profile,
+            "state": config.state,
         },
     )
     return native, (texts, mounts)

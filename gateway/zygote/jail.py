@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gateway.contract.worker import SpawnSpec
-from gateway.core.jail import EVERYTHING, JailConfig, Mount, MountKind, Part, Profile
+from gateway.core.jail import EVERYTHING, JailConfig, Mount, MountKind, Part, Profile, State
 from gateway.zygote.settings import JailSettings
 
 CODE_PATH = "/function"
@@ -70,6 +70,7 @@ class Jail:
             descriptors_max=min(settings.descriptors_max, spec.open_files_max),
             threads_max=min(settings.threads_max, spec.processes_max),
             profile=profile,
+            state=State[spec.state.upper()],
         )
 
     def code_path(self, outside: str) -> str:

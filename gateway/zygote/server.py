@@ -17,9 +17,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NoReturn
 
-from gateway.zygote import child, protocol
+from gateway.zygote import child, protocol, tripwire
 from gateway.zygote.protocol import KIND_EXITED, KIND_REFUSED, KIND_SPAWNED, ProtocolError, Spawn
-from gateway.zygote import tripwire
 from gateway.zygote.spawner import Spawner
 
 WORKERS_MAX = 4096

@@ -29,10 +29,7 @@ from gateway.core.jail import JailConfig, JailError, MountKind, Part
 from gateway.zygote.jail import INNER_ID, Jail
 
 _PR_SET_CHILD_SUBREAPER = 36
-FIRST_UNWANTED_FD = 5
-"""0–2, the channel and the shared memory stay."""
 _EAR_FD_MIN = 16
-_DESCRIPTORS_CEILING = 2**20
 _MAPS_TIMEOUT_MS = 5_000
 """From the fork to a worker's mounts being made."""
 _PROBE_REPORT_BYTES_MAX = 600
@@ -65,7 +62,7 @@ class Spawner:
     def fork(self, config: JailConfig, body: Body) -> Forked:
         """Raises OSError; then there is no worker."""
         if not self.jail.parts:
-            return Forked(_forked(lambda: body(lambda: os.closerange(FIRST_UNWANTED_FD, _DESCRIPTORS_CEILING))), None)
+            return Forked(_forked(lambda: body(lambda: core.enter(config, -1))), None)
         ours, low = socket.socketpair()
         # Out of the way of those that the worker puts in their places.
         theirs = socket.socket(fileno=fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, _EAR_FD_MIN))

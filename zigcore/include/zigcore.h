@@ -118,13 +118,15 @@ typedef struct {
     uint32_t threads_max;
     uint32_t privileged;     /* 1: root, with the capabilities that namespaces and mounts need */
     uint32_t profile;        /* ZC_JAIL_NETWORK: TCP to its own loopback; ZC_JAIL_PROCESSES: children */
+    uint32_t state;          /* of the function: 0 warm, 1 fresh (it keeps descriptors 5 to 9 to rewind itself), 2 forked */
+    uint32_t reserved;
 } zc_jail_config;
 
 /* Without root, in a process between the zygote and the worker: its next child is the first of a PID namespace and has
  * every capability in a user namespace of its own. `error`: step, call and errno. */
 int zc_jail_begin(const zc_jail_config *config, zc_error *error);
-/* The whole jail, in the forked child, before anything of the tenant is read. Descriptors 0 to 4 stay. zygote_fd: a socket
- * on which the zygote is told that the user namespace is there (one byte "u", and along with it the descriptor that hears
+/* The whole jail, in the forked child, before anything of the tenant is read. Descriptors 0 to 4 stay, 5
+ * to 9 are the rewinder's (fds.zig). zygote_fd: a socket on which the zygote is told that the user namespace is there (one byte "u", and along with it the descriptor that hears
  * of forbidden calls), and as root answers "m" when it has written the id maps; -1: nobody listens. `error` as above. */
 int zc_jail_enter(const zc_jail_config *config, int zygote_fd, zc_error *error);
 

@@ -23,7 +23,7 @@ pub var step: []const u8 = "";
 pub fn enter(config: *const Config, ear: confine.Fd) Error!void {
     const zygote: ?confine.Fd = if (ear < 0) null else fds.zygote;
     // Nothing inherited may outlive this line: a descriptor of the host's would be a way out of every wall below.
-    try does("descriptors", fds.keepOnly(ear));
+    try does("descriptors", fds.keepOnly(config, ear));
 
     // Whoever is not root has entered its user namespace before (`begin`), and has its rights from there.
     // Before the mounts: these are made in namespaces that no other process is in.
@@ -39,13 +39,15 @@ pub fn enter(config: *const Config, ear: confine.Fd) Error!void {
     // As soon as the calls above are done: on the way the zygote hears that the ids are wanted.
     try does("tripwire", tripwire.set(config, zygote));
     try does("ids", namespaces.takeIds(config, zygote));
-    try does("descriptors", fds.keepWorkers());
 
     // While a limit may still be set; before the capabilities that could lift one are gone, harmlessly: all go down.
     try does("rlimits", rlimits.set(config));
 
     // The bounding set first: taking from it needs a capability that is dropped next.
     try does("capabilities", privileges.drop(config));
+
+    // With no rights left, and before the process may not be looked into any more, by itself neither.
+    try does("descriptors", fds.keepWorkers(config));
     try does("no_new_privs", privileges.seal(config));
 
     // Both need no_new_privs. The filter comes last, for it forbids every call made above.

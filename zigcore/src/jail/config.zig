@@ -21,6 +21,8 @@ pub const Config = extern struct {
     privileged: u32,
     /// Bits of `Profile`: what the version asked for and was allowed.
     profile: u32 = 0,
+    state: State,
+    reserved: u32 = 0,
 
     pub fn has(config: *const Config, part: Part) bool {
         return config.parts & part.bit() != 0;
@@ -33,6 +35,16 @@ pub const Config = extern struct {
     pub fn mountsOf(config: *const Config) []const Mount {
         return config.mounts[0..config.mounts_count];
     }
+};
+
+/// What becomes of an invocation's state; each way needs a little more than the ordinary worker has.
+pub const State = enum(u32) {
+    warm = 0,
+    /// The worker rewinds itself, and keeps the descriptors of `fds.Rewinder` for it.
+    fresh = 1,
+    /// The worker forks a process for each invocation.
+    forked = 2,
+    _,
 };
 
 pub const Mount = extern struct {
@@ -71,6 +83,6 @@ pub const Profile = enum(u32) { network = 1, processes = 2 };
 pub const inner_id = 1000;
 
 comptime {
-    std.debug.assert(@sizeOf(Config) == 64);
+    std.debug.assert(@sizeOf(Config) == 72);
     std.debug.assert(@sizeOf(Mount) == 24);
 }

@@ -110,13 +110,23 @@ pub const Rule = struct {
     otherwise: Action,
 };
 
-/// What a version may ask for beyond that: its calls are allowed too, its rules take the place of those of the same call.
-pub const Profile = struct { why: []const u8, allowed: []const Group, rules: []const Rule };
+/// One more way for a call of `rules` to be allowed.
+pub const Exception = struct {
+    call: []const u8,
+    why: []const u8,
+    conditions: []const Condition,
+};
+
+/// What some workers may do beyond that: calls, rules for calls that have none, exceptions to the rules of others.
+pub const Profile = struct {
+    allowed: []const Group = &.{},
+    rules: []const Rule = &.{},
+    exceptions: []const Exception = &.{},
+};
 
 /// Outgoing TCP to its own loopback, where the gateway's egress proxy listens: there is no other interface. No bind,
 /// listen or accept: a function is nobody's server; no datagrams, no sendmsg (descriptors, kTLS), no socket of the kernel.
 pub const network = Profile{
-    .why = "versions with `network`",
     .allowed = &.{.{ .why = "to the proxy, or to nobody", .calls = &.{"connect"} }},
     .rules = &.{
         .{
@@ -146,17 +156,18 @@ pub const network = Profile{
 
 /// Children that die with the worker, the first of its PID namespace; RLIMIT_NPROC counts them. They keep this filter.
 pub const processes = Profile{
-    .why = "versions with `processes`",
     .allowed = &.{
         .{ .why = "programs of its bundle and the interpreter; nothing else in its root can be executed", .calls = &.{ "execve", "vfork", "fork" } },
         .{ .why = "groups and sessions of its own children, as subprocess makes them", .calls = &.{ "setpgid", "setsid" } },
     },
     .rules = &.{
-        .{ .call = "clone", .why = "threads, fork and posix_spawn as glibc makes them; no namespaces", .otherwise = .eperm, .conditions = &.{
-            .{ .argument = 0, .test_ = .{ .exactly = &.{ thread_flags, fork_flags, spawn_flags } } },
-        } },
         .{ .call = "arch_prctl", .why = "a program that starts sets its thread pointer (ARCH_SET_FS)", .otherwise = .eperm, .conditions = &.{
             .{ .argument = 0, .test_ = .{ .one_of = &.{0x1002} } },
+        } },
+    },
+    .exceptions = &.{
+        .{ .call = "clone", .why = "fork and posix_spawn as glibc makes them; no namespaces", .conditions = &.{
+            .{ .argument = 0, .test_ = .{ .exactly = &.{ fork_flags, spawn_flags } } },
         } },
     },
 };
@@ -169,6 +180,33 @@ const fork_flags = 0x1200011;
 const spawn_flags = 0x4111;
 const msg_oob = 1;
 const map_hugetlb = 0x40000;
+
+/// Tenant code shares the process with the rewinder and may do the same. What that gives it:
+/// PAGEMAP_SCAN tells which of the process's own pages are present, its to know anyway; the flags that write (protection
+/// of pages) need a userfaultfd, which is refused. Physical addresses are hidden, as the file was opened without rights.
+/// Sealing the checkpoint early breaks the worker's own start.
+pub const rewinding = Profile{ .exceptions = &.{
+    .{ .call = "ioctl", .why = "PAGEMAP_SCAN on the process's own pagemap: finds the pages that an invocation has written", .conditions = &.{
+        .{ .argument = 0, .test_ = .{ .exactly = &.{pagemap_fd} } },
+        .{ .argument = 1, .test_ = .{ .one_of = &.{0xc0606610} } },
+    } },
+    .{ .call = "fcntl", .why = "F_ADD_SEALS (all) on the file that holds the checkpoint: nobody writes to it any more", .conditions = &.{
+        .{ .argument = 0, .test_ = .{ .exactly = &.{memory_fd} } },
+        .{ .argument = 1, .test_ = .{ .one_of = &.{1033} } },
+        .{ .argument = 2, .test_ = .{ .exactly = &.{15} } },
+    } },
+} };
+
+/// Tenant code of such a function may fork, too: what it leaves is killed with the invocation, and all of it counts for
+/// the worker (PID namespace, RLIMIT_NPROC, control group).
+pub const forking = Profile{ .exceptions = &.{
+    .{ .call = "clone", .why = "fork, with the flags of glibc's: a process for each invocation", .conditions = &.{
+        .{ .argument = 0, .test_ = .{ .exactly = &.{fork_flags} } },
+    } },
+} };
+
+const pagemap_fd = @import("fds.zig").Rewinder.pagemap;
+const memory_fd = @import("fds.zig").Rewinder.memory;
 
 /// The hottest first: these are never in the kernel's own cache of verdicts.
 pub const rules = [_]Rule{

@@ -20,13 +20,43 @@ pub fn install(config: *const Config, tripped: bool) confine.Error!void {
         .network = config.may(.network),
         .processes = config.may(.processes),
         .tripped = tripped,
+        .state = switch (config.state) {
+            .warm, _ => .warm,
+            .fresh => .fresh,
+            .forked => .forked,
+        },
     };
-    switch (@as(u3, @bitCast(variant))) {
-        inline else => |bits| try confine.installFilter(&Filter(@bitCast(bits)).program),
+    switch (variant.number()) {
+        inline 0...variants.len - 1 => |at| try confine.installFilter(&Filter(variants[at]).program),
+        else => unreachable,
     }
 }
 
-pub const Variant = packed struct(u3) { network: bool = false, processes: bool = false, tripped: bool = false };
+/// One program each.
+pub const Variant = struct {
+    network: bool = false,
+    processes: bool = false,
+    tripped: bool = false,
+    state: enum { warm, fresh, forked } = .warm,
+
+    fn number(variant: Variant) usize {
+        const bits = @as(usize, @intFromBool(variant.network)) | @as(usize, @intFromBool(variant.processes)) << 1 | @as(usize, @intFromBool(variant.tripped)) << 2;
+        return bits + 8 * @as(usize, @backingInt(variant.state));
+    }
+
+    fn of(at: usize) Variant {
+        return .{ .network = at & 1 != 0, .processes = at & 2 != 0, .tripped = at & 4 != 0, .state = @fromBackingInt(at / 8) };
+    }
+};
+
+pub const variants = all: {
+    var list: [24]Variant = undefined;
+    for (&list, 0..) |*variant, at| {
+        variant.* = .of(at);
+        std.debug.assert(variant.number() == at);
+    }
+    break :all list;
+};
 
 /// The first number that this list does not know (Linux 6.18).
 pub const numbers_count = 470;
@@ -76,28 +106,29 @@ fn profilesOf(comptime variant: Variant) []const policy.Profile {
         var profiles: []const policy.Profile = &.{};
         if (variant.network) profiles = profiles ++ [_]policy.Profile{policy.network};
         if (variant.processes) profiles = profiles ++ [_]policy.Profile{policy.processes};
+        switch (variant.state) {
+            .warm => {},
+            .fresh => profiles = profiles ++ [_]policy.Profile{policy.rewinding},
+            .forked => profiles = profiles ++ [_]policy.Profile{policy.forking},
+        }
         return profiles;
     }
 }
 
-/// Those of the profiles, and of the others those whose call no profile judges.
 fn rulesOf(comptime variant: Variant) []const policy.Rule {
     comptime {
-        @setEvalBranchQuota(200_000);
-        var rules: []const policy.Rule = &.{};
-        for (policy.rules) |rule| {
-            for (profilesOf(variant)) |profile| {
-                if (judges(profile, rule.call)) break;
-            } else rules = rules ++ [_]policy.Rule{rule};
-        }
+        var rules: []const policy.Rule = &policy.rules;
         for (profilesOf(variant)) |profile| rules = rules ++ profile.rules;
         return rules;
     }
 }
 
-fn judges(comptime profile: policy.Profile, comptime name: []const u8) bool {
-    for (profile.rules) |rule| if (std.mem.eql(u8, rule.call, name)) return true;
-    return false;
+fn exceptionsOf(comptime variant: Variant) []const policy.Exception {
+    comptime {
+        var exceptions: []const policy.Exception = &.{};
+        for (profilesOf(variant)) |profile| exceptions = exceptions ++ profile.exceptions;
+        return exceptions;
+    }
 }
 
 fn compile(comptime variant: Variant) [length(variant)]Instruction {
@@ -120,7 +151,7 @@ fn code(comptime variant: Variant) []const Instruction {
         };
         for (rulesOf(variant)) |rule| {
             const number = numberOf(rule.call) orelse continue;
-            const body = ruleBody(rule);
+            const body = ruleBody(rule, exceptionsOf(variant));
             lines = lines ++ [_]Instruction{.{ .code = jump_equal, .value = number, .jump_true = 0, .jump_false = body.len }} ++ body;
         }
         var at: usize = 0;
@@ -165,22 +196,30 @@ fn put(actions: *[numbers_count]Action, named: *[numbers_count]bool, comptime na
     actions[number] = action;
 }
 
-/// Each condition falls through to the next when it holds, and jumps to the refusal behind the last when not.
-fn ruleBody(comptime rule: policy.Rule) []const Instruction {
+/// The rule, then the exceptions to it, then the refusal.
+fn ruleBody(comptime rule: policy.Rule, comptime exceptions: []const policy.Exception) []const Instruction {
+    comptime {
+        var lines = wayIn(rule.conditions);
+        for (exceptions) |exception| {
+            if (std.mem.eql(u8, exception.call, rule.call)) lines = lines ++ wayIn(exception.conditions);
+        }
+        return lines ++ [_]Instruction{.{ .code = answer, .value = verdict(rule.otherwise) }};
+    }
+}
+
+/// Each condition falls through to the next when it holds, and jumps behind the last when not.
+fn wayIn(comptime conditions: []const policy.Condition) []const Instruction {
     comptime {
         var bytes: []const Instruction = &.{};
-        var left = rule.conditions.len;
-        var parts: [rule.conditions.len][]const Instruction = undefined;
+        var left = conditions.len;
+        var parts: [conditions.len][]const Instruction = undefined;
         var after: usize = 1; // the `allow` behind the last condition
         while (left > 0) : (left -= 1) {
-            parts[left - 1] = conditionCode(rule.conditions[left - 1], after);
+            parts[left - 1] = conditionCode(conditions[left - 1], after);
             after += parts[left - 1].len;
         }
         for (parts) |part| bytes = bytes ++ part;
-        return bytes ++ [_]Instruction{
-            .{ .code = answer, .value = verdict(.allow) },
-            .{ .code = answer, .value = verdict(rule.otherwise) },
-        };
+        return bytes ++ [_]Instruction{.{ .code = answer, .value = verdict(.allow) }};
     }
 }
 
@@ -263,13 +302,6 @@ fn call(comptime variant: Variant, comptime name: []const u8, arguments: [6]u64)
     return run(&Filter(variant).program, .{ .number = numberOf(name).?, .arguments = arguments });
 }
 
-const variants = all: {
-    @setEvalBranchQuota(10_000);
-    var list: [8]Variant = undefined;
-    for (&list, 0..) |*variant, bits| variant.* = @bitCast(@as(u3, @intCast(bits)));
-    break :all list;
-};
-
 const expectEqual = std.testing.expectEqual;
 
 test "every number has the verdict of the table, whatever its arguments, unless a rule judges them" {
@@ -301,7 +333,7 @@ test "the verdicts that everything hangs on" {
         try expectEqual(verdict(.eperm), call(variant, "bind", @splat(0)));
         try expectEqual(verdict(.eperm), call(variant, "listen", @splat(0)));
         try expectEqual(verdict(if (variant.processes) .allow else .eperm), call(variant, "execve", @splat(0)));
-        try expectEqual(verdict(if (variant.processes) .allow else .eperm), call(variant, "clone", .{ 0x1200011, 0, 0, 0, 0, 0 }));
+        try expectEqual(verdict(if (variant.processes or variant.state == .forked) .allow else .eperm), call(variant, "clone", .{ 0x1200011, 0, 0, 0, 0, 0 }));
         try expectEqual(verdict(.eperm), call(variant, "clone", .{ 0x1200011 | 0x10000000, 0, 0, 0, 0, 0 }));
         try expectEqual(verdict(.eperm), call(variant, "execveat", @splat(0)));
         try expectEqual(verdict(.eperm), call(variant, "sendmsg", @splat(0)));
@@ -328,6 +360,30 @@ test "a profile adds what it names, and changes no other verdict" {
             try std.testing.expect(profilesName(variant, number));
         }
     }
+}
+
+test "each exception: allowed as it is meant, and no neighbour of it" {
+    @setEvalBranchQuota(400_000);
+    inline for (variants) |variant| inline for (comptime exceptionsOf(variant)) |exception| {
+        const number = comptime numberOf(exception.call).?;
+        const plain = Variant{ .tripped = variant.tripped };
+        var good: [6]u64 = @splat(0);
+        inline for (exception.conditions) |condition| good[condition.argument] = switch (condition.test_) {
+            .one_of, .exactly => |values| values[values.len - 1],
+            .without, .zero => 0,
+        };
+        try expectEqual(verdict(.allow), call(variant, exception.call, good));
+        try std.testing.expect(call(plain, exception.call, good) != verdict(.allow));
+        inline for (exception.conditions) |condition| {
+            for (0..if (condition.test_ == .exactly) 64 else 32) |bit| {
+                var bad = good;
+                bad[condition.argument] ^= @as(u64, 1) << @intCast(bit);
+                // Some neighbours are what every worker may do.
+                const expected = run(&Filter(plain).program, .{ .number = number, .arguments = bad });
+                try expectEqual(expected, call(variant, exception.call, bad));
+            }
+        }
+    };
 }
 
 fn profilesName(comptime variant: Variant, number: usize) bool {
