@@ -47,6 +47,7 @@ class MountKind(IntEnum):
 class Profile(IntFlag):
     """``zc_jail_profile``: what a version asked for and was allowed."""
 
+    NONE = 0
     NETWORK = 1
     PROCESSES = 2
 
@@ -81,7 +82,7 @@ class JailConfig:
     descriptors_max: int
     threads_max: int
     """Threads and processes together."""
-    profile: Profile = Profile(0)
+    profile: Profile = Profile.NONE
     state: State = State.WARM
 
 

@@ -50,8 +50,8 @@ class Jail:
     def config(self, spec: SpawnSpec) -> JailConfig:
         """For the next worker, whose id nobody else has had for a long time; the settings are the node's ceilings."""
         settings = self.settings
-        profile = Profile(0)
-        mounts = [*self.mounts, Mount(MountKind.TREE, CODE_PATH, spec.code_path)]
+        profile = Profile.NONE
+        mounts = [*self.mounts, Mount(MountKind.TREE, CODE_PATH, _without_links(spec.code_path))]
         if spec.processes:
             profile |= Profile.PROCESSES
             mounts.append(Mount(MountKind.FILE, INTERPRETER, INTERPRETER))
@@ -124,6 +124,11 @@ def _mounts() -> Iterator[Mount]:
     yield Mount(MountKind.LINK, "/dev/shm", "/tmp")  # noqa: S108
     for path, content in _TEXTS.items():
         yield Mount(MountKind.TEXT, path, content)
+
+
+def _without_links(path: str) -> str:
+    """The folder above may be reached through links of the operator's; the name itself must not be one."""
+    return os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))  # noqa: PTH118, PTH119, PTH120
 
 
 def _library_folders() -> list[str]:

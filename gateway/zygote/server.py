@@ -169,11 +169,10 @@ class Server:
 
     def _tripped(self, worker: _Worker) -> None:
         """It has made a call that ends it, which waits for an answer that it will never get; or it has just ended."""
-        assert worker.tripwire_fd is not None
-        worker.forbidden = tripwire.forbidden_call(worker.tripwire_fd)
+        worker.forbidden = None if worker.tripwire_fd is None else tripwire.forbidden_call(worker.tripwire_fd)
         if worker.forbidden is None:
             return
-        # In this order: closing the descriptor answers the call (ENOSYS), and what is killed already returns to nothing.
+        # In this order: closing the descriptor answers the call (ENOSYS); what is killed already returns to nothing.
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(worker.pidfd, signal.SIGKILL)
         self._let_go(worker)

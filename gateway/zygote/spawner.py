@@ -45,7 +45,7 @@ Body = Callable[[Callable[[], None]], NoReturn]
 class Forked:
     pid: int
     tripwire_fd: int | None
-    """Readable once the worker has made a forbidden call; ours to close. None: the kernel ends it, and does not say why."""
+    """Readable once the worker has made a forbidden call; ours to close. None: the kernel ends it, without a word."""
 
 
 class Spawner:

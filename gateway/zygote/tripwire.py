@@ -1,7 +1,7 @@
 """What the zygote hears from a worker's tripwire (zigcore/src/jail/tripwire.zig): the number of its forbidden call.
 
-Called by ``server``. The kernel fills in the number (seccomp_unotify(2)): no worker can forge it. What always holds: the
-call is never answered and so never made.
+Called by ``server``. The kernel fills in the number (seccomp_unotify(2)): no worker can forge it. What always holds:
+the call is never answered and so never made.
 """
 
 import fcntl
@@ -14,7 +14,7 @@ _RECEIVE = 0xC050_2100
 _NOTIFICATION = struct.Struct("<QIIiIQ6Q")
 """id, pid, flags; then number, architecture, instruction pointer and arguments of the call."""
 _CALL_SHIFT = 16
-"""Above the 16 bits of a wait status stands the call's number, plus one (``forbidden`` in zigcore/src/pool/worker.zig)."""
+"""Above the 16 bits of a wait status stands the call's number, plus one (zigcore/src/pool/worker.zig)."""
 
 
 def forbidden_call(fd: int) -> int | None:

@@ -205,9 +205,16 @@ const at_empty_path = 0x1000;
 const at_recursive = 0x8000;
 const open_tree_clone = 1;
 
-/// A detached copy of what is mounted at `path`, with all below it. No path of ours may lead through a link.
+/// A detached copy of what is mounted at `path`, with all below it. A path that leads through a link is refused (ELOOP):
+/// ours do not, so somebody else has made it.
 pub fn cloneTree(path: [*:0]const u8) Error!Fd {
-    return @intCast(try check("open_tree", linux.syscall3(.open_tree, arg(at_fdcwd), @intFromPtr(path), open_tree_clone | at_recursive | o_cloexec)));
+    const How = extern struct { flags: u64, mode: u64 = 0, resolve: u64 };
+    const no_magic_links = 2;
+    const no_links = 4;
+    const how: How = .{ .flags = o_path | o_cloexec, .resolve = no_links | no_magic_links };
+    const source: Fd = @intCast(try check("openat2", linux.syscall4(.openat2, arg(at_fdcwd), @intFromPtr(path), @intFromPtr(&how), @sizeOf(How))));
+    defer close(source);
+    return @intCast(try check("open_tree", linux.syscall3(.open_tree, arg(source), @intFromPtr(""), open_tree_clone | at_empty_path | at_recursive | o_cloexec)));
 }
 
 const MountAttributes = extern struct { set: u64, clear: u64 = 0, propagation: u64 = 0, user_namespace: u64 = 0 };
