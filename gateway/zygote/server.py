@@ -19,7 +19,7 @@ from typing import NoReturn
 
 from gateway.zygote import child, protocol, tripwire
 from gateway.zygote.protocol import KIND_EXITED, KIND_REFUSED, KIND_SPAWNED, ProtocolError, Spawn
-from gateway.zygote.spawner import Spawner
+from gateway.zygote.spawner import Forked, Spawner
 
 WORKERS_MAX = 4096
 CONNECTIONS_MAX = 256
@@ -42,7 +42,9 @@ class _Worker:
     pidfd: int
     request: int
     connection: _Connection | None
-    tripwire_fd: int | None
+    asks: Forked | None
+    """Its word, once its user namespace is there, is still to come."""
+    tripwire_fd: int | None = None
     forbidden: int | None = None
     """The system call that it was ended for."""
 
@@ -55,6 +57,8 @@ class Server:
         self._connections: dict[int, _Connection] = {}
         self._workers: dict[int, _Worker] = {}
         """By pidfd."""
+        self._asking: dict[int, _Worker] = {}
+        """By the descriptor of their ear."""
         self._tripwires: dict[int, _Worker] = {}
         """By the descriptor on which we hear of a forbidden call."""
         self._cpus = os.sched_getaffinity(0)
@@ -81,6 +85,8 @@ class Server:
             self._accept()
         elif (worker := self._workers.get(fd)) is not None:
             self._reap(worker)
+        elif (worker := self._asking.get(fd)) is not None:
+            self._answer(worker)
         elif (worker := self._tripwires.get(fd)) is not None:
             self._tripped(worker)
         elif (connection := self._connections.get(fd)) is not None:
@@ -152,20 +158,34 @@ class Server:
             # Without its descriptor it could neither be watched nor killed safely.
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
-            if forked.tripwire_fd is not None:
-                os.close(forked.tripwire_fd)
+            if forked.ear is not None:
+                forked.ear.close()
             self._refuse(connection, spawn.request, error.errno or errno.EMFILE, f"pidfd_open: {error.strerror}")
             return
-        new = self._workers[pidfd] = _Worker(pid, pidfd, spawn.request, connection, forked.tripwire_fd)
-        if forked.tripwire_fd is not None:
-            self._tripwires[forked.tripwire_fd] = new
-            self._poll.register(forked.tripwire_fd, select.POLLIN)
+        made = self._workers[pidfd] = _Worker(pid, pidfd, spawn.request, connection, forked)
+        if forked.ear is not None:
+            self._asking[forked.ear.fileno()] = made
+            self._poll.register(forked.ear, select.POLLIN)
         connection.pidfds.add(pidfd)
         self._poll.register(pidfd, select.POLLIN)
         self._send(connection, protocol.reply(KIND_SPAWNED, spawn.request, pid, 0), pidfd)
 
-    def _refuse(self, connection: _Connection, request: int, number: int, text: str) -> None:
-        self._send(connection, protocol.reply(KIND_REFUSED, request, 0, number, text))
+    def _answer(self, worker: _Worker) -> None:
+        forked = worker.asks
+        if forked is None or forked.ear is None:
+            return
+        try:
+            forked.ear.recv(1, socket.MSG_DONTWAIT | socket.MSG_PEEK)
+        except OSError:
+            # Told of another's ear, which had the same number a moment ago.
+            return
+        worker.asks = None
+        del self._asking[forked.ear.fileno()]
+        self._poll.unregister(forked.ear)
+        worker.tripwire_fd = forked.answer()
+        if worker.tripwire_fd is not None:
+            self._tripwires[worker.tripwire_fd] = worker
+            self._poll.register(worker.tripwire_fd, select.POLLIN)
 
     def _tripped(self, worker: _Worker) -> None:
         """It has made a call that ends it, which waits for an answer that it will never get; or it has just ended."""
@@ -185,14 +205,22 @@ class Server:
             os.close(worker.tripwire_fd)
             worker.tripwire_fd = None
 
+    def _refuse(self, connection: _Connection, request: int, number: int, text: str) -> None:
+        self._send(connection, protocol.reply(KIND_REFUSED, request, 0, number, text))
+
     def _reap(self, worker: _Worker) -> None:
         pid, status = os.waitpid(worker.pid, os.WNOHANG)
         if pid == 0:
             return
+        # It may have ended without asking; its pid names somebody else from now on.
+        if (forked := worker.asks) is not None and forked.ear is not None:
+            del self._asking[forked.ear.fileno()]
+            self._poll.unregister(forked.ear)
+            forked.ear.close()
         self._let_go(worker)
-        self._poll.unregister(worker.pidfd)
         if worker.forbidden is not None:
             status = tripwire.wait_status(worker.forbidden)
+        self._poll.unregister(worker.pidfd)
         del self._workers[worker.pidfd]
         if (connection := worker.connection) is not None:
             connection.pidfds.discard(worker.pidfd)

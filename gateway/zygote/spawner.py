@@ -8,15 +8,15 @@ takes in only what is forked after it was made:
 - otherwise: a short-lived process between the two makes user and PID namespace and forks the worker; when it ends, the
   worker becomes the zygote's child (subreaper).
 
-Either way the worker's byte brings the descriptor on which we hear of forbidden calls (zigcore/src/jail/tripwire.zig).
+Either way the byte brings the descriptor on which we hear of forbidden calls (zigcore/src/jail/tripwire.zig). ``fork``
+does not wait for it, for the worker's mounts are made before: it comes on ``Forked.ear``, and ``answer`` deals with it.
 What always holds: ``fork`` returns the worker's pid as the zygote and the gateway see it, once it is a child of ours.
 """
 
+import contextlib
 import ctypes
 import fcntl
 import os
-import select
-import signal
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -30,8 +30,6 @@ from gateway.zygote.jail import INNER_ID, Jail
 
 _PR_SET_CHILD_SUBREAPER = 36
 _EAR_FD_MIN = 16
-_MAPS_TIMEOUT_MS = 5_000
-"""From the fork to a worker's mounts being made."""
 _PROBE_REPORT_BYTES_MAX = 600
 
 _TRIAL = SpawnSpec("trial", "trial", "trial", str(Path(os.__file__).parent / "json"), "")
@@ -44,8 +42,34 @@ Body = Callable[[Callable[[], None]], NoReturn]
 @dataclass(frozen=True, slots=True)
 class Forked:
     pid: int
-    tripwire_fd: int | None
-    """Readable once the worker has made a forbidden call; ours to close. None: the kernel ends it, without a word."""
+    owner_id: int | None = None
+    """None: it maps its ids itself."""
+    ear: socket.socket | None = None
+    """Readable when the worker speaks, or has ended before; none: it does not speak."""
+
+    def answer(self) -> int | None:
+        """Writes the maps if that is asked; one that fails before it asks says so itself.
+
+        Returns its tripwire, ours to close: readable once it has made a forbidden call. None: the kernel ends it then,
+        without a word.
+        """
+        if self.ear is None:
+            return None
+        tripwire_fd = None
+        # It may end meanwhile, or the id cannot be mapped: without the answer it refuses to go on.
+        with self.ear, contextlib.suppress(OSError):
+            word, fds, _flags, _address = socket.recv_fds(self.ear, 1, 1, socket.MSG_CMSG_CLOEXEC)
+            tripwire_fd = fds[0] if fds else None
+            if word == b"u" and self.owner_id is not None:
+                line = f"{INNER_ID} {self.owner_id} 1".encode()
+                for name in ("uid_map", "gid_map"):
+                    fd = os.open(f"/proc/{self.pid}/{name}", os.O_WRONLY | os.O_CLOEXEC)
+                    try:
+                        os.write(fd, line)
+                    finally:
+                        os.close(fd)
+                self.ear.send(b"m")
+        return tripwire_fd
 
 
 class Spawner:
@@ -62,39 +86,39 @@ class Spawner:
     def fork(self, config: JailConfig, body: Body) -> Forked:
         """Raises OSError; then there is no worker."""
         if not self.jail.parts:
-            return Forked(_forked(lambda: body(lambda: core.enter(config, -1))), None)
+            return Forked(_forked(lambda: body(lambda: core.enter(config, -1))))
         ours, low = socket.socketpair()
         # Out of the way of those that the worker puts in their places.
         theirs = socket.socket(fileno=fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, _EAR_FD_MIN))
         low.close()
-        with ours, theirs:
-            return (self._fork_as_root if self.jail.privileged else self._fork_between)(config, body, ours, theirs)
+        with contextlib.ExitStack() as unused, theirs:
+            unused.enter_context(ours)
+            if self.jail.privileged:
+                pid = self._fork_as_root(config, body, theirs.fileno())
+            else:
+                pid = self._fork_between(config, body, theirs.fileno())
+            if Part.USER not in config.parts:
+                return Forked(pid)
+            unused.pop_all()
+        return Forked(pid, config.owner_id if self.jail.privileged else None, ours)
 
-    def _fork_as_root(self, config: JailConfig, body: Body, ours: socket.socket, theirs: socket.socket) -> Forked:
+    def _fork_as_root(self, config: JailConfig, body: Body, ear: int) -> int:
         if self._own_pids is not None:
             os.unshare(os.CLONE_NEWPID)
         try:
-            pid = _forked(lambda: body(lambda: core.enter(config, theirs.fileno())))
+            return _forked(lambda: body(lambda: core.enter(config, ear)))
         finally:
             if self._own_pids is not None:
                 os.setns(self._own_pids, os.CLONE_NEWPID)
-        theirs.close()
-        word, tripwire_fd = _hear(pid, ours)
-        if word and Part.USER in config.parts:
-            _write_maps(pid, config.owner_id, ours)
-        return Forked(pid, tripwire_fd)
 
-    def _fork_between(self, config: JailConfig, body: Body, ours: socket.socket, theirs: socket.socket) -> Forked:
+    def _fork_between(self, config: JailConfig, body: Body, ear: int) -> int:
         if Part.PID not in config.parts:
-            pid = _forked(lambda: body(lambda: _begin_and_enter(config, theirs.fileno())))
-            theirs.close()
-            return Forked(pid, _hear(pid, ours)[1])
+            return _forked(lambda: body(lambda: _begin_and_enter(config, ear)))
         read, write = os.pipe2(os.O_CLOEXEC)
         try:
-            between = _forked(lambda: _between(config, body, write, theirs.fileno()))
+            between = _forked(lambda: _between(config, body, write, ear))
         finally:
             os.close(write)
-        theirs.close()
         text = os.read(read, 32)
         os.close(read)
         pid = int(text or b"0")
@@ -102,7 +126,7 @@ class Spawner:
             os.waitpid(between, 0)
         if pid == 0:
             raise OSError(0, "the process between zygote and worker ended")
-        return Forked(pid, _hear(pid, ours)[1])
+        return pid
 
 
 def probe(spawner: Spawner) -> str | None:
@@ -134,10 +158,11 @@ def probe(spawner: Spawner) -> str | None:
         return f"fork into a PID namespace: {error.strerror}"
     finally:
         os.close(write)
+    tripwire_fd = forked.answer()
     report = os.read(read, _PROBE_REPORT_BYTES_MAX).decode(errors="replace")
     os.close(read)
-    if forked.tripwire_fd is not None:
-        os.close(forked.tripwire_fd)
+    if tripwire_fd is not None:
+        os.close(tripwire_fd)
     _pid, status = os.waitpid(forked.pid, 0)
     return None if report == "ok" else report or f"the trial worker ended with status {status}"
 
@@ -164,28 +189,6 @@ def _forked(run: Callable[[], NoReturn]) -> int:
         finally:
             os._exit(1)
     return pid
-
-
-def _hear(pid: int, ours: socket.socket) -> tuple[bytes, int | None]:
-    """The worker's word and what came along; one that fails before it speaks says so itself."""
-    if not select.select([ours], [], [], _MAPS_TIMEOUT_MS / 1000)[0]:
-        os.kill(pid, signal.SIGKILL)
-        return b"", None
-    try:
-        word, fds, _flags, _address = socket.recv_fds(ours, 1, 1, socket.MSG_CMSG_CLOEXEC)
-    except OSError:
-        return b"", None
-    return word, fds[0] if fds else None
-
-
-def _write_maps(pid: int, owner_id: int, ours: socket.socket) -> None:
-    try:
-        for name in ("uid_map", "gid_map"):
-            Path(f"/proc/{pid}/{name}").write_text(f"{INNER_ID} {owner_id} 1")
-        ours.send(b"m")
-    except OSError:
-        # It ended meanwhile, or the id cannot be mapped: without the answer it refuses to go on.
-        return
 
 
 def _begin_and_enter(config: JailConfig, ear: int) -> None:

@@ -125,6 +125,11 @@ pub const yield_run_max_ns = 1 * ms_ns;
 pub const yields_idle_max = 4;
 pub const reactor_nap_ns = 1 * ms_ns;
 
+// -- Memory that workers share with the zygote --------------------------------------------------------------------
+
+/// Blocks of one size that fill holes before the first fork.
+pub const holes_blocks_max = 64 * kib;
+
 // -- Fresh state for each invocation ------------------------------------------------------------------------------
 
 /// Mappings of a process at its checkpoint, and later; more cannot be put back.
