@@ -23,6 +23,7 @@ pub fn wanted(config: *const Config, zygote: ?confine.Fd) bool {
 /// Installs it if it is wanted, and tells the zygote that the user namespace is there.
 pub fn set(config: *const Config, zygote: ?confine.Fd) confine.Error!void {
     const ear = zygote orelse return;
+    if (!config.has(.user)) return; // nobody listens
     if (!wanted(config, zygote)) return confine.write(ear, word);
     const listener = try confine.installListener(&program);
     defer confine.close(listener);
