@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import tailcut
 
+from gateway.contract.table import Limits
 from gateway.zygote.settings import JailSettings
 from tests.escape.posture import Posture, posture, threads
 from tests.support.server import Server
@@ -21,6 +22,7 @@ LIBRARY = Path(os.__file__).parent
 READ_ONLY = "bound ro,nosuid,nodev"
 DEVICE = "bound ro,nosuid,noexec"
 SETTINGS = JailSettings()
+LIMITS = Limits()
 NONE = "0000000000000000"
 
 
@@ -44,10 +46,10 @@ def expected(owner: str, state: str) -> Posture:
         **dict.fromkeys(devices, DEVICE),
     }
     same = {
-        "Max file size": SETTINGS.tmp_bytes,
+        "Max file size": LIMITS.tmp_bytes,
         "Max core file size": 0,
-        "Max processes": SETTINGS.threads_max,
-        "Max open files": SETTINGS.descriptors_max,
+        "Max processes": LIMITS.processes_max,
+        "Max open files": LIMITS.open_files_max,
         "Max locked memory": 0,
         "Max address space": SETTINGS.address_space_bytes,
         "Max pending signals": 256,
@@ -63,7 +65,7 @@ def expected(owner: str, state: str) -> Posture:
             **dict.fromkeys(("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"), NONE),
             "NoNewPrivs": "1",
             "Seccomp": "2",
-            "Seccomp_filters": "1",
+            "Seccomp_filters": "2",
         },
         shared=set(),
         descriptors={

@@ -61,6 +61,8 @@ pub const Number = enum {
     worker_starts_failed_total,
     /// Ended without being asked to.
     workers_crashed_total,
+    /// Of them, ended for a system call that only a break-out needs.
+    forbidden_calls_total,
     events_dropped_total,
 };
 pub const numbers_count = std.enums.values(Number).len;
