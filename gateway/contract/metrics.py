@@ -14,6 +14,7 @@ Outcome = Literal[
     "crashed",
     "timeout",
     "output_limit",
+    "memory_limit",
     "refused_concurrency",
     "refused_queue",
     "refused_not_ready",
@@ -77,6 +78,7 @@ class Outcomes(TypedDict, total=False):
     crashed: int
     timeout: int
     output_limit: int
+    memory_limit: int
     refused_concurrency: int
     refused_queue: int
     refused_not_ready: int

@@ -47,8 +47,9 @@ class Describer:
                 ("message", error.message, MESSAGE_BYTES_MAX),
                 *(("argument", f"{name}\0{wrong}", ARGUMENT_BYTES_MAX) for name, wrong in _bounded(error.arguments)),
             )
+        kind = "memory-limit" if isinstance(error, MemoryError) else "function-error"
         return _entries(
-            ("kind", "function-error", TYPE_BYTES_MAX),
+            ("kind", kind, TYPE_BYTES_MAX),
             ("type", type_name(error), TYPE_BYTES_MAX),
             ("message", message_of(error), MESSAGE_BYTES_MAX),
             ("traceback", self.traceback(error), TRACEBACK_BYTES_MAX),

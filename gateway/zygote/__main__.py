@@ -10,6 +10,7 @@ import socket
 import sys
 
 from gateway.core.jail import JailError
+from gateway.zygote.groups import Groups
 from gateway.zygote.jail import Jail
 from gateway.zygote.server import Server
 from gateway.zygote.settings import FD_VARIABLE, SettingsError, jail_settings, listener_fd, ready_fd
@@ -39,13 +40,17 @@ def main() -> int:
         return 1
     try:
         spawner = jailed_spawner()
+        groups = Groups.of(spawner.jail.settings)
     except (SettingsError, JailError) as error:
         sys.stderr.write(f"zygote: {error}\n")
         return 1
     if (ready := ready_fd()) is not None:
         os.write(ready, b"ready\n")
         os.close(ready)
-    Server(listener, spawner).serve()
+    try:
+        Server(listener, spawner, groups).serve()
+    finally:
+        groups.close()
     return 0
 
 

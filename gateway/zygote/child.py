@@ -20,10 +20,12 @@ from typing import NoReturn
 
 import msgspec
 
+from gateway.cgroup.group import Group
 from gateway.contract.worker import JAIL_FAILED, SpawnSpec, StartFailed
 from gateway.core.jail import JailError
 from gateway.core.worker_loop import WorkerLoop
 from gateway.worker import main
+from gateway.zygote import groups
 
 CHANNEL_FD = 3
 SHARED_FD = 4
@@ -104,13 +106,15 @@ def become_worker(
     shared_fd: int,
     enter_jail: Callable[[], None],
     code_path: str,
+    group: Group,
 ) -> NoReturn:
-    """``code_path``: where the code is once the jail is closed."""
+    """``code_path``: where the code is once the jail is closed. ``group``: bounded already, still empty."""
     status = EXIT_BROKEN
     try:
         _descriptors(channel_fd, shared_fd)
         _process(cpu)
         try:
+            groups.enter(group, spec)
             enter_jail()
         except JailError as error:
             _refuse(str(error))

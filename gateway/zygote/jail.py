@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gateway.contract.worker import SpawnSpec
 from gateway.core.jail import EVERYTHING, JailConfig, Mount, MountKind, Part
 from gateway.zygote.settings import JailSettings
 
@@ -43,17 +44,17 @@ class Jail:
         parts = Part(0) if settings.mode == "off" else EVERYTHING
         return cls(settings, parts, is_privileged(), tuple(_mounts()))
 
-    def config(self, code_path: str) -> JailConfig:
+    def config(self, spec: SpawnSpec) -> JailConfig:
         """For the next worker, whose id nobody else has had for a long time."""
         settings = self.settings
         owner_id = settings.uid_min + self._next % settings.uid_count
         self._next += 1
         return JailConfig(
             parts=self.parts,
-            mounts=(*self.mounts, Mount(MountKind.TREE, CODE_PATH, code_path)),
+            mounts=(*self.mounts, Mount(MountKind.TREE, CODE_PATH, spec.code_path)),
             privileged=self.privileged,
             owner_id=owner_id,
-            tmp_bytes=settings.tmp_bytes,
+            tmp_bytes=spec.tmp_bytes,
             tmp_files_max=settings.tmp_files_max,
             address_space_bytes=settings.address_space_bytes,
             descriptors_max=settings.descriptors_max,

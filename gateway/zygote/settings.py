@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 FD_VARIABLE = "TAILCUT_ZYGOTE_FD"
+GROUP_VARIABLE = "TAILCUT_JAIL_GROUP"
 
+MemoryMode = Literal["group", "rlimits"]
+"""``group``: each worker in a memory control group, or no worker; ``rlimits``: without one, where none can be had."""
 JailMode = Literal["on", "partial", "off"]
 """``on``: all of it or no worker; ``partial``: what this machine gives; ``off``: only for code that you trust."""
 
@@ -20,7 +23,9 @@ class JailSettings:
     uid_min: int = 0x7000_0000
     """Host ids of the workers, when root chooses: from here on, each worker another one."""
     uid_count: int = 0x0F00_0000
-    tmp_bytes: int = 64 * 2**20
+    memory: MemoryMode = "group"
+    group: str | None = None
+    """The name of the server's parent group; by default this process's own."""
     tmp_files_max: int = 4096
     address_space_bytes: int = 4 * 2**30
     """A backstop, not a bound on memory."""
@@ -49,12 +54,21 @@ def jail_settings() -> JailSettings:
                 mode=known,
                 uid_min=_number("TAILCUT_JAIL_UID_MIN", 1, 2**32 - 2, default.uid_min),
                 uid_count=_number("TAILCUT_JAIL_UID_COUNT", 1, 2**31, default.uid_count),
-                tmp_bytes=_number("TAILCUT_JAIL_TMP_BYTES", 4096, 2**40, default.tmp_bytes),
+                memory=_memory_mode(),
+                group=os.environ.get(GROUP_VARIABLE),
                 address_space_bytes=_number(
                     "TAILCUT_JAIL_ADDRESS_SPACE_BYTES", 2**28, 2**46, default.address_space_bytes
                 ),
             )
     raise SettingsError(f"TAILCUT_JAIL is {mode!r}: on, partial or off")
+
+
+def _memory_mode() -> MemoryMode:
+    text = os.environ.get("TAILCUT_JAIL_MEMORY", "group")
+    for known in get_args(MemoryMode):
+        if text == known:
+            return known  # type: ignore[no-any-return]
+    raise SettingsError(f"TAILCUT_JAIL_MEMORY is {text!r}: group or rlimits")
 
 
 def _number(name: str, least: int, most: int, default: int) -> int:

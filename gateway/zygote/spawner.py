@@ -22,6 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
+from gateway.contract.worker import SpawnSpec
 from gateway.core import jail as core
 from gateway.core.jail import JailConfig, JailError, MountKind, Part
 from gateway.zygote.jail import INNER_ID, Jail
@@ -117,7 +118,8 @@ def probe(spawner: Spawner) -> str | None:
             os._exit(0)
 
     try:
-        pid = spawner.fork(spawner.jail.config(str(Path(os.__file__).parent / "json")), body)
+        trial = SpawnSpec("", "", "", str(Path(os.__file__).parent / "json"), "")
+        pid = spawner.fork(spawner.jail.config(trial), body)
     except OSError as error:
         os.close(read)
         return f"fork into a PID namespace: {error.strerror}"

@@ -21,6 +21,8 @@ const Pool = @import("pool.zig");
 const Invocation = @import("invocation.zig");
 const Worker = @import("worker.zig");
 const dispatch = @import("dispatch.zig");
+const memory = @import("memory.zig");
+const overrun = @import("overrun.zig");
 const reap = @import("reap.zig");
 
 /// One datagram from a worker that is starting, idle or busy.
@@ -104,12 +106,14 @@ fn cpuTake(w: *Worker) u64 {
 fn answered(p: *Pool, w: *Worker, header: *const frame.Answer, block: []const u8, body: []const u8) void {
     const invocation = &p.invocations.items[w.invocation];
     const cpu_us = cpuTake(w);
+    invocation.memory_bytes = memory.take(w);
     if (header.status < 200 or header.status > 599) return reap.die(p, w, .garbage, "answered with a status outside 200 to 599");
     if (header.body_bytes > invocation.output_bytes_max) {
-        problemOf(p, w, .output_limit, "The function's answer is larger than allowed.", cpu_us, &.{
-            .{ .text = .{ "limit", "output" } },
-            .{ .integer = .{ "allowed_bytes", invocation.output_bytes_max } },
-            .{ .integer = .{ "used_bytes", header.body_bytes } },
+        overrun.tell(p, w, .{
+            .limit = .output,
+            .detail = "The function's answer is larger than allowed.",
+            .amount = .{ .bytes = .{ invocation.output_bytes_max, header.body_bytes } },
+            .cpu_us = cpu_us,
         });
         return release(p, w, .output_limit);
     }
@@ -229,6 +233,7 @@ fn pagesRelease(w: *Worker) void {
 fn failed(p: *Pool, w: *Worker, header: *const frame.Answer, block: []const u8) void {
     const invocation = &p.invocations.items[w.invocation];
     const cpu_us = cpuTake(w);
+    invocation.memory_bytes = memory.take(w);
     var it = frame.BlockIterator.init(block, header.headers_count, limits.failure_entries_max) catch
         return reap.die(p, w, .garbage, "sent a failure with more entries than allowed");
     var failure: Failure = .{};
@@ -244,6 +249,18 @@ fn failed(p: *Pool, w: *Worker, header: *const frame.Answer, block: []const u8) 
         const detail = if (failure.arguments or failure.message.len == 0) "The arguments do not fit the function's signature." else failure.message;
         problemOf(p, w, .invalid_arguments, detail, cpu_us, &.{.{ .arguments = .{ block, header.headers_count } }});
         return release(p, w, .invalid_arguments);
+    }
+    if (std.mem.eql(u8, failure.kind, "memory-limit")) {
+        overrun.tell(p, w, .{
+            .limit = .memory,
+            .detail = "The function could not get the memory that it asked for: a MemoryError was raised, and not handled.",
+            .amount = .{ .bytes = .{ invocation.memory_bytes_max, invocation.memory_bytes } },
+            .cpu_us = cpu_us,
+            .type = failure.type,
+            .message = failure.message,
+            .traceback = failure.traceback,
+        });
+        return release(p, w, .memory_limit);
     }
     if (!std.mem.eql(u8, failure.kind, "function-error")) return reap.die(p, w, .garbage, "sent a failure of unknown kind");
     const members = [_]Member{
@@ -363,6 +380,21 @@ pub fn problemOf(p: *Pool, w: *Worker, kind: problem.Type, detail: []const u8, c
     problemSend(p, c, &response, &invocation.id, kind, detail, members);
 }
 
+/// The same as 402: `upgrade_url` is where more can be bought, or empty.
+pub fn problemPaid(p: *Pool, w: *Worker, detail: []const u8, cpu_us: u64, members: []const Member, upgrade_url: []const u8) void {
+    const invocation = &p.invocations.items[w.invocation];
+    const c = invocation.connection orelse return;
+    var response = begin(p, c, invocation, problem.Type.tier_limit.about().status, cpu_us);
+    var link: [limits.upgrade_url_bytes_max + 32]u8 = undefined;
+    if (upgrade_url.len > 0) if (std.fmt.bufPrint(&link, "<{s}>; rel=\"payment\"", .{upgrade_url})) |value| {
+        // The URL is the operator's; what cannot stand in a header is left to the body.
+        for (value) |byte| {
+            if (byte < ' ' or byte > '~') break;
+        } else response.header("Link", value);
+    } else |_| {};
+    problemSend(p, c, &response, &invocation.id, .tier_limit, detail, members);
+}
+
 fn problemSend(p: *Pool, c: *Connection, response: *Response, id: *const [16]u8, kind: problem.Type, detail: []const u8, members: []const Member) void {
     const about = kind.about();
     var body: problem.Body = .init(p.problem_scratch, kind, p.options.problem_base_url, &std.fmt.bytesToHex(id.*, .lower), detail);
@@ -379,6 +411,7 @@ fn begin(p: *Pool, c: *Connection, invocation: *const Invocation, status: u16, c
     response.header("Tailcut-Version", p.versions[invocation.version].id());
     response.header("Tailcut-Start", if (invocation.cold) "cold" else "warm");
     response.headerNumber("Tailcut-Cpu-Us", cpu_us);
+    response.headerNumber("Tailcut-Memory-Bytes", invocation.memory_bytes);
     const waited_until_ns = if (invocation.state == .running) invocation.dispatched_ns else p.now_ns;
     response.headerNumber("Tailcut-Queue-Us", (waited_until_ns -| invocation.arrived_ns) / limits.us_ns);
     return response;
