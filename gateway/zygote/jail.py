@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gateway.contract.worker import SpawnSpec
-from gateway.core.jail import EVERYTHING, JailConfig, Mount, MountKind, Part
+from gateway.core.jail import EVERYTHING, JailConfig, Mount, MountKind, Part, State
 from gateway.zygote.settings import JailSettings
 
 CODE_PATH = "/function"
@@ -59,6 +59,7 @@ class Jail:
             address_space_bytes=settings.address_space_bytes,
             descriptors_max=settings.descriptors_max,
             threads_max=settings.threads_max,
+            state=State[spec.state.upper()],
         )
 
     def code_path(self, outside: str) -> str:

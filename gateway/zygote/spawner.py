@@ -28,10 +28,7 @@ from gateway.core.jail import JailConfig, JailError, MountKind, Part
 from gateway.zygote.jail import INNER_ID, Jail
 
 _PR_SET_CHILD_SUBREAPER = 36
-FIRST_UNWANTED_FD = 5
-"""0–2, the channel and the shared memory stay."""
 _EAR_FD_MIN = 16
-_DESCRIPTORS_CEILING = 2**20
 _MAPS_TIMEOUT_MS = 5_000
 """From the fork to a worker's mounts being made."""
 _PROBE_REPORT_BYTES_MAX = 600
@@ -54,7 +51,7 @@ class Spawner:
     def fork(self, config: JailConfig, body: Body) -> int:
         """Raises OSError; then there is no worker."""
         if not self.jail.parts:
-            return _forked(lambda: body(lambda: os.closerange(FIRST_UNWANTED_FD, _DESCRIPTORS_CEILING)))
+            return _forked(lambda: body(lambda: core.enter(config, -1)))
         if self.jail.privileged:
             return self._fork_as_root(config, body)
         return self._fork_between(config, body)
