@@ -13,6 +13,9 @@ JailMode = Literal["on", "partial", "off"]
 """``on``: all of it or no worker; ``partial``: what this machine gives; ``off``: only for code that you trust."""
 
 
+_ADDRESS_SPACE_WITHOUT_GROUPS = 4 * 2**30
+
+
 class SettingsError(Exception):
     """A variable has a value that cannot be meant."""
 
@@ -27,8 +30,8 @@ class JailSettings:
     group: str | None = None
     """The name of the server's parent group; by default this process's own."""
     tmp_files_max: int = 4096
-    address_space_bytes: int = 4 * 2**30
-    """A backstop, not a bound on memory."""
+    address_space_bytes: int = 128 * 2**30
+    """Of mappings, used or not: a backstop. Without control groups (``memory="rlimits"``) 4 GiB, unless it is set."""
     descriptors_max: int = 256
     threads_max: int = 64
 
@@ -48,16 +51,20 @@ def jail_settings() -> JailSettings:
     """Raises SettingsError."""
     mode = os.environ.get("TAILCUT_JAIL", "on")
     default = JailSettings()
+    memory = _memory_mode()
     for known in get_args(JailMode):
         if mode == known:
             return JailSettings(
                 mode=known,
                 uid_min=_number("TAILCUT_JAIL_UID_MIN", 1, 2**32 - 2, default.uid_min),
                 uid_count=_number("TAILCUT_JAIL_UID_COUNT", 1, 2**31, default.uid_count),
-                memory=_memory_mode(),
+                memory=memory,
                 group=os.environ.get(GROUP_VARIABLE),
                 address_space_bytes=_number(
-                    "TAILCUT_JAIL_ADDRESS_SPACE_BYTES", 2**28, 2**46, default.address_space_bytes
+                    "TAILCUT_JAIL_ADDRESS_SPACE_BYTES",
+                    2**28,
+                    2**46,
+                    default.address_space_bytes if memory == "group" else _ADDRESS_SPACE_WITHOUT_GROUPS,
                 ),
             )
     raise SettingsError(f"TAILCUT_JAIL is {mode!r}: on, partial or off")

@@ -141,6 +141,9 @@ void zc_worker_figures(zc_worker_fresh_figures *figures);
 /* Makes the objects that the collector tracks, and what they refer to, immortal; returns how many. Only where the layout
  * of objects has been checked (gateway/worker/fresh.py). Called without the GIL; takes it. */
 uint64_t zc_worker_immortalise(void);
+/* In the zygote: fills the holes of its heaps, so that what workers allocate lies together. How many bytes that took.
+ * Called without the GIL; takes it. */
+uint64_t zc_zygote_fill(void);
 /* Serves invocations until the gateway closes the channel, then returns ZC_OK.
  * invoke(body, head) -> bytes | (status, block, body);   failure(exception) -> block.  PyObject* of callables.
  * head: the bytes of the Request frame up to its body (frame.zig); None for POST, PUT and PATCH unless `flags` has

@@ -133,6 +133,10 @@ pub const memory_slack_bytes = 2 * mib;
 pub const memory_slack_divisor = 16;
 /// Address space that may be reserved beyond the bound without being used: thread stacks, arenas, mapped libraries.
 pub const memory_reserve_bytes = 1024 * mib;
+// -- Memory that workers share with the zygote --------------------------------------------------------------------
+
+/// Blocks of one size that fill holes before the first fork.
+pub const holes_blocks_max = 64 * kib;
 
 // -- Fresh state for each invocation ------------------------------------------------------------------------------
 
