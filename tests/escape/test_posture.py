@@ -1,6 +1,7 @@
 """A live worker, read from outside, equals an exhaustive list: cold, warm, and each of its threads."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ READ_ONLY = "bound ro,nosuid,nodev"
 DEVICE = "bound ro,nosuid,noexec"
 SETTINGS = JailSettings()
 LIMITS = Limits()
+GROUP = "/tailcut-[0-9a-f]+-[0-9]+-[0-9]+/worker-[0-9]+-[0-9]+$"
 MAPPED_BYTES_MAX = 256 * 2**20
 """What an interpreter has mapped at most when its function is ready."""
 NONE = "0000000000000000"
@@ -49,7 +51,7 @@ def expected(owner: str, state: str) -> Posture:
         **dict.fromkeys(devices, DEVICE),
     }
     same = {
-        "Max file size": SETTINGS.tmp_bytes,
+        "Max file size": LIMITS.tmp_bytes,
         "Max core file size": 0,
         "Max processes": SETTINGS.threads_max,
         "Max open files": SETTINGS.descriptors_max,
@@ -80,6 +82,7 @@ def expected(owner: str, state: str) -> Posture:
         limits={name: (str(value), str(value)) for name, value in same.items()},
         uid_map=[["1000", owner, "1"]],
         gid_map=[["1000", owner, "1"]],
+        groups=dict.fromkeys(("memory", "pids"), GROUP),
         root=sorted({Path(path).parts[1] for path in (*trees, *devices, *links, "/etc", "/tmp")}),
     )
 
@@ -100,6 +103,9 @@ def judge(found: Posture, state: str = "warm") -> None:
     assert set(others) == {
         "Max cpu time", "Max stack size", "Max resident set", "Max file locks", "Max realtime timeout",
     }  # fmt: skip
+    assert set(found.groups) == set(wanted.groups)
+    for path in found.groups.values():
+        assert re.search(GROUP, path), path
     for name in ("status", "shared", "descriptors", "mounts", "uid_map", "gid_map", "root"):
         assert getattr(found, name) == getattr(wanted, name), name
     assert {name: found.limits[name] for name in wanted.limits} == wanted.limits
@@ -114,7 +120,7 @@ def judge_memory(data: tuple[str, str], address_space: tuple[str, str]) -> None:
 
 
 def test_a_worker_is_in_control_groups_of_its_own_and_they_bound_it(server: Server) -> None:
-    one, two = start(server, "posture-one"), start(server, "posture-two")
+    one, two = start(server, "groups-one"), start(server, "groups-two")
     first, second = posture(Path(f"/proc/{one}")), posture(Path(f"/proc/{two}"))
     for controller in ("memory", "pids"):
         assert first.groups[controller] != second.groups[controller]
