@@ -16,6 +16,9 @@ Outcome = Literal[
     "output_limit",
     "memory_limit",
     "refused_concurrency",
+    "refused_rate",
+    "refused_quota",
+    "refused_status",
     "refused_queue",
     "refused_not_ready",
     "cancelled",
@@ -80,6 +83,9 @@ class Outcomes(TypedDict, total=False):
     output_limit: int
     memory_limit: int
     refused_concurrency: int
+    refused_rate: int
+    refused_quota: int
+    refused_status: int
     refused_queue: int
     refused_not_ready: int
     cancelled: int
