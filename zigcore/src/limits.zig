@@ -130,7 +130,7 @@ pub const reactor_nap_ns = 1 * ms_ns;
 /// The soft limit lies below the bound by this much and by the bound divided by that: for what the kernel itself holds
 /// for a worker and for pages of the zygote's that it comes to write to (gateway/zygote/groups.py says the same).
 pub const memory_slack_bytes = 2 * mib;
-pub const memory_slack_divisor = 16;
+pub const memory_slack_parts_count = 16;
 /// Address space that may be reserved beyond the bound without being used: thread stacks, arenas, mapped libraries.
 pub const memory_reserve_bytes = 1024 * mib;
 // -- Memory that workers share with the zygote --------------------------------------------------------------------

@@ -22,7 +22,6 @@ const Invocation = @import("invocation.zig");
 const Worker = @import("worker.zig");
 const dispatch = @import("dispatch.zig");
 const memory = @import("memory.zig");
-const overrun = @import("overrun.zig");
 const quota = @import("quota.zig");
 const reap = @import("reap.zig");
 
@@ -111,11 +110,10 @@ fn answered(p: *Pool, w: *Worker, header: *const frame.Answer, block: []const u8
     invocation.memory_bytes = memory.take(w);
     if (header.status < 200 or header.status > 599) return reap.die(p, w, .garbage, "answered with a status outside 200 to 599");
     if (header.body_bytes > invocation.output_bytes_max) {
-        overrun.tell(p, w, .{
-            .limit = .output,
-            .detail = "The function's answer is larger than allowed.",
-            .amount = .{ .bytes = .{ invocation.output_bytes_max, header.body_bytes } },
-            .cpu_us = cpu_us,
+        problemOf(p, w, .output_limit, "The function's answer is larger than allowed.", cpu_us, &.{
+            .{ .text = .{ "limit", "output" } },
+            .{ .integer = .{ "allowed_bytes", invocation.output_bytes_max } },
+            .{ .integer = .{ "used_bytes", header.body_bytes } },
         });
         return release(p, w, .output_limit);
     }
@@ -253,15 +251,8 @@ fn failed(p: *Pool, w: *Worker, header: *const frame.Answer, block: []const u8) 
         return release(p, w, .invalid_arguments);
     }
     if (std.mem.eql(u8, failure.kind, "memory-limit")) {
-        overrun.tell(p, w, .{
-            .limit = .memory,
-            .detail = "The function could not get the memory that it asked for: a MemoryError was raised, and not handled.",
-            .amount = .{ .bytes = .{ invocation.memory_bytes_max, invocation.memory_bytes } },
-            .cpu_us = cpu_us,
-            .type = failure.type,
-            .message = failure.message,
-            .traceback = failure.traceback,
-        });
+        const figures = memory.figures(invocation) ++ [_]Member{.{ .text_tail = .{ "traceback", failure.traceback } }};
+        problemOf(p, w, .memory_limit, "The function could not get the memory that it asked for.", cpu_us, figures[0..if (invocation.owner) 4 else 3]);
         return release(p, w, .memory_limit);
     }
     if (!std.mem.eql(u8, failure.kind, "function-error")) return reap.die(p, w, .garbage, "sent a failure of unknown kind");
@@ -386,14 +377,6 @@ pub fn problemOf(p: *Pool, w: *Worker, kind: problem.Type, detail: []const u8, c
     const c = invocation.connection orelse return;
     var response = begin(p, c, invocation, kind.about().status, cpu_us);
     problemSend(p, c, &response, &invocation.id, kind, detail, members);
-}
-
-/// The same as 402: `upgrade_url` is where more can be bought, or empty.
-pub fn problemPaid(p: *Pool, w: *Worker, detail: []const u8, cpu_us: u64, members: []const Member, upgrade_url: []const u8) void {
-    const invocation = &p.invocations.items[w.invocation];
-    const c = invocation.connection orelse return;
-    var response = begin(p, c, invocation, problem.Type.tier_limit.about().status, cpu_us);
-    problemSendMore(p, c, &response, &invocation.id, .tier_limit, detail, members, .{ .payment_url = upgrade_url });
 }
 
 fn problemSend(p: *Pool, c: *Connection, response: *Response, id: *const [16]u8, kind: problem.Type, detail: []const u8, members: []const Member) void {

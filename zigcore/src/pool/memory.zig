@@ -11,6 +11,7 @@ const sys = @import("../io/sys.zig");
 const memory = @import("../io/memory.zig");
 const Invocation = @import("invocation.zig");
 const Worker = @import("worker.zig");
+const answer = @import("answer.zig");
 
 pub const State = struct {
     group: memory.Group = .{},
@@ -54,6 +55,15 @@ pub fn exhausted(w: *const Worker) bool {
     return w.memory.oom_kills > 0 or w.memory.group.oomKills() > 0;
 }
 
+/// For the answer to who ran out of it.
+pub fn figures(invocation: *const Invocation) [3]answer.Member {
+    return .{
+        .{ .text = .{ "limit", "memory" } },
+        .{ .integer = .{ "allowed_bytes", std.math.lossyCast(i64, invocation.memory_bytes_max) } },
+        .{ .integer = .{ "used_bytes", std.math.lossyCast(i64, invocation.memory_bytes) } },
+    };
+}
+
 fn bind(w: *Worker, bound_bytes: u64) bool {
     const state = &w.memory;
     const pages = memory.Pages.of(w.pid) orelse return true; // it has just ended; that is noticed elsewhere
@@ -71,7 +81,7 @@ fn bind(w: *Worker, bound_bytes: u64) bool {
 
 /// The kernel needs something for a worker, too, and copies of the zygote's pages are charged when they are written to.
 fn softOf(bound_bytes: u64) u64 {
-    return bound_bytes -| bound_bytes / limits.memory_slack_divisor -| limits.memory_slack_bytes;
+    return bound_bytes -| bound_bytes / limits.memory_slack_parts_count -| limits.memory_slack_bytes;
 }
 
 test "the soft limit is below the bound, and never nothing" {

@@ -17,7 +17,6 @@ const Worker = @import("worker.zig");
 const Zygote = @import("zygote.zig");
 const answer = @import("answer.zig");
 const memory = @import("memory.zig");
-const overrun = @import("overrun.zig");
 const Outcome = @import("../meter/counters.zig").Outcome;
 const dispatch = @import("dispatch.zig");
 
@@ -254,11 +253,7 @@ fn settleDead(p: *Pool, w: *Worker, waited: bool) void {
             answer.problemOf(p, w, .function_crashed, detail, 0, &.{.{ .text = .{ "reason", "garbage" } }});
         },
         .ended => if (memory.exhausted(w)) {
-            overrun.tell(p, w, .{
-                .limit = .memory,
-                .detail = "The function used all the memory that it may use, and was killed.",
-                .amount = .{ .bytes = .{ invocation.memory_bytes_max, invocation.memory_bytes } },
-            });
+            answer.problemOf(p, w, .memory_limit, "The function used all the memory that it may use, and was killed.", 0, &memory.figures(invocation));
             outcome = .memory_limit;
         } else {
             var text: [128]u8 = undefined;
