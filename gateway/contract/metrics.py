@@ -13,6 +13,8 @@ Outcome = Literal[
     "invalid_arguments",
     "crashed",
     "timeout",
+    "cpu_limit",
+    "memory_limit",
     "output_limit",
     "refused_concurrency",
     "refused_queue",
@@ -65,6 +67,14 @@ class Reactor(TypedDict):
     """Ended without being asked to."""
     events_dropped_total: int
     """Log lines that found the ring of events full."""
+    usage_records_total: int
+    """Usage records made, one for each admitted invocation. ``usage_*`` below: of those that a worker has run."""
+    usage_executed_total: int
+    usage_cpu_ns_total: int
+    usage_wall_ns_total: int
+    usage_request_bytes_total: int
+    usage_response_bytes_total: int
+    usage_log_bytes_total: int
     workers: Workers
 
 
@@ -76,6 +86,8 @@ class Outcomes(TypedDict, total=False):
     invalid_arguments: int
     crashed: int
     timeout: int
+    cpu_limit: int
+    memory_limit: int
     output_limit: int
     refused_concurrency: int
     refused_queue: int

@@ -22,8 +22,8 @@ import msgspec
 
 from gateway.contract.worker import JAIL_FAILED, SpawnSpec, StartFailed
 from gateway.core.jail import JailError
-from gateway.core.worker_loop import WorkerLoop
-from gateway.worker import main
+from gateway.core.worker_loop import WorkerLoop, catch_soft_signal
+from gateway.worker import limits, main
 
 CHANNEL_FD = 3
 SHARED_FD = 4
@@ -110,6 +110,7 @@ def become_worker(
     try:
         _descriptors(channel_fd, shared_fd)
         _process(cpu)
+        limits.install(catch_soft_signal)
         try:
             enter_jail()
         except JailError as error:

@@ -18,12 +18,12 @@ KIND_REFUSED = 18
 KIND_EXITED = 19
 SPAWN = struct.Struct("<IB3xQII")
 """magic, kind, request, cpu, bytes of the document that follows. Two descriptors: channel, shared memory."""
-REPLY = struct.Struct("<IB3xQii")
-"""magic, kind, request, pid, status. A refusal's text follows."""
+REPLY = struct.Struct("<IB3xQiiQ")
+"""magic, kind, request, pid, status, CPU time (ns) of one that has exited. A refusal's text follows."""
 FRAME_BYTES_MAX = 64 * 1024
 SPAWN_DESCRIPTORS = 2
 REFUSAL_TEXT_BYTES_MAX = 480
-"""The gateway reads a reply and its text into 536 bytes."""
+"""The gateway reads a reply and its text into 544 bytes."""
 
 _decode_spec = msgspec.json.Decoder(SpawnSpec).decode
 
@@ -60,4 +60,9 @@ def spawn_request(frame: bytes) -> int:
 
 
 def reply(kind: int, request: int, pid: int, status: int, text: str = "") -> bytes:
-    return REPLY.pack(MAGIC, kind, request, pid, status) + text.encode()[:REFUSAL_TEXT_BYTES_MAX]
+    return REPLY.pack(MAGIC, kind, request, pid, status, 0) + text.encode()[:REFUSAL_TEXT_BYTES_MAX]
+
+
+def exited(request: int, pid: int, status: int, cpu_s: float) -> bytes:
+    """``cpu_s``: of its whole life, all threads, as wait4 tells it."""
+    return REPLY.pack(MAGIC, KIND_EXITED, request, pid, status, round(cpu_s * 1e9))

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 from gateway.zygote import child, protocol
-from gateway.zygote.protocol import KIND_EXITED, KIND_REFUSED, KIND_SPAWNED, ProtocolError, Spawn
+from gateway.zygote.protocol import KIND_REFUSED, KIND_SPAWNED, ProtocolError, Spawn
 from gateway.zygote.spawner import Spawner
 
 WORKERS_MAX = 4096
@@ -155,7 +155,7 @@ class Server:
         self._send(connection, protocol.reply(KIND_REFUSED, request, 0, number, text))
 
     def _reap(self, worker: _Worker) -> None:
-        pid, status = os.waitpid(worker.pid, os.WNOHANG)
+        pid, status, used = os.wait4(worker.pid, os.WNOHANG)
         if pid == 0:
             return
         self._poll.unregister(worker.pidfd)
@@ -163,7 +163,7 @@ class Server:
         if (connection := worker.connection) is not None:
             connection.pidfds.discard(worker.pidfd)
             # A reply that still waits with this pidfd keeps a copy of its own.
-            self._send(connection, protocol.reply(KIND_EXITED, worker.request, worker.pid, status))
+            self._send(connection, protocol.exited(worker.request, worker.pid, status, used.ru_utime + used.ru_stime))
         os.close(worker.pidfd)
 
     def _send(self, connection: _Connection, frame: bytes, fd: int | None = None) -> None:

@@ -120,6 +120,14 @@ int zc_jail_begin(const zc_jail_config *config, zc_error *error);
  * the zygote is asked (one byte "u") to write the id maps and answers "m"; -1 without root. `error` as above. */
 int zc_jail_enter(const zc_jail_config *config, int zygote_fd, zc_error *error);
 
+/* In the forked child, before the jail, which forbids it: the soft signal (SIGXCPU) is from here on the gateway's word
+ * that the running invocation has crossed a limit. Python's own handler of it has been set; it calls the next two. */
+int zc_worker_soft_install(zc_error *error);
+/* Which limit: 0 none (the signal came too late, or from somebody else), 1 wall clock, 2 CPU; and what was allowed. */
+int zc_worker_soft_take(uint64_t *allowed_ns);
+/* Where the handler was, told to the gateway. Main thread, during an invocation. */
+int zc_worker_soft_say(const uint8_t *traceback, size_t traceback_bytes);
+
 /* In the forked child, after the jail: from here on zc_worker_log sends lines on `channel_fd` (those of the import, too). */
 int zc_worker_attach(int channel_fd);
 /* Whether each invocation can start from the state of the process as it is after the import. ZC_SYSTEM: `error` says why

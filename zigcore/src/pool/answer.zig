@@ -15,12 +15,15 @@ const Response = @import("../http/response.zig");
 const problem = @import("../http/problem.zig");
 const admit = @import("../admit/admit.zig");
 const Outcome = @import("../meter/counters.zig").Outcome;
+const account = @import("account.zig");
+const deadline = @import("deadline.zig");
 const frame = @import("frame.zig");
 const intake = @import("../http/intake.zig");
 const Pool = @import("pool.zig");
 const Invocation = @import("invocation.zig");
 const Worker = @import("worker.zig");
 const dispatch = @import("dispatch.zig");
+const overrun = @import("overrun.zig");
 const reap = @import("reap.zig");
 
 /// One datagram from a worker that is starting, idle or busy.
@@ -43,6 +46,10 @@ pub fn frameReceived(p: *Pool, w: *Worker, bytes: []const u8) void {
             reap.startFailed(p, w, 0, body);
             reap.stop(p, w);
         } else reap.die(p, w, .garbage, "said that it cannot start after it had started"),
+        .interrupted => {
+            if (w.state != .busy or header.sequence != w.sequence or !deadline.interrupted(p, w, body))
+                return reap.die(p, w, .garbage, "said that it was interrupted when it was not");
+        },
         .answer, .failure => {
             if (w.state != .busy or header.sequence != w.sequence) return reap.die(p, w, .garbage, "sent an answer to no invocation");
             if (w.answer_bytes > 0) return reap.die(p, w, .garbage, "sent a second answer");
@@ -91,33 +98,20 @@ fn log(p: *Pool, w: *Worker, stream: u16, line: []const u8) void {
     }, line);
 }
 
-/// CPU time of the process since it was read last, in µs.
-fn cpuTake(w: *Worker) u64 {
-    const cpu_ns = clock.cpuOf(w.pid) orelse return 0;
-    const used_ns = cpu_ns -| w.cpu_ns;
-    w.cpu_ns = cpu_ns;
-    return used_ns / limits.us_ns;
-}
-
 // -- The function's answer ----------------------------------------------------------------------------------------
 
 fn answered(p: *Pool, w: *Worker, header: *const frame.Answer, block: []const u8, body: []const u8) void {
     const invocation = &p.invocations.items[w.invocation];
-    const cpu_us = cpuTake(w);
     if (header.status < 200 or header.status > 599) return reap.die(p, w, .garbage, "answered with a status outside 200 to 599");
-    if (header.body_bytes > invocation.output_bytes_max) {
-        problemOf(p, w, .output_limit, "The function's answer is larger than allowed.", cpu_us, &.{
-            .{ .text = .{ "limit", "output" } },
-            .{ .integer = .{ "allowed_bytes", invocation.output_bytes_max } },
-            .{ .integer = .{ "used_bytes", header.body_bytes } },
-        });
-        return release(p, w, .output_limit);
-    }
+    // A runtime of ours does not send such a one; whoever does is told the same.
+    if (header.body_bytes > invocation.output_bytes_max) return outputTooLarge(p, w, header.body_bytes);
+    deadline.cpuTake(w, invocation);
+    invocation.status = header.status;
     const c = invocation.connection orelse {
         if (!blockValid(block, header.headers_count)) return reap.die(p, w, .garbage, "sent a header that is not one");
         return release(p, w, .ok);
     };
-    var response = begin(p, c, invocation, header.status, cpu_us);
+    var response = begin(p, c, invocation, header.status);
     var it = frame.BlockIterator.init(block, header.headers_count, limits.answer_headers_max) catch
         return reap.die(p, w, .garbage, "sent more headers than allowed");
     while (it.next() catch return reap.die(p, w, .garbage, "sent a header block whose lengths do not add up")) |entry| {
@@ -144,10 +138,18 @@ fn answered(p: *Pool, w: *Worker, header: *const frame.Answer, block: []const u8
     release(p, w, .ok);
 }
 
+fn outputTooLarge(p: *Pool, w: *Worker, bytes: u64) void {
+    const invocation = &p.invocations.items[w.invocation];
+    deadline.cpuTake(w, invocation);
+    overrun.respond(p, w, .{ .limit = .output, .allowed = invocation.output_bytes_max, .used = bytes });
+    release(p, w, .output_limit);
+}
+
 // -- Answers that wait for a buffer -------------------------------------------------------------------------------
 
 /// A large answer needs a buffer of its own. When there is none it waits, and its worker with it: the function has run,
-/// so its answer is not thrown away for want of memory.
+/// so its answer is not thrown away for want of memory. The wait ends: whoever holds a buffer for long loses it to
+/// those that wait (`intake.reclaim`, which `feed` asks in every turn).
 fn mustWait(p: *const Pool, w: *const Worker, header: *const frame.Answer) bool {
     const invocation = &p.invocations.items[w.invocation];
     return header.flags & frame.flag_body_shared != 0 and header.body_bytes <= invocation.output_bytes_max and
@@ -158,9 +160,11 @@ fn wait(p: *Pool, w: *Worker, bytes: []const u8) void {
     // The request's frame has been received by the worker: its place is free.
     @memcpy(w.frame[0..bytes.len], bytes);
     w.answer_bytes = @intCast(bytes.len);
+    w.traceback_bytes = 0;
     p.answers[p.answers_count] = p.indexOf(w);
     p.answers_count += 1;
-    p.deadlines.set(p.indexOf(w), p.now_ns + p.listener.options.write_timeout_ns);
+    // Its handler has ended: it has no limit to cross any more.
+    p.deadlines.clear(p.indexOf(w));
 }
 
 /// Sends what waits, first come first served, as far as there are buffers; what nobody waits for any more is dropped.
@@ -177,15 +181,6 @@ pub fn feed(p: *Pool) void {
         waitEnd(p, w);
         frameReceived(p, w, bytes);
     }
-}
-
-/// No buffer came free in time.
-pub fn waitExpired(p: *Pool, w: *Worker) void {
-    waitEnd(p, w);
-    problemOf(p, w, .internal, "All buffers for large bodies are in use: the function ran, its answer is lost.", cpuTake(w), &.{
-        .{ .integer = .{ "allowed_ms", @intCast(p.listener.options.write_timeout_ns / limits.ms_ns) } },
-    });
-    release(p, w, .internal);
 }
 
 pub fn waitEnd(p: *Pool, w: *Worker) void {
@@ -228,7 +223,6 @@ fn pagesRelease(w: *Worker) void {
 /// The function's failure: a block of entries instead of headers.
 fn failed(p: *Pool, w: *Worker, header: *const frame.Answer, block: []const u8) void {
     const invocation = &p.invocations.items[w.invocation];
-    const cpu_us = cpuTake(w);
     var it = frame.BlockIterator.init(block, header.headers_count, limits.failure_entries_max) catch
         return reap.die(p, w, .garbage, "sent a failure with more entries than allowed");
     var failure: Failure = .{};
@@ -239,10 +233,22 @@ fn failed(p: *Pool, w: *Worker, header: *const frame.Answer, block: []const u8) 
         if (std.mem.eql(u8, entry.name, "traceback")) failure.traceback = entry.value;
         if (std.mem.eql(u8, entry.name, "argument")) failure.arguments = true;
     }
+    if (std.mem.eql(u8, failure.kind, "output-limit")) {
+        const bytes = std.fmt.parseInt(u64, failure.message, 10) catch 0;
+        if (bytes <= invocation.output_bytes_max) return reap.die(p, w, .garbage, "called an answer too large that is not");
+        return outputTooLarge(p, w, bytes);
+    }
+    deadline.cpuTake(w, invocation);
+    if (w.soft_seen) {
+        // Whatever it raised in the end: it was cut off.
+        const over = overrun.ofTime(p, w, invocation);
+        overrun.respond(p, w, over);
+        return release(p, w, overrun.outcome(over.limit));
+    }
     if (std.mem.eql(u8, failure.kind, "invalid-arguments")) {
         // Without an argument to name (the body is not JSON, or not an object) the message says what is wrong.
         const detail = if (failure.arguments or failure.message.len == 0) "The arguments do not fit the function's signature." else failure.message;
-        problemOf(p, w, .invalid_arguments, detail, cpu_us, &.{.{ .arguments = .{ block, header.headers_count } }});
+        problemOf(p, w, .invalid_arguments, detail, &.{.{ .arguments = .{ block, header.headers_count } }});
         return release(p, w, .invalid_arguments);
     }
     if (!std.mem.eql(u8, failure.kind, "function-error")) return reap.die(p, w, .garbage, "sent a failure of unknown kind");
@@ -250,7 +256,7 @@ fn failed(p: *Pool, w: *Worker, header: *const frame.Answer, block: []const u8) 
         .{ .failure = .{ failure.type, failure.message } },
         .{ .text_tail = .{ "traceback", failure.traceback } },
     };
-    problemOf(p, w, .function_error, "The function raised an exception.", cpu_us, members[0..if (invocation.owner) 2 else 1]);
+    problemOf(p, w, .function_error, "The function raised an exception.", members[0..if (invocation.owner) 2 else 1]);
     release(p, w, .function_error);
 }
 
@@ -274,11 +280,13 @@ pub const Member = union(enum) {
     /// `errors`: every `argument` of a failure's block, which has been checked.
     arguments: struct { []const u8, u16 },
     texts: struct { []const u8, []const []const u8 },
+    /// `upgrade_url`, in the document and as a link: where a tier that allows more can be bought; empty: nowhere.
+    payment: []const u8,
 
     fn write(member: Member, body: *problem.Body) void {
         switch (member) {
             .text => |text| body.text(text[0], text[1]),
-            .text_tail => |text| body.textBounded(text[0], text[1], .tail, traceback_bytes_max),
+            .text_tail => |text| body.textBounded(text[0], text[1], .tail, limits.traceback_bytes_max),
             .integer => |integer| body.integer(integer[0], integer[1]),
             .failure => |failure| {
                 body.objectBegin("error");
@@ -304,11 +312,10 @@ pub const Member = union(enum) {
                 for (texts[1]) |text| body.text("", text);
                 body.end();
             },
+            .payment => |url| body.text("upgrade_url", url),
         }
     }
 };
-
-const traceback_bytes_max = 32 * limits.kib;
 
 /// For a request that is no invocation (yet).
 pub fn refuse(p: *Pool, c: *Connection, kind: problem.Type, detail: []const u8) void {
@@ -335,7 +342,7 @@ pub fn refuseQuota(p: *Pool, c: *Connection, owner: bool, refusal: admit.Refusal
 pub fn refuseQueued(p: *Pool, invocation: *Invocation, kind: problem.Type, detail: []const u8, members: []const Member, outcome: Outcome) void {
     assert(invocation.state == .queued);
     if (invocation.connection) |c| {
-        var response = begin(p, c, invocation, kind.about().status, 0);
+        var response = begin(p, c, invocation, kind.about().status);
         problemSend(p, c, &response, &invocation.id, kind, detail, members);
     }
     settle(p, invocation, outcome);
@@ -346,7 +353,7 @@ pub fn refuseStart(p: *Pool, invocation: *Invocation, failure: struct { type: []
     assert(invocation.state == .queued);
     if (!invocation.owner) return refuseQueued(p, invocation, .not_ready, "A worker of this function could not start.", &.{}, .refused_not_ready);
     if (invocation.connection) |c| {
-        var response = begin(p, c, invocation, 500, 0);
+        var response = begin(p, c, invocation, 500);
         problemSend(p, c, &response, &invocation.id, .not_ready_failed, "A worker of this function could not start.", &.{
             .{ .failure = .{ failure.type, failure.message } },
             .{ .text_tail = .{ "traceback", failure.traceback } },
@@ -356,17 +363,21 @@ pub fn refuseStart(p: *Pool, invocation: *Invocation, failure: struct { type: []
 }
 
 /// An answer of ours to the invocation that runs on a worker.
-pub fn problemOf(p: *Pool, w: *Worker, kind: problem.Type, detail: []const u8, cpu_us: u64, members: []const Member) void {
+pub fn problemOf(p: *Pool, w: *Worker, kind: problem.Type, detail: []const u8, members: []const Member) void {
     const invocation = &p.invocations.items[w.invocation];
+    invocation.status = kind.about().status;
     const c = invocation.connection orelse return;
-    var response = begin(p, c, invocation, kind.about().status, cpu_us);
+    var response = begin(p, c, invocation, kind.about().status);
     problemSend(p, c, &response, &invocation.id, kind, detail, members);
 }
 
 fn problemSend(p: *Pool, c: *Connection, response: *Response, id: *const [16]u8, kind: problem.Type, detail: []const u8, members: []const Member) void {
     const about = kind.about();
     var body: problem.Body = .init(p.problem_scratch, kind, p.options.problem_base_url, &std.fmt.bytesToHex(id.*, .lower), detail);
-    for (members) |member| member.write(&body);
+    for (members) |member| {
+        member.write(&body);
+        if (member == .payment and Response.isUrl(member.payment)) response.link(member.payment, "payment");
+    }
     response.header("Content-Type", problem.content_type);
     if (about.retry_after_s) |seconds| response.headerNumber("Retry-After", seconds);
     if (kind == .unauthorized) response.header("WWW-Authenticate", "Bearer realm=\"tailcut\"");
@@ -374,11 +385,12 @@ fn problemSend(p: *Pool, c: *Connection, response: *Response, id: *const [16]u8,
     finish(p, c, response, about.status, .{ .bytes = body.finish() });
 }
 
-fn begin(p: *Pool, c: *Connection, invocation: *const Invocation, status: u16, cpu_us: u64) Response {
+fn begin(p: *Pool, c: *Connection, invocation: *const Invocation, status: u16) Response {
     var response = reply.begin(p.listener, c, status, &invocation.id);
     response.header("Tailcut-Version", p.versions[invocation.version].id());
     response.header("Tailcut-Start", if (invocation.cold) "cold" else "warm");
-    response.headerNumber("Tailcut-Cpu-Us", cpu_us);
+    response.headerNumber("Tailcut-Cpu-Us", invocation.cpu_ns / limits.us_ns);
+    if (invocation.memory_bytes > 0) response.headerNumber("Tailcut-Memory-Bytes", invocation.memory_bytes);
     const waited_until_ns = if (invocation.state == .running) invocation.dispatched_ns else p.now_ns;
     response.headerNumber("Tailcut-Queue-Us", (waited_until_ns -| invocation.arrived_ns) / limits.us_ns);
     return response;
@@ -387,6 +399,14 @@ fn begin(p: *Pool, c: *Connection, invocation: *const Invocation, status: u16, c
 pub fn finish(p: *Pool, c: *Connection, response: *Response, status: u16, body: reply.Body) void {
     // The connection's buffer holds a frame's body and twice the headers that a worker may send: ours always fit.
     p.counters.answered(status);
+    if (c.invocation) |index| {
+        const invocation = &p.invocations.items[index];
+        invocation.status = status;
+        invocation.response_bytes = switch (body) {
+            .bytes => |bytes| @intCast(bytes.len),
+            .pooled => |bytes| bytes,
+        };
+    }
     if (!reply.finish(p.listener, c, response, status, body)) {
         c.invocation = null;
         p.listener.close(c);
@@ -397,6 +417,7 @@ pub fn finish(p: *Pool, c: *Connection, response: *Response, status: u16, body: 
 pub fn settle(p: *Pool, invocation: *Invocation, outcome: Outcome) void {
     assert(invocation.state != .free);
     if (invocation.connection) |c| assert(c.invocation == null);
+    account.close(p, invocation, outcome);
     admit.release(p.slots, invocation.admission);
     p.counters.outcome(invocation.version, outcome);
     p.invocations.give(invocation);

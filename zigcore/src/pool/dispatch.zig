@@ -18,14 +18,19 @@ const Invocation = @import("invocation.zig");
 const Version = @import("version.zig");
 const Worker = @import("worker.zig");
 const answer = @import("answer.zig");
+const deadline = @import("deadline.zig");
 const reap = @import("reap.zig");
 const serve = @import("serve.zig");
 
 /// A new invocation: to an idle worker, or into the queue.
 pub fn place(p: *Pool, invocation: *Invocation, function: target.Function) void {
     const version = &p.versions[invocation.version];
-    if (version.idle > 0 and version.queue.count == 0) {
+    while (version.idle > 0 and version.queue.count == 0) {
         const w = &p.workers[version.idle_top];
+        if (!deadline.restEnd(p, w)) {
+            reap.die(p, w, .garbage, reap.restless);
+            continue;
+        }
         idleRemove(p, w);
         return run(p, w, invocation, function);
     }
@@ -60,7 +65,7 @@ pub fn next(p: *Pool, w: *Worker) void {
     version.idle += 1;
     idlePush(p, version, w);
     w.idle_since_ns = p.now_ns;
-    p.deadlines.set(p.indexOf(w), p.now_ns + p.options.worker_idle_timeout_ns);
+    p.deadlines.set(p.indexOf(w), deadline.idleLookNext(p, p.now_ns + p.options.worker_idle_timeout_ns));
     if (!version.current or w.stop_after) reap.stop(p, w);
 }
 
@@ -151,16 +156,34 @@ fn run(p: *Pool, w: *Worker, invocation: *Invocation, function: target.Function)
     w.sequence += 1;
     w.invocation = p.invocations.indexOf(invocation);
     w.stray_frames = 0;
+    // It was started for this one, or for one that left the queue meanwhile.
+    if (w.served == 0 and w.idle_since_ns == 0) invocation.start_ns = p.now_ns - @max(invocation.arrived_ns, w.started_ns);
     invocation.state = .running;
     invocation.worker = p.indexOf(w);
     invocation.dispatched_ns = p.now_ns;
     p.busy += 1;
     p.dispatched_last_ns = p.now_ns;
-    p.deadlines.set(p.indexOf(w), p.now_ns + invocation.timeout_ns);
+    deadline.begin(p, w, invocation);
+    if (invocation.open_files_max != w.open_files or invocation.processes_max != w.processes) softLimits(w, invocation);
     p.counters.queue.record(p.now_ns - invocation.arrived_ns);
     const bytes = encode(p, w, invocation, c, function);
     intake.bodyGiveBack(p.listener, c);
     p.ring.sendQuietly(w.channel, w.frame[0..bytes], p.tag(w, .worker_send));
+}
+
+/// The first invocation of a worker, or the first after the limits have changed: the soft limits move, from outside.
+fn softLimits(w: *Worker, invocation: *const Invocation) void {
+    const pairs = [_]struct { sys.Resource, *u32, u32 }{
+        .{ .descriptors, &w.open_files, invocation.open_files_max },
+        .{ .processes, &w.processes, invocation.processes_max },
+    };
+    for (pairs) |pair| {
+        const resource, const has, const wanted = pair;
+        if (wanted == 0 or wanted == has.*) continue;
+        // Where the kernel refuses, a worker that was started with the new ones takes its place.
+        if (!sys.limitSoft(w.pid, resource, wanted) and has.* != 0) w.stop_after = true;
+        has.* = wanted;
+    }
 }
 
 /// Writes the invocation's frame; what is too large for it goes into the worker's shared memory.
@@ -200,7 +223,9 @@ fn encode(p: *Pool, w: *Worker, invocation: *const Invocation, c: *const Connect
         .headers_bytes = @intCast(headers_bytes),
         .body_bytes = @intCast(body.len),
         .timeout_ns = invocation.timeout_ns,
+        .cpu_ns = invocation.cpu_ns_max,
         .log_bytes_max = invocation.log_bytes_max,
+        .output_bytes_max = invocation.output_bytes_max,
     };
     @memcpy(w.frame[0..@sizeOf(frame.Request)], std.mem.asBytes(&header));
     return at;

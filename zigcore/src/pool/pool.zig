@@ -234,6 +234,14 @@ pub fn start(p: *Pool, index: u32) bool {
     w.ended = false;
     w.exit_known = false;
     w.cause = .none;
+    w.overrun = .{};
+    w.soft = .none;
+    w.soft_seen = false;
+    w.traceback_bytes = 0;
+    w.open_files = 0;
+    w.processes = 0;
+    w.idle_since_ns = 0;
+    w.exit_cpu_ns = 0;
     w.reason = "";
     p.frameListen(w);
     version.workers += 1;

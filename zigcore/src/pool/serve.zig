@@ -126,6 +126,10 @@ fn invoke(p: *Pool, c: *Connection, r: Resolved) void {
             .{ .integer = .{ "used_bytes", body_bytes } },
         });
     }
+    if (p.invocations.full()) {
+        p.counters.outcome(r.row.index, .refused_queue);
+        return answer.refuse(p, c, .overloaded, "The node holds as many invocations as it can.");
+    }
     const admission = switch (admit.admit(p.slots, r.tenant)) {
         .admitted => |admission| admission,
         .refused => |refusal| {
@@ -133,11 +137,8 @@ fn invoke(p: *Pool, c: *Connection, r: Resolved) void {
             return answer.refuseQuota(p, c, r.owner, refusal);
         },
     };
-    const invocation = p.invocations.take() orelse {
-        admit.release(p.slots, admission);
-        p.counters.outcome(r.row.index, .refused_queue);
-        return answer.refuse(p, c, .overloaded, "The node holds as many invocations as it can.");
-    };
+    // From here on it is admitted: whatever becomes of it, `answer.settle` makes its usage record.
+    const invocation = p.invocations.take().?;
     const version = p.versionOf(r.row);
     invocation.* = .{
         .state = .queued,
@@ -152,9 +153,13 @@ fn invoke(p: *Pool, c: *Connection, r: Resolved) void {
         .arrived_ns = p.now_ns,
         .dispatched_ns = 0,
         .timeout_ns = r.row.timeout_ns,
+        .cpu_ns_max = r.row.cpu_ns,
         .output_bytes_max = r.row.output_bytes_max,
         .log_bytes_max = r.row.log_bytes_max,
-        .log_bytes = 0,
+        .open_files_max = r.row.open_files_max,
+        .processes_max = r.row.processes_max,
+        .arrived_unix_ns = p.listener.realtime(),
+        .request_bytes = body_bytes,
         .next = Invocation.none,
         .previous = Invocation.none,
     };

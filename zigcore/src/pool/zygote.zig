@@ -36,7 +36,7 @@ pub const Heard = union(enum) {
     /// The pidfd is the caller's now.
     spawned: struct { request: u64, pid: i32, pidfd: sys.Fd },
     refused: struct { request: u64, errno: i32, text: []const u8 },
-    exited: struct { request: u64, pid: i32, status: i32 },
+    exited: struct { request: u64, pid: i32, status: i32, cpu_ns: u64 },
     /// It is gone; `tick` connects again.
     lost,
 };
@@ -101,7 +101,7 @@ fn decode(bytes: []const u8, fd: sys.Fd) Heard {
     return switch (reply.kind) {
         .spawned => if (fd >= 0 and reply.pid > 0) .{ .spawned = .{ .request = reply.request, .pid = reply.pid, .pidfd = fd } } else .nothing,
         .refused => .{ .refused = .{ .request = reply.request, .errno = reply.status, .text = bytes[@sizeOf(frame.ZygoteReply)..] } },
-        .exited => .{ .exited = .{ .request = reply.request, .pid = reply.pid, .status = reply.status } },
+        .exited => .{ .exited = .{ .request = reply.request, .pid = reply.pid, .status = reply.status, .cpu_ns = reply.cpu_ns } },
         _ => .nothing,
     };
 }
@@ -124,9 +124,9 @@ fn lose(z: *Zygote) void {
 }
 
 test "what the zygote says is checked" {
-    var reply: frame.ZygoteReply = .{ .kind = .exited, .request = 7, .pid = 9, .status = 256 };
-    try std.testing.expectEqual(Heard{ .exited = .{ .request = 7, .pid = 9, .status = 256 } }, decode(std.mem.asBytes(&reply), sys.none));
-    try std.testing.expectEqual(Heard.nothing, decode(std.mem.asBytes(&reply)[0..23], sys.none));
+    var reply: frame.ZygoteReply = .{ .kind = .exited, .request = 7, .pid = 9, .status = 256, .cpu_ns = 11 };
+    try std.testing.expectEqual(Heard{ .exited = .{ .request = 7, .pid = 9, .status = 256, .cpu_ns = 11 } }, decode(std.mem.asBytes(&reply), sys.none));
+    try std.testing.expectEqual(Heard.nothing, decode(std.mem.asBytes(&reply)[0..31], sys.none));
     reply.kind = .spawned;
     try std.testing.expectEqual(Heard.nothing, decode(std.mem.asBytes(&reply), sys.none));
     try std.testing.expectEqual(5, decode(std.mem.asBytes(&reply), 5).spawned.pidfd);
