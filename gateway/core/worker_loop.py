@@ -20,7 +20,7 @@ Describe = Callable[[BaseException], bytes]
 
 
 def catch_soft_signal() -> None:
-    """Before the jail closes. From here on the soft signal comes to Python only when it means the running invocation."""
+    """Before the jail closes. From here on the soft signal comes to Python only if it means the running invocation."""
     error: Any = ffi.new("zc_error *")
     binding.check(binding.load().zc_worker_soft_install(error), error)
 
@@ -42,7 +42,7 @@ class WorkerLoop:
 
     def memory(self, address: int, size: int) -> bytes:
         """The process's own memory: to check the layout of an object before anything relies on it."""
-        return bytes(ffi.buffer(ffi.cast("char *", address), size))
+        return memory_of_this_process(address, size)
 
     def immortalise(self) -> int:
         """Makes what lives now immortal; the layout of objects has been checked. How many objects that were."""
@@ -93,3 +93,7 @@ class WorkerLoop:
     def failed(self, document: bytes) -> None:
         """The one word of a worker that cannot start."""
         binding.check(self._library.zc_worker_failed(document, len(document)))
+
+
+def memory_of_this_process(address: int, size: int) -> bytes:
+    return bytes(ffi.buffer(ffi.cast("char *", address), size))

@@ -1,7 +1,7 @@
 """The soft signal, as the handler sees it: an exception at the point where the handler is.
 
-``install`` is called by gateway/zygote/child.py before the jail closes, ``Interrupter`` is made by ``main``. The gateway
-has sent the signal; libzigcore has checked that it means the invocation that runs (zigcore/src/runtime/soft.zig).
+``install`` is called by gateway/zygote/child.py before the jail closes, ``Interrupter`` is made by ``main``. The
+gateway has sent the signal; libzigcore has checked that it means the invocation that runs (runtime/soft.zig).
 What always holds: before the exception is raised the gateway knows where the handler was; a signal that comes too late
 does nothing; whatever goes wrong here, the gateway's grace ends and the worker is killed.
 """

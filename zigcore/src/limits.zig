@@ -149,6 +149,11 @@ pub const idle_cpu_ns_max = 20 * ms_ns;
 /// With this much CPU a worker is replaced after its invocation: RLIMIT_CPU, which counts its whole life, is twice that.
 pub const worker_cpu_ns_max = timeout_ms_max * ms_ns;
 
+// -- Memory that workers share with the zygote --------------------------------------------------------------------
+
+/// Blocks of one size that fill holes before the first fork.
+pub const holes_blocks_max = 64 * kib;
+
 // -- Fresh state for each invocation ------------------------------------------------------------------------------
 
 /// Mappings of a process at its checkpoint, and later; more cannot be put back.
