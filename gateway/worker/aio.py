@@ -86,11 +86,14 @@ class Runner:
         loop, task = self._loop, self._task
         if loop is None or task is None or task.done():
             return None
-        current = asyncio.current_task(loop)
-        if current is task:
-            return None
-        innards = frame is not None and frame.f_globals.get("__name__") in _INNARDS
-        return Suspended(self, loop, task, in_loop=current is None and innards)
+        # Not asyncio.current_task: that is still the task when its step has ended and asyncio puts it away.
+        running = getattr(task.get_coro(), "cr_frame", None)
+        outer = frame
+        while outer is not None:
+            if outer is running:
+                return None
+            outer = outer.f_back
+        return Suspended(self, loop, task, in_loop=frame is not None and frame.f_globals.get("__name__") in _INNARDS)
 
 
 class Suspended:

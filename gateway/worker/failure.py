@@ -143,4 +143,4 @@ def _entries(*entries: tuple[str, str, int]) -> bytes:
 
 
 def _is_servers(filename: str) -> bool:
-    return filename.startswith((_SERVER_FOLDER, _IMPORTLIB_FOLDER, "<frozen importlib"))
+    return filename.startswith((_SERVER_FOLDER, _IMPORTLIB_FOLDER, "<frozen importlib", "<frozen runpy"))

@@ -21,9 +21,7 @@ from gateway.worker.failure import Describer
 
 SIGNAL = signal.SIGXCPU
 """soft_signal of zigcore/src/pool/frame.zig"""
-_KINDS = {1: TimeLimitExceeded, 2: CpuLimitExceeded}
-
-LimitExceeded = CpuLimitExceeded | TimeLimitExceeded
+_KINDS: dict[int, type[CpuLimitExceeded | TimeLimitExceeded]] = {1: TimeLimitExceeded, 2: CpuLimitExceeded}
 
 
 class Loop(Protocol):
@@ -72,7 +70,7 @@ class Interrupter:
             return
         raise exceeded(allowed)
 
-    def _say(self, frames: Iterable[tuple[FrameType, int]], error: LimitExceeded) -> None:
+    def _say(self, frames: Iterable[tuple[FrameType, int]], error: BaseException) -> None:
         text = b""
         # Deep in a recursion, or out of memory, the word alone must do.
         with contextlib.suppress(Exception):

@@ -43,7 +43,9 @@ class Jail:
         parts = Part(0) if settings.mode == "off" else EVERYTHING
         return cls(settings, parts, is_privileged(), tuple(_mounts()))
 
-    def config(self, code_path: str, state: State = State.WARM) -> JailConfig:
+    def config(
+        self, code_path: str, state: State = State.WARM, *, open_files: int = 128, processes: int = 32
+    ) -> JailConfig:
         """For the next worker, whose id nobody else has had for a long time."""
         settings = self.settings
         owner_id = settings.uid_min + self._next % settings.uid_count
@@ -58,8 +60,15 @@ class Jail:
             address_space_bytes=settings.address_space_bytes,
             descriptors_max=settings.descriptors_max,
             threads_max=settings.threads_max,
+            descriptors=min(open_files, settings.descriptors_max),
+            threads=min(processes, settings.threads_max),
             state=state,
         )
+
+    @property
+    def limits_movable(self) -> bool:
+        """Whether the gateway may move the soft limits of the workers: they count nobody else, and it has the right."""
+        return Part.RLIMITS in self.parts and Part.USER in self.parts
 
     def code_path(self, outside: str) -> str:
         """Where a worker finds what lies at ``outside`` on the host."""

@@ -141,7 +141,10 @@ class Server:
             child.become_worker(spawn.spec, spawn.cpu, channel_fd, shared_fd, enter_jail, code_path)
 
         try:
-            config = jail.config(spawn.spec.code_path, State[spawn.spec.state.upper()])
+            spec = spawn.spec
+            config = jail.config(
+                spec.code_path, State[spec.state.upper()], open_files=spec.open_files_max, processes=spec.processes_max
+            )
             forked = self._spawner.fork(config, worker)
         except OSError as error:
             self._refuse(connection, spawn.request, error.errno or errno.EAGAIN, f"fork: {error.strerror}")
@@ -163,7 +166,7 @@ class Server:
             self._poll.register(forked.ear, select.POLLIN)
         connection.pidfds.add(pidfd)
         self._poll.register(pidfd, select.POLLIN)
-        self._send(connection, protocol.reply(KIND_SPAWNED, spawn.request, pid, 0), pidfd)
+        self._send(connection, protocol.reply(KIND_SPAWNED, spawn.request, pid, int(jail.limits_movable)), pidfd)
 
     def _answer(self, worker: _Worker) -> None:
         forked = worker.asks

@@ -24,8 +24,9 @@ class JailSettings:
     tmp_files_max: int = 4096
     address_space_bytes: int = 4 * 2**30
     """A backstop, not a bound on memory."""
-    descriptors_max: int = 256
-    threads_max: int = 64
+    descriptors_max: int = 4096
+    """``descriptors_max`` and ``threads_max``: hard limits, the most that a version may ask for (contract/table.py)."""
+    threads_max: int = 512
 
 
 def listener_fd() -> str | None:

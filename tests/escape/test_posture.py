@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import tailcut
 
+from gateway.contract.table import Limits
 from gateway.zygote.settings import JailSettings
 from tests.escape.posture import Posture, posture, threads
 from tests.support.server import Server
@@ -21,6 +22,7 @@ LIBRARY = Path(os.__file__).parent
 READ_ONLY = "bound ro,nosuid,nodev"
 DEVICE = "bound ro,nosuid,noexec"
 SETTINGS = JailSettings()
+LIMITS = Limits()
 NONE = "0000000000000000"
 
 
@@ -46,8 +48,7 @@ def expected(owner: str, state: str) -> Posture:
     same = {
         "Max file size": SETTINGS.tmp_bytes,
         "Max core file size": 0,
-        "Max processes": SETTINGS.threads_max,
-        "Max open files": SETTINGS.descriptors_max,
+        "Max cpu time": 1_800,
         "Max locked memory": 0,
         "Max address space": SETTINGS.address_space_bytes,
         "Max pending signals": 256,
@@ -73,7 +74,11 @@ def expected(owner: str, state: str) -> Posture:
             **(REWINDERS if state == "fresh" else {}),
         },
         mounts=mounts,
-        limits={name: (str(value), str(value)) for name, value in same.items()},
+        limits={name: (str(value), str(value)) for name, value in same.items()}
+        | {
+            "Max processes": (str(LIMITS.processes_max), str(SETTINGS.threads_max)),
+            "Max open files": (str(LIMITS.open_files_max), str(SETTINGS.descriptors_max)),
+        },
         uid_map=[["1000", owner, "1"]],
         gid_map=[["1000", owner, "1"]],
         root=sorted({Path(path).parts[1] for path in (*trees, *devices, *links, "/etc", "/tmp")}),
@@ -93,7 +98,7 @@ def judge(found: Posture, state: str = "warm") -> None:
     wanted = expected(owner, state)
     unlimited = {name: pair for name, pair in found.limits.items() if name not in wanted.limits}
     assert set(unlimited) == {
-        "Max cpu time", "Max data size", "Max stack size", "Max resident set", "Max file locks", "Max realtime timeout",
+        "Max data size", "Max stack size", "Max resident set", "Max file locks", "Max realtime timeout",
     }  # fmt: skip
     for name in ("status", "shared", "descriptors", "mounts", "uid_map", "gid_map", "root"):
         assert getattr(found, name) == getattr(wanted, name), name

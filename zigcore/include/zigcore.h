@@ -109,6 +109,8 @@ typedef struct {
     uint64_t address_space_bytes;
     uint32_t descriptors_max;
     uint32_t threads_max;
+    uint32_t descriptors;    /* soft limits */
+    uint32_t threads;
     uint32_t privileged;     /* 1: root, with the capabilities that namespaces and mounts need */
     uint32_t state;          /* of the function: 0 warm, 1 fresh (it keeps descriptors 5 to 9 to rewind itself), 2 forked */
 } zc_jail_config;

@@ -15,7 +15,7 @@ const Response = @import("../http/response.zig");
 const problem = @import("../http/problem.zig");
 const admit = @import("../admit/admit.zig");
 const Outcome = @import("../meter/counters.zig").Outcome;
-const account = @import("account.zig");
+const books = @import("books.zig");
 const deadline = @import("deadline.zig");
 const frame = @import("frame.zig");
 const intake = @import("../http/intake.zig");
@@ -205,6 +205,8 @@ fn release(p: *Pool, w: *Worker, outcome: Outcome) void {
     p.counters.run.record(p.now_ns -| invocation.dispatched_ns);
     version.crashes = 0;
     w.served += 1;
+    // Threads of one that was told to end have been told nothing.
+    if (w.soft != .none or w.cpu_ns > limits.worker_cpu_ns_max) w.stop_after = true;
     w.invocation = Invocation.none;
     settle(p, invocation, outcome);
     pagesRelease(w);
@@ -238,13 +240,9 @@ fn failed(p: *Pool, w: *Worker, header: *const frame.Answer, block: []const u8) 
         if (bytes <= invocation.output_bytes_max) return reap.die(p, w, .garbage, "called an answer too large that is not");
         return outputTooLarge(p, w, bytes);
     }
+    // Whatever it raised in the end: it was cut off. Threads that it has left do not outlive it.
+    if (w.soft_seen) return deadline.kill(p, w, overrun.ofTime(p, w, invocation));
     deadline.cpuTake(w, invocation);
-    if (w.soft_seen) {
-        // Whatever it raised in the end: it was cut off.
-        const over = overrun.ofTime(p, w, invocation);
-        overrun.respond(p, w, over);
-        return release(p, w, overrun.outcome(over.limit));
-    }
     if (std.mem.eql(u8, failure.kind, "invalid-arguments")) {
         // Without an argument to name (the body is not JSON, or not an object) the message says what is wrong.
         const detail = if (failure.arguments or failure.message.len == 0) "The arguments do not fit the function's signature." else failure.message;
@@ -417,7 +415,7 @@ pub fn finish(p: *Pool, c: *Connection, response: *Response, status: u16, body: 
 pub fn settle(p: *Pool, invocation: *Invocation, outcome: Outcome) void {
     assert(invocation.state != .free);
     if (invocation.connection) |c| assert(c.invocation == null);
-    account.close(p, invocation, outcome);
+    books.close(p, invocation, outcome);
     admit.release(p.slots, invocation.admission);
     p.counters.outcome(invocation.version, outcome);
     p.invocations.give(invocation);

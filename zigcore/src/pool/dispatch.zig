@@ -171,19 +171,16 @@ fn run(p: *Pool, w: *Worker, invocation: *Invocation, function: target.Function)
     p.ring.sendQuietly(w.channel, w.frame[0..bytes], p.tag(w, .worker_send));
 }
 
-/// The first invocation of a worker, or the first after the limits have changed: the soft limits move, from outside.
+/// The version's limits have changed since this worker was started: its soft limits move, from outside.
 fn softLimits(w: *Worker, invocation: *const Invocation) void {
-    const pairs = [_]struct { sys.Resource, *u32, u32 }{
-        .{ .descriptors, &w.open_files, invocation.open_files_max },
-        .{ .processes, &w.processes, invocation.processes_max },
-    };
-    for (pairs) |pair| {
-        const resource, const has, const wanted = pair;
-        if (wanted == 0 or wanted == has.*) continue;
-        // Where the kernel refuses, a worker that was started with the new ones takes its place.
-        if (!sys.limitSoft(w.pid, resource, wanted) and has.* != 0) w.stop_after = true;
-        has.* = wanted;
-    }
+    const descriptors = invocation.open_files_max == 0 or invocation.open_files_max == w.open_files or
+        w.movable and sys.limitSoft(w.pid, .descriptors, invocation.open_files_max);
+    const processes = invocation.processes_max == 0 or invocation.processes_max == w.processes or
+        w.movable and sys.limitSoft(w.pid, .processes, invocation.processes_max);
+    // Where that is refused, one that is started with the new limits takes its place.
+    if (!descriptors or !processes) w.stop_after = true;
+    w.open_files = invocation.open_files_max;
+    w.processes = invocation.processes_max;
 }
 
 /// Writes the invocation's frame; what is too large for it goes into the worker's shared memory.

@@ -112,7 +112,7 @@ pub const Spawn = extern struct {
 };
 
 pub const ZygoteKind = enum(u8) {
-    /// The worker runs; its pidfd comes along (SCM_RIGHTS).
+    /// The worker runs; its pidfd comes along (SCM_RIGHTS). `status`: `spawned_movable`, or 0.
     spawned = 17,
     /// No worker; `status` is the errno, a text follows.
     refused = 18,
@@ -120,6 +120,9 @@ pub const ZygoteKind = enum(u8) {
     exited = 19,
     _,
 };
+
+/// The worker is a user of its own in a user namespace: its soft limits may be moved from outside, and count it alone.
+pub const spawned_movable = 1;
 
 pub const ZygoteReply = extern struct {
     magic: u32 = magic,

@@ -181,6 +181,8 @@ pub fn versionOf(p: *Pool, row: *const VersionRow) *Version {
     version.concurrency_max = row.concurrency_max;
     version.workers_min = row.workers_min;
     version.spawn = row.spawn;
+    version.open_files_max = row.open_files_max;
+    version.processes_max = row.processes_max;
     return version;
 }
 
@@ -238,8 +240,9 @@ pub fn start(p: *Pool, index: u32) bool {
     w.soft = .none;
     w.soft_seen = false;
     w.traceback_bytes = 0;
-    w.open_files = 0;
-    w.processes = 0;
+    w.movable = false;
+    w.open_files = version.open_files_max;
+    w.processes = version.processes_max;
     w.idle_since_ns = 0;
     w.exit_cpu_ns = 0;
     w.reason = "";

@@ -119,6 +119,7 @@ pub fn zygoteHeard(p: *Pool, heard: Zygote.Heard) void {
             w.spawn_answered = true;
             w.pid = spawned.pid;
             w.pidfd = spawned.pidfd;
+            w.movable = spawned.movable;
             // Ready before this word: what it used so far was its start.
             if (w.cpu_ns == 0) w.cpu_ns = clock.cpuOf(w.pid) orelse 0;
             w.watching = true;

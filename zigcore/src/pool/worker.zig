@@ -45,6 +45,8 @@ soft_seen: bool,
 traceback_bytes: u32,
 /// Since when a limit is crossed and what it has sent is still being read; 0: not so.
 overdue_ns: u64,
+/// The gateway may move its soft limits.
+movable: bool,
 /// Soft limits that it has; 0: what it was started with.
 open_files: u32,
 processes: u32,

@@ -34,7 +34,7 @@ const connect_pause_last_ns = 1000 * limits.ms_ns;
 pub const Heard = union(enum) {
     nothing,
     /// The pidfd is the caller's now.
-    spawned: struct { request: u64, pid: i32, pidfd: sys.Fd },
+    spawned: struct { request: u64, pid: i32, pidfd: sys.Fd, movable: bool },
     refused: struct { request: u64, errno: i32, text: []const u8 },
     exited: struct { request: u64, pid: i32, status: i32, cpu_ns: u64 },
     /// It is gone; `tick` connects again.
@@ -99,7 +99,7 @@ fn decode(bytes: []const u8, fd: sys.Fd) Heard {
     @memcpy(std.mem.asBytes(&reply), bytes[0..@sizeOf(frame.ZygoteReply)]);
     if (reply.magic != frame.magic) return .nothing;
     return switch (reply.kind) {
-        .spawned => if (fd >= 0 and reply.pid > 0) .{ .spawned = .{ .request = reply.request, .pid = reply.pid, .pidfd = fd } } else .nothing,
+        .spawned => if (fd >= 0 and reply.pid > 0) .{ .spawned = .{ .request = reply.request, .pid = reply.pid, .pidfd = fd, .movable = reply.status == frame.spawned_movable } } else .nothing,
         .refused => .{ .refused = .{ .request = reply.request, .errno = reply.status, .text = bytes[@sizeOf(frame.ZygoteReply)..] } },
         .exited => .{ .exited = .{ .request = reply.request, .pid = reply.pid, .status = reply.status, .cpu_ns = reply.cpu_ns } },
         _ => .nothing,
