@@ -17,6 +17,9 @@ Outcome = Literal[
     "memory_limit",
     "output_limit",
     "refused_concurrency",
+    "refused_rate",
+    "refused_quota",
+    "refused_status",
     "refused_queue",
     "refused_not_ready",
     "cancelled",
@@ -90,6 +93,9 @@ class Outcomes(TypedDict, total=False):
     memory_limit: int
     output_limit: int
     refused_concurrency: int
+    refused_rate: int
+    refused_quota: int
+    refused_status: int
     refused_queue: int
     refused_not_ready: int
     cancelled: int

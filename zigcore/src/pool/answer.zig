@@ -24,6 +24,7 @@ const Invocation = @import("invocation.zig");
 const Worker = @import("worker.zig");
 const dispatch = @import("dispatch.zig");
 const overrun = @import("overrun.zig");
+const quota = @import("quota.zig");
 const reap = @import("reap.zig");
 
 /// One datagram from a worker that is starting, idle or busy.
@@ -278,8 +279,6 @@ pub const Member = union(enum) {
     /// `errors`: every `argument` of a failure's block, which has been checked.
     arguments: struct { []const u8, u16 },
     texts: struct { []const u8, []const []const u8 },
-    /// `upgrade_url`, in the document and as a link: where a tier that allows more can be bought; empty: nowhere.
-    payment: []const u8,
 
     fn write(member: Member, body: *problem.Body) void {
         switch (member) {
@@ -310,7 +309,6 @@ pub const Member = union(enum) {
                 for (texts[1]) |text| body.text("", text);
                 body.end();
             },
-            .payment => |url| body.text("upgrade_url", url),
         }
     }
 };
@@ -326,14 +324,20 @@ pub fn refuseWith(p: *Pool, c: *Connection, kind: problem.Type, detail: []const 
     problemSend(p, c, &response, &id, kind, detail, members);
 }
 
-pub fn refuseQuota(p: *Pool, c: *Connection, owner: bool, refusal: admit.Refusal) void {
-    const members = [_]Member{
-        .{ .texts = .{ "violated-policies", &.{@tagName(refusal.policy)} } },
-        .{ .text = .{ "limit", @tagName(refusal.policy) } },
-        .{ .integer = .{ "allowed", refusal.allowed } },
-        .{ .integer = .{ "used", refusal.used } },
-    };
-    refuseWith(p, c, .quota_exceeded, "The tenant already has as many invocations in flight as its tier allows; this one was not executed.", members[0..if (owner) 4 else 2]);
+/// Headers that only some refusals have.
+pub const More = struct {
+    /// Instead of the type's own.
+    retry_after_s: ?u32 = null,
+    /// `Link: <…>; rel="payment"`; empty: none.
+    payment_url: []const u8 = "",
+    rate: admit.Rate = .{},
+};
+
+pub fn refuseMore(p: *Pool, c: *Connection, kind: problem.Type, detail: []const u8, members: []const Member, more: More) void {
+    const id = reply.idNext(p.listener);
+    var response = reply.begin(p.listener, c, kind.about().status, &id);
+    quota.rateHeaders(&response, more.rate);
+    problemSendMore(p, c, &response, &id, kind, detail, members, more);
 }
 
 /// An admitted invocation that no worker has seen.
@@ -362,22 +366,29 @@ pub fn refuseStart(p: *Pool, invocation: *Invocation, failure: struct { type: []
 
 /// An answer of ours to the invocation that runs on a worker.
 pub fn problemOf(p: *Pool, w: *Worker, kind: problem.Type, detail: []const u8, members: []const Member) void {
+    problemOfMore(p, w, kind, detail, members, .{});
+}
+
+pub fn problemOfMore(p: *Pool, w: *Worker, kind: problem.Type, detail: []const u8, members: []const Member, more: More) void {
     const invocation = &p.invocations.items[w.invocation];
     invocation.status = kind.about().status;
     const c = invocation.connection orelse return;
     var response = begin(p, c, invocation, kind.about().status);
-    problemSend(p, c, &response, &invocation.id, kind, detail, members);
+    problemSendMore(p, c, &response, &invocation.id, kind, detail, members, more);
 }
 
 fn problemSend(p: *Pool, c: *Connection, response: *Response, id: *const [16]u8, kind: problem.Type, detail: []const u8, members: []const Member) void {
+    problemSendMore(p, c, response, id, kind, detail, members, .{});
+}
+
+fn problemSendMore(p: *Pool, c: *Connection, response: *Response, id: *const [16]u8, kind: problem.Type, detail: []const u8, members: []const Member, more: More) void {
     const about = kind.about();
     var body: problem.Body = .init(p.problem_scratch, kind, p.options.problem_base_url, &std.fmt.bytesToHex(id.*, .lower), detail);
-    for (members) |member| {
-        member.write(&body);
-        if (member == .payment and Response.isUrl(member.payment)) response.link(member.payment, "payment");
-    }
+    for (members) |member| member.write(&body);
     response.header("Content-Type", problem.content_type);
-    if (about.retry_after_s) |seconds| response.headerNumber("Retry-After", seconds);
+    const retry_after_s: u32 = more.retry_after_s orelse @as(u32, about.retry_after_s orelse 0);
+    if (retry_after_s > 0) response.headerNumber("Retry-After", retry_after_s);
+    if (Response.isUrl(more.payment_url)) response.link(more.payment_url, "payment");
     if (kind == .unauthorized) response.header("WWW-Authenticate", "Bearer realm=\"tailcut\"");
     if (kind == .method_not_allowed) response.header("Allow", "GET, HEAD");
     finish(p, c, response, about.status, .{ .bytes = body.finish() });
@@ -391,6 +402,7 @@ fn begin(p: *Pool, c: *Connection, invocation: *const Invocation, status: u16) R
     if (invocation.memory_bytes > 0) response.headerNumber("Tailcut-Memory-Bytes", invocation.memory_bytes);
     const waited_until_ns = if (invocation.state == .running) invocation.dispatched_ns else p.now_ns;
     response.headerNumber("Tailcut-Queue-Us", (waited_until_ns -| invocation.arrived_ns) / limits.us_ns);
+    if (invocation.owner) quota.rateHeaders(&response, invocation.admission.rate);
     return response;
 }
 
@@ -416,7 +428,11 @@ pub fn settle(p: *Pool, invocation: *Invocation, outcome: Outcome) void {
     assert(invocation.state != .free);
     if (invocation.connection) |c| assert(c.invocation == null);
     books.close(p, invocation, outcome);
-    admit.release(p.slots, invocation.admission);
+    // What never ran, and what we broke, costs nothing.
+    const free = invocation.state != .running or outcome == .internal;
+    const wall_us = (p.now_ns -| invocation.dispatched_ns) / limits.us_ns;
+    const memory_mib = std.math.divCeil(u64, invocation.memory_bytes, limits.mib) catch unreachable;
+    admit.release(p.slots, invocation.admission, if (free) null else .{ .cpu_us = invocation.cpu_ns / limits.us_ns, .mib_us = memory_mib * wall_us });
     p.counters.outcome(invocation.version, outcome);
     p.invocations.give(invocation);
 }

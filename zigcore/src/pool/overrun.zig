@@ -25,7 +25,7 @@ pub fn respond(p: *Pool, w: *Worker, over: Worker.Overrun) void {
         for ([_]answer.Member{
             .{ .text = .{ "tier", up.tier } },
             .{ .text = .{ "next_tier", up.next_tier } },
-            .{ .payment = up.url },
+            .{ .text = .{ "upgrade_url", up.url } },
         }) |member| {
             members[count] = member;
             count += 1;
@@ -43,7 +43,9 @@ pub fn respond(p: *Pool, w: *Worker, over: Worker.Overrun) void {
         members[count] = .{ .text_tail = .{ "traceback", traceback } };
         count += 1;
     }
-    answer.problemOf(p, w, if (upgrade != null) .tier_limit else facts.kind, facts.detail, members[0..count]);
+    answer.problemOfMore(p, w, if (upgrade != null) .tier_limit else facts.kind, facts.detail, members[0..count], .{
+        .payment_url = if (upgrade) |up| up.url else "",
+    });
 }
 
 /// Of an invocation that the soft signal was sent to, as it stands now.

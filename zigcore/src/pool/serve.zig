@@ -17,6 +17,7 @@ const Pool = @import("pool.zig");
 const Invocation = @import("invocation.zig");
 const answer = @import("answer.zig");
 const dispatch = @import("dispatch.zig");
+const quota = @import("quota.zig");
 
 const Resolved = struct {
     tenant: *const table_module.Tenant,
@@ -130,12 +131,9 @@ fn invoke(p: *Pool, c: *Connection, r: Resolved) void {
         p.counters.outcome(r.row.index, .refused_queue);
         return answer.refuse(p, c, .overloaded, "The node holds as many invocations as it can.");
     }
-    const admission = switch (admit.admit(p.slots, r.tenant)) {
+    const admission = switch (admit.admit(p.slots, r.tenant, r.row, p.now_ns, p.listener.date_s)) {
         .admitted => |admission| admission,
-        .refused => |refusal| {
-            p.counters.outcome(r.row.index, .refused_concurrency);
-            return answer.refuseQuota(p, c, r.owner, refusal);
-        },
+        .refused => |refusal| return quota.refuse(p, c, r.tenant, r.row, r.owner, refusal),
     };
     // From here on it is admitted: whatever becomes of it, `answer.settle` makes its usage record.
     const invocation = p.invocations.take().?;
