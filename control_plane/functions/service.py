@@ -13,9 +13,9 @@ from control_plane.functions import repository
 from control_plane.ids import new_id
 from control_plane.models import Alias, AliasMove, Function, Version, now
 from control_plane.outbox import repository as outbox
-from control_plane.usage import repository as usage
 from control_plane.problems import Problem, not_found
 from control_plane.tiers.views import FunctionsMax
+from control_plane.usage import repository as usage
 from gateway.contract.bundle import Manifest
 
 LIVE: Final = "live"

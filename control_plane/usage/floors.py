@@ -59,7 +59,9 @@ class Floors:
                 totals = [sum(int(row[meter]) for row in rows) for meter in (1, 2, 3)]
                 await self._write(quota_key(tenant_id, "", period.name), totals)
                 for row in rows:
-                    await self._write(quota_key(tenant_id, row[0], period.name), [int(row[meter]) for meter in (1, 2, 3)])
+                    await self._write(
+                        quota_key(tenant_id, row[0], period.name), [int(row[meter]) for meter in (1, 2, 3)]
+                    )
 
     async def _write(self, key: str, totals: list[int]) -> None:
         await self._redis.hset(key, mapping={f"f{meter}": total for meter, total in enumerate(totals, 1)})

@@ -44,9 +44,7 @@ async def insert_records(session: AsyncSession, rows: Sequence[dict[str, Any]]) 
     step = _ROWS_MAX if session.get_bind().dialect.name == "sqlite" else _ROWS_MAX * 2
     for at in range(0, len(rows), step):
         part = rows[at : at + step]
-        query = (
-            _insert(session, UsageRecordRow).values(part).on_conflict_do_nothing().returning(UsageRecordRow.offset)
-        )
+        query = _insert(session, UsageRecordRow).values(part).on_conflict_do_nothing().returning(UsageRecordRow.offset)
         kept = set((await session.scalars(query)).all())
         inserted += [row for row in part if row["offset"] in kept]
     return inserted

@@ -180,7 +180,7 @@ class Journal:
         self._next[reactor] += 1
         kept = self._open[reactor]
         kept.append(descriptor)
-        while len(kept) > 2:  # noqa: PLR2004 - the one being written and the one in waiting
+        while len(kept) > 2:
             done = kept.pop(0)
             os.fdatasync(done)
             os.close(done)
@@ -203,7 +203,9 @@ class Journal:
         aborted = [row for row in _begun(descriptor) if row[0] not in known]
         if aborted:
             last = self._write_aborted(stream, last.number + 1, aborted)
-            _log.warning("invocations had begun when a gateway died; they cost nothing", stream=stream, count=len(aborted))
+            _log.warning(
+                "invocations had begun when a gateway died; they cost nothing", stream=stream, count=len(aborted)
+            )
         inflight.unlink()
         return last
 

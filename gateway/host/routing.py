@@ -59,7 +59,11 @@ def build(
         for version_id, state in states.items()
         if state.stage in (Stage.READY, Stage.PROBING) and state.version.tenant_id in tenants and state.wanted_s == now
     }
-    capped = {(function.tenant_id, function.name) for function in table.functions if function.quota and function.quota.is_bounded}
+    capped = {
+        (function.tenant_id, function.name)
+        for function in table.functions
+        if function.quota and function.quota.is_bounded
+    }
     versions = [
         _version_row(state, tenants, names, capped, indexes.of(version_id, now), bundles)
         for version_id, state in live.items()

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import msgspec
 
-from gateway.contract.usage import SELF_CHECK_VERSION_ID
 from gateway.contract.revision import KeyRow, Revision, RouteRow, TenantRow, VersionRow
+from gateway.contract.usage import SELF_CHECK_VERSION_ID
 from gateway.contract.worker import SpawnSpec
 from gateway.core.binding import CoreError
 from gateway.core.data_plane import DataPlane
