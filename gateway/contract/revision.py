@@ -15,6 +15,27 @@ class TenantRow:
     """OpenAPI document (JSON text) of the tenant's public typed functions, for anybody."""
     openapi_all: str
     """The same of all its typed functions, for callers with one of its keys."""
+    id: str = ""
+    """Of the control plane; what usage and leases are kept by."""
+    tier: str = ""
+    status: str = "active"
+    """``active``, ``unpaid`` or ``suspended``; the last two are refused."""
+    rate_per_s: int = 0
+    """0: no bound. Otherwise a token bucket of ``burst`` that fills at this rate."""
+    burst: int = 0
+    cpu_weight: int = 100
+    """Share of a shared CPU, 1 … 10000 (cgroup v2's units)."""
+    reserved_runtime_us: int = 0
+    """0: no CPU was reserved. ``reserved_*``: see ``Reservation`` in table.py."""
+    reserved_deadline_us: int = 0
+    reserved_period_us: int = 0
+    reserved_workers_max: int = 0
+    reserved_fallback: bool = True
+    upgrade_url: str = ""
+    upgrade_rate: str = ""
+    """``upgrade_*``: the tier that would allow more; empty: none would."""
+    upgrade_concurrency: str = ""
+    upgrade_quota: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +66,13 @@ class VersionRow:
     log_bytes_max: int
     probe: bool
     """Start one worker now, on the first reactor; ready or start_failed follows as an event."""
+    cpu_ms: int = 900_000
+    memory_bytes: int = 64 * 2**30
+    upgrade_timeout: str = ""
+    """``upgrade_*``: the tier that would allow this version more of it; empty: none would, or it asks for no more."""
+    upgrade_cpu: str = ""
+    upgrade_memory: str = ""
+    upgrade_output: str = ""
 
 
 @dataclass(frozen=True, slots=True)

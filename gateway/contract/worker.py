@@ -22,6 +22,12 @@ class SpawnSpec:
     handler: str
     """``module:attribute``"""
     env: dict[str, str] = field(default_factory=dict)
+    tmp_bytes: int = 64 * 2**20
+    """``tmp_bytes`` and below: ceilings that are set once, when the worker starts (``Limits`` in table.py)."""
+    open_files_max: int = 128
+    processes_max: int = 32
+    processes: bool = False
+    network: bool = False
     state: str = "warm"
     """``warm``: an invocation finds what the one before it left. ``fresh``: it finds what the import left."""
 

@@ -10,7 +10,7 @@ from dataclasses import asdict
 import msgspec
 
 from gateway.contract.revision import KeyRow, Revision, RouteRow, TenantRow, VersionRow
-from gateway.contract.table import Function, Key, RoutingTable, Version
+from gateway.contract.table import Function, Key, RoutingTable, Tenant, Version
 from gateway.contract.worker import SpawnSpec
 from gateway.host.bundles import Bundles
 from gateway.host.indexes import Indexes
@@ -93,6 +93,11 @@ def spawn_document(version: Version, tenant_name: str, bundles: Bundles) -> str:
         code_path=str(bundles.path(version.bundle_sha256)),
         handler=version.handler,
         env=dict(version.env),
+        tmp_bytes=version.limits.tmp_bytes,
+        open_files_max=version.limits.open_files_max,
+        processes_max=version.limits.processes_max,
+        processes=version.limits.processes,
+        network=version.limits.network,
         state=version.limits.state,
     )
     return msgspec.json.encode(asdict(spec)).decode()
@@ -162,6 +167,12 @@ def _version_row(
         output_bytes_max=limits.output_bytes_max,
         log_bytes_max=limits.log_bytes_max,
         probe=state.stage is Stage.PROBING,
+        cpu_ms=limits.cpu_ms,
+        memory_bytes=limits.memory_bytes,
+        upgrade_timeout=version.upgrade.get("timeout_ms", ""),
+        upgrade_cpu=version.upgrade.get("cpu_ms", ""),
+        upgrade_memory=version.upgrade.get("memory_bytes", ""),
+        upgrade_output=version.upgrade.get("output_bytes_max", ""),
     )
 
 
@@ -191,12 +202,29 @@ def _tenant_rows(
                     msgspec.json.encode(ready.schemas),
                 )
             )
-    return [
-        TenantRow(
-            name=tenant.name,
-            concurrency_max=tenant.concurrency_max,
-            openapi_public=document(tenant.name, gateway_url, (one for one in typed[tenant.id] if one.public)),
-            openapi_all=document(tenant.name, gateway_url, typed[tenant.id]),
-        )
-        for tenant in table.tenants
-    ]
+    return [_tenant_row(tenant, typed[tenant.id], gateway_url) for tenant in table.tenants]
+
+
+def _tenant_row(tenant: Tenant, typed: list[TypedFunction], gateway_url: str) -> TenantRow:
+    reservation = tenant.reservation
+    return TenantRow(
+        name=tenant.name,
+        concurrency_max=tenant.concurrency_max,
+        openapi_public=document(tenant.name, gateway_url, (one for one in typed if one.public)),
+        openapi_all=document(tenant.name, gateway_url, typed),
+        id=tenant.id,
+        tier=tenant.tier,
+        status=tenant.status,
+        rate_per_s=tenant.rate_per_s,
+        burst=tenant.burst,
+        cpu_weight=tenant.cpu_weight,
+        reserved_runtime_us=reservation.runtime_us if reservation else 0,
+        reserved_deadline_us=reservation.deadline_us if reservation else 0,
+        reserved_period_us=reservation.period_us if reservation else 0,
+        reserved_workers_max=reservation.workers_max if reservation else 0,
+        reserved_fallback=reservation.fallback if reservation else True,
+        upgrade_url=tenant.upgrade_url,
+        upgrade_rate=tenant.upgrade.get("rate", ""),
+        upgrade_concurrency=tenant.upgrade.get("concurrency", ""),
+        upgrade_quota=tenant.upgrade.get("quota", ""),
+    )

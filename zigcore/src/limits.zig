@@ -175,6 +175,18 @@ pub const timeout_ms_max = 900_000;
 pub const version_concurrency_max = 256;
 pub const version_workers_min_max = 16;
 pub const log_bytes_max = 1 * mib;
+pub const memory_bytes_min = 16 * mib;
+pub const memory_bytes_max = 64 * 1024 * mib;
+/// What a tenant's row may ask for.
+pub const rate_per_s_max = 1_000_000;
+pub const burst_max = 1_000_000;
+pub const cpu_weight_min = 1;
+pub const cpu_weight_max = 10_000;
+/// SCHED_DEADLINE: enforcement is by the tick (4 ms), so that finer reservations would not hold.
+pub const reserved_runtime_us_min = 10_000;
+pub const reserved_period_us_min = 50_000;
+pub const reserved_period_us_max = 1_000_000;
+pub const upgrade_url_bytes_max = 512;
 /// What the zygote is told about a version, as opaque bytes.
 pub const spawn_bytes_max = 48 * kib;
 

@@ -8,6 +8,7 @@ comptime {
     _ = @import("io/deadlines.zig");
     _ = @import("meter/histogram.zig");
     _ = @import("meter/counters.zig");
+    _ = @import("meter/usage.zig");
     _ = @import("http/problem.zig");
     _ = @import("http/chars.zig");
     _ = @import("http/refusal.zig");

@@ -14,7 +14,7 @@ const increase = histogram.increase;
 const load = histogram.load;
 
 /// What became of an invocation whose route was found. Each is counted exactly once.
-pub const Outcome = enum {
+pub const Outcome = enum(u8) {
     /// The function answered (with whatever status).
     ok,
     function_error,

@@ -23,7 +23,12 @@ pub const Rule = union(enum) {
     integer: struct { i64, i64 },
 };
 
-pub const Field = struct { name: []const u8, rule: Rule, optional: bool = false };
+pub const Field = struct {
+    name: []const u8,
+    rule: Rule,
+    /// What stands for a field that is not there; `.absent`: it must be.
+    default: Value = .absent,
+};
 
 pub const Value = union(enum) { absent, text: []const u8, integer: i64, flag: bool };
 
@@ -61,8 +66,8 @@ pub const Reader = struct {
         }
         for (fields, values) |field, *value| {
             if (value.* != .absent) continue;
-            if (!field.optional) return r.invalid("the field \"{s}\" is missing", .{field.name});
-            value.* = .{ .text = "" };
+            if (field.default == .absent) return r.invalid("the field \"{s}\" is missing", .{field.name});
+            value.* = field.default;
         }
     }
 

@@ -85,10 +85,28 @@ pub const Region = struct {
 
 const tenant_fields = [_]Field{
     .{ .name = "name", .rule = .name },
+    .{ .name = "id", .rule = .{ .text = limits.name_bytes_max }, .default = empty },
     .{ .name = "concurrency_max", .rule = .{ .integer = .{ 1, std.math.maxInt(u32) } } },
     .{ .name = "openapi_public", .rule = .{ .text = limits.revision_bytes_max } },
     .{ .name = "openapi_all", .rule = .{ .text = limits.revision_bytes_max } },
+    .{ .name = "tier", .rule = .{ .text = limits.name_bytes_max }, .default = empty },
+    .{ .name = "status", .rule = .{ .text = limits.name_bytes_max }, .default = .{ .text = "active" } },
+    .{ .name = "rate_per_s", .rule = .{ .integer = .{ 0, limits.rate_per_s_max } }, .default = zero },
+    .{ .name = "burst", .rule = .{ .integer = .{ 0, limits.burst_max } }, .default = zero },
+    .{ .name = "cpu_weight", .rule = .{ .integer = .{ limits.cpu_weight_min, limits.cpu_weight_max } }, .default = .{ .integer = table_module.cpu_weight_default } },
+    .{ .name = "reserved_runtime_us", .rule = .{ .integer = .{ 0, limits.reserved_period_us_max } }, .default = zero },
+    .{ .name = "reserved_deadline_us", .rule = .{ .integer = .{ 0, limits.reserved_period_us_max } }, .default = zero },
+    .{ .name = "reserved_period_us", .rule = .{ .integer = .{ 0, limits.reserved_period_us_max } }, .default = zero },
+    .{ .name = "reserved_workers_max", .rule = .{ .integer = .{ 0, limits.workers_max } }, .default = zero },
+    .{ .name = "reserved_fallback", .rule = .flag, .default = .{ .flag = true } },
+    .{ .name = "upgrade_url", .rule = .{ .text = limits.upgrade_url_bytes_max }, .default = empty },
+    .{ .name = "upgrade_rate", .rule = .{ .text = limits.name_bytes_max }, .default = empty },
+    .{ .name = "upgrade_concurrency", .rule = .{ .text = limits.name_bytes_max }, .default = empty },
+    .{ .name = "upgrade_quota", .rule = .{ .text = limits.name_bytes_max }, .default = empty },
 };
+
+const empty: Value = .{ .text = "" };
+const zero: Value = .{ .integer = 0 };
 
 const key_fields = [_]Field{
     .{ .name = "sha256", .rule = .sha256 },
@@ -110,6 +128,12 @@ const version_fields = [_]Field{
     .{ .name = "output_bytes_max", .rule = .{ .integer = .{ 1, limits.body_bytes_max } } },
     .{ .name = "log_bytes_max", .rule = .{ .integer = .{ 0, limits.log_bytes_max } } },
     .{ .name = "probe", .rule = .flag },
+    .{ .name = "cpu_ms", .rule = .{ .integer = .{ limits.timeout_ms_min, limits.timeout_ms_max } }, .default = .{ .integer = limits.timeout_ms_max } },
+    .{ .name = "memory_bytes", .rule = .{ .integer = .{ limits.memory_bytes_min, limits.memory_bytes_max } }, .default = .{ .integer = limits.memory_bytes_max } },
+    .{ .name = "upgrade_timeout", .rule = .{ .text = limits.name_bytes_max }, .default = empty },
+    .{ .name = "upgrade_cpu", .rule = .{ .text = limits.name_bytes_max }, .default = empty },
+    .{ .name = "upgrade_memory", .rule = .{ .text = limits.name_bytes_max }, .default = empty },
+    .{ .name = "upgrade_output", .rule = .{ .text = limits.name_bytes_max }, .default = empty },
 };
 
 const route_fields = [_]Field{
@@ -118,7 +142,7 @@ const route_fields = [_]Field{
     .{ .name = "qualifier", .rule = .qualifier },
     .{ .name = "version", .rule = .{ .integer = .{ -1, limits.versions_max - 1 } } },
     .{ .name = "public", .rule = .flag },
-    .{ .name = "error", .rule = .{ .text = limits.revision_bytes_max }, .optional = true },
+    .{ .name = "error", .rule = .{ .text = limits.revision_bytes_max }, .default = .{ .text = "" } },
 };
 
 const Section = enum { revision, tenants, keys, versions, routes };
@@ -227,6 +251,23 @@ const Decoder = struct {
                 }
             }
             d.tenant_index.insert(hash, @intCast(row));
+            r.field = "status";
+            if (tenant.status == .unknown) return r.invalid("one of active, unpaid, suspended is expected", .{});
+            try d.reservationCheck(&tenant.reservation);
+        }
+    }
+
+    /// What sched_setattr(2) demands (runtime ≤ deadline ≤ period), and not finer than its enforcement.
+    fn reservationCheck(d: *Decoder, reservation: *const table_module.Reservation) Error!void {
+        const r = d.reader;
+        if (reservation.runtime_us == 0) return;
+        r.field = "reserved_runtime_us";
+        if (reservation.runtime_us < limits.reserved_runtime_us_min or reservation.runtime_us > reservation.deadline_us) {
+            return r.invalid("{d} is not within {d} … {d} (the deadline)", .{ reservation.runtime_us, limits.reserved_runtime_us_min, reservation.deadline_us });
+        }
+        r.field = "reserved_period_us";
+        if (reservation.period_us < limits.reserved_period_us_min or reservation.period_us < reservation.deadline_us) {
+            return r.invalid("{d} is below {d} or below the deadline of {d}", .{ reservation.period_us, limits.reserved_period_us_min, reservation.deadline_us });
         }
     }
 
@@ -323,13 +364,49 @@ const Decoder = struct {
     }
 };
 
+/// The value of the field of that name: rows are stored by name, so that a field more moves no other.
+inline fn valueOf(comptime fields: []const Field, values: []const Value, comptime name: []const u8) Value {
+    const at = comptime for (fields, 0..) |field, i| {
+        if (std.mem.eql(u8, field.name, name)) break i;
+    } else @compileError("no field " ++ name);
+    return values[at];
+}
+
 fn tenantStore(region: *Region, row: usize, values: *const [tenant_fields.len]Value) void {
+    const of = struct {
+        inline fn text(v: *const [tenant_fields.len]Value, comptime name: []const u8) []const u8 {
+            return valueOf(&tenant_fields, v, name).text;
+        }
+        inline fn integer(v: *const [tenant_fields.len]Value, comptime name: []const u8) u32 {
+            return @intCast(valueOf(&tenant_fields, v, name).integer);
+        }
+    };
     region.tenants[row] = .{
-        .name = values[0].text,
-        .concurrency_max = @intCast(values[1].integer),
+        .name = of.text(values, "name"),
+        .id = of.text(values, "id"),
+        .concurrency_max = of.integer(values, "concurrency_max"),
         .slot = 0,
-        .openapi_public = values[2].text,
-        .openapi_all = values[3].text,
+        .openapi_public = of.text(values, "openapi_public"),
+        .openapi_all = of.text(values, "openapi_all"),
+        .tier = of.text(values, "tier"),
+        // `tenantsCheck` refuses what is none of these.
+        .status = std.meta.stringToEnum(table_module.Status, of.text(values, "status")) orelse .unknown,
+        .rate_per_s = of.integer(values, "rate_per_s"),
+        .burst = of.integer(values, "burst"),
+        .cpu_weight = of.integer(values, "cpu_weight"),
+        .reservation = .{
+            .runtime_us = of.integer(values, "reserved_runtime_us"),
+            .deadline_us = of.integer(values, "reserved_deadline_us"),
+            .period_us = of.integer(values, "reserved_period_us"),
+            .workers_max = of.integer(values, "reserved_workers_max"),
+            .fallback = valueOf(&tenant_fields, values, "reserved_fallback").flag,
+        },
+        .upgrade_url = of.text(values, "upgrade_url"),
+        .upgrade = .{
+            .rate = of.text(values, "upgrade_rate"),
+            .concurrency = of.text(values, "upgrade_concurrency"),
+            .quota = of.text(values, "upgrade_quota"),
+        },
     };
 }
 
@@ -346,19 +423,35 @@ fn keyStore(region: *Region, row: usize, values: *const [key_fields.len]Value) v
 }
 
 fn versionStore(region: *Region, row: usize, values: *const [version_fields.len]Value) void {
+    const of = struct {
+        inline fn text(v: *const [version_fields.len]Value, comptime name: []const u8) []const u8 {
+            return valueOf(&version_fields, v, name).text;
+        }
+        inline fn integer(v: *const [version_fields.len]Value, comptime name: []const u8) u64 {
+            return @intCast(valueOf(&version_fields, v, name).integer);
+        }
+    };
     region.versions[row] = .{
-        .index = @intCast(values[0].integer),
-        .id = values[1].text,
-        .tenant = @intCast(values[2].integer),
-        .function = values[3].text,
-        .spawn = values[4].text,
-        .timeout_ns = @as(u64, @intCast(values[5].integer)) * limits.ms_ns,
-        .concurrency_max = @intCast(values[6].integer),
-        .workers_min = @intCast(values[7].integer),
-        .request_bytes_max = @intCast(values[8].integer),
-        .output_bytes_max = @intCast(values[9].integer),
-        .log_bytes_max = @intCast(values[10].integer),
-        .probe = values[11].flag,
+        .index = @intCast(of.integer(values, "index")),
+        .id = of.text(values, "id"),
+        .tenant = @intCast(of.integer(values, "tenant")),
+        .function = of.text(values, "function"),
+        .spawn = of.text(values, "spawn"),
+        .timeout_ns = of.integer(values, "timeout_ms") * limits.ms_ns,
+        .cpu_ns = of.integer(values, "cpu_ms") * limits.ms_ns,
+        .memory_bytes = of.integer(values, "memory_bytes"),
+        .concurrency_max = @intCast(of.integer(values, "concurrency_max")),
+        .workers_min = @intCast(of.integer(values, "workers_min")),
+        .request_bytes_max = @intCast(of.integer(values, "request_bytes_max")),
+        .output_bytes_max = @intCast(of.integer(values, "output_bytes_max")),
+        .log_bytes_max = @intCast(of.integer(values, "log_bytes_max")),
+        .probe = valueOf(&version_fields, values, "probe").flag,
+        .upgrade = .{
+            .timeout = of.text(values, "upgrade_timeout"),
+            .cpu = of.text(values, "upgrade_cpu"),
+            .memory = of.text(values, "upgrade_memory"),
+            .output = of.text(values, "upgrade_output"),
+        },
     };
 }
 

@@ -84,6 +84,10 @@ const bad = [_]Bad{
     .{ .find = "\"concurrency_max\":4", .put = "\"concurrency_max\":true", .says = "an integer is expected, not true" },
     .{ .find = "\"concurrency_max\":4", .put = "\"concurrency_max\":4,\"plan\":\"x\"", .says = "tenants[0]: \"plan\" is not a field of this row" },
     .{ .find = "\"openapi_public\":\"\"", .put = "\"openapi_public\":{}", .says = "tenants[1].openapi_public: a string is expected, not an object" },
+    .{ .find = "\"openapi_public\":\"\"", .put = "\"openapi_public\":\"\",\"status\":\"gone\"", .says = "tenants[1].status: one of active, unpaid, suspended" },
+    .{ .find = "\"openapi_public\":\"\"", .put = "\"openapi_public\":\"\",\"cpu_weight\":0", .says = "tenants[1].cpu_weight: 0 is not within 1 … 10000" },
+    .{ .find = "\"openapi_public\":\"\"", .put = "\"openapi_public\":\"\",\"reserved_runtime_us\":9999", .says = "tenants[1].reserved_runtime_us: 9999 is not within 10000 … 0" },
+    .{ .find = "\"openapi_public\":\"\"", .put = "\"openapi_public\":\"\",\"reserved_runtime_us\":20000,\"reserved_deadline_us\":90000,\"reserved_period_us\":60000", .says = "tenants[1].reserved_period_us: 60000 is below" },
     // Keys.
     .{ .find = "\"sha256\":\"aa0", .put = "\"sha256\":\"aa", .says = "keys[0].sha256: 63 bytes are not a SHA-256" },
     .{ .find = "\"sha256\":\"aa0", .put = "\"sha256\":\"AA0", .says = "keys[0].sha256: 64 bytes are not a SHA-256" },
@@ -112,6 +116,8 @@ const bad = [_]Bad{
     .{ .find = "\"request_bytes_max\":1000", .put = "\"request_bytes_max\":6291457", .says = "6291457 is not within 0 … 6291456" },
     .{ .find = "\"output_bytes_max\":2000", .put = "\"output_bytes_max\":0", .says = "0 is not within 1 … 6291456" },
     .{ .find = "\"log_bytes_max\":65536", .put = "\"log_bytes_max\":1048577", .says = "1048577 is not within 0 … 1048576" },
+    .{ .find = "\"probe\":true", .put = "\"probe\":true,\"cpu_ms\":9", .says = "versions[0].cpu_ms: 9 is not within 10 … 900000" },
+    .{ .find = "\"probe\":true", .put = "\"probe\":true,\"memory_bytes\":1", .says = "versions[0].memory_bytes: 1 is not within 16777216 …" },
     .{ .find = "\"probe\":true", .put = "\"probe\":\"yes\"", .says = "versions[0].probe: true or false is expected, not a string" },
     .{ .find = ",\"probe\":true", .put = "", .says = "versions[0]: the field \"probe\" is missing" },
     // Routes.
@@ -229,6 +235,32 @@ test "the dataclasses of gateway/contract/revision.py, as the host writes them" 
     try testing.expectEqual(.unknown, std.meta.activeTag(key_module.identify(table, comptime "Bearer tck_" ++ repeat('x', 5000), now_s)));
     try testing.expectEqual(.foreign, std.meta.activeTag(key_module.identify(table, "Bearer eyJhbGciOiJIUzI1NiJ9.e30.x", now_s)));
     try testing.expectEqual(.none, std.meta.activeTag(key_module.identify(table, null, now_s)));
+
+    const row = &table.tenants[acme];
+    try testing.expectEqualStrings("tnt_acme", row.id);
+    try testing.expectEqualStrings("pro", row.tier);
+    try testing.expectEqual(.unpaid, row.status);
+    try testing.expectEqual(100, row.rate_per_s);
+    try testing.expectEqual(200, row.burst);
+    try testing.expectEqual(300, row.cpu_weight);
+    try testing.expectEqual(20_000, row.reservation.runtime_us);
+    try testing.expectEqual(90_000, row.reservation.deadline_us);
+    try testing.expectEqual(100_000, row.reservation.period_us);
+    try testing.expectEqual(2, row.reservation.workers_max);
+    try testing.expect(!row.reservation.fallback);
+    try testing.expectEqualStrings("https://example.org/upgrade", row.upgrade_url);
+    try testing.expectEqualStrings("scale", row.upgrade.rate);
+    try testing.expectEqualStrings("scale-c", row.upgrade.concurrency);
+    try testing.expectEqualStrings("scale-q", row.upgrade.quota);
+    try testing.expectEqual(.active, table.tenants[table.tenantFind("zeta").?].status);
+
+    const limited = table.versionFind(5).?;
+    try testing.expectEqual(200 * limits.ms_ns, limited.cpu_ns);
+    try testing.expectEqual(128 * limits.mib, limited.memory_bytes);
+    try testing.expectEqualStrings("t", limited.upgrade.timeout);
+    try testing.expectEqualStrings("c", limited.upgrade.cpu);
+    try testing.expectEqualStrings("m", limited.upgrade.memory);
+    try testing.expectEqualStrings("o", limited.upgrade.output);
 
     const route = table.routeFind(acme, "invoice", "live").?;
     try testing.expectEqual(.owner, key_module.access(route, caller));

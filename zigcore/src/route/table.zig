@@ -61,16 +61,49 @@ pub const Table = struct {
     }
 };
 
+/// cgroup v2's own.
+pub const cpu_weight_default = 100;
 pub const position_none: u32 = std.math.maxInt(u32);
 
 pub const Tenant = struct {
     name: []const u8,
+    /// Of the control plane; what usage and leases are kept by.
+    id: []const u8 = "",
     concurrency_max: u32,
     /// Of admit/slots.zig; set there between decoding and the swap.
     slot: u32,
     openapi_public: []const u8,
     openapi_all: []const u8,
+    /// The tier's name, for answers.
+    tier: []const u8 = "",
+    status: Status = .active,
+    /// Token bucket of admitted invocations; 0: no bound.
+    rate_per_s: u32 = 0,
+    burst: u32 = 0,
+    /// Share of a shared CPU, in cgroup v2's units.
+    cpu_weight: u32 = cpu_weight_default,
+    reservation: Reservation = .{},
+    /// Where a larger tier can be bought; empty: nowhere.
+    upgrade_url: []const u8 = "",
+    upgrade: TenantUpgrade = .{},
 };
+
+/// `unknown` is what the decoder makes of any other word, and refuses.
+pub const Status = enum { active, unpaid, suspended, unknown };
+
+/// CPU bandwidth that the kernel guarantees each of the tenant's reserved workers; runtime 0: none was bought.
+pub const Reservation = struct {
+    runtime_us: u32 = 0,
+    deadline_us: u32 = 0,
+    period_us: u32 = 0,
+    workers_max: u32 = 0,
+    /// What the kernel does not admit runs best-effort (and says so); otherwise it waits.
+    fallback: bool = true,
+};
+
+/// The tier that would allow more, by the bound that was hit; empty: none would.
+pub const TenantUpgrade = struct { rate: []const u8 = "", concurrency: []const u8 = "", quota: []const u8 = "" };
+pub const VersionUpgrade = struct { timeout: []const u8, cpu: []const u8, memory: []const u8, output: []const u8 };
 
 pub const Key = struct {
     sha256: [32]u8,
@@ -88,12 +121,15 @@ pub const Version = struct {
     /// JSON for the zygote, unread here.
     spawn: []const u8,
     timeout_ns: u64,
+    cpu_ns: u64,
+    memory_bytes: u64,
     concurrency_max: u32,
     workers_min: u32,
     request_bytes_max: u32,
     output_bytes_max: u32,
     log_bytes_max: u32,
     probe: bool,
+    upgrade: VersionUpgrade,
 };
 
 pub const Route = struct {

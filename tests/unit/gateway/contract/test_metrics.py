@@ -51,7 +51,7 @@ def test_literals_and_typed_dicts_name_the_same() -> None:
 
 def test_outcomes_are_those_of_zig() -> None:
     source = (FIXTURE.parent / "counters.zig").read_text()
-    body = source.split("pub const Outcome = enum {", 1)[1].split("};", 1)[0]
+    body = source.split("pub const Outcome = enum(u8) {", 1)[1].split("};", 1)[0]
     names = [
         line.strip().rstrip(",") for line in body.splitlines() if line.strip() and not line.strip().startswith("//")
     ]

@@ -42,6 +42,12 @@ def version(index: int, tenant: int, function: str, *, probe: bool = False) -> V
         output_bytes_max=6 * 2**20,
         log_bytes_max=64 * 2**10,
         probe=probe,
+        cpu_ms=200,
+        memory_bytes=128 * 2**20,
+        upgrade_timeout="t",
+        upgrade_cpu="c",
+        upgrade_memory="m",
+        upgrade_output="o",
     )
 
 
@@ -53,7 +59,30 @@ def example() -> Revision:
     openapi = json.dumps({"openapi": "3.1.0", "info": {"title": '"acme" – Rechnungen 🧾'}}, ensure_ascii=False)
     return Revision(
         revision=42,
-        tenants=[TenantRow("zeta", 1, "", ""), TenantRow("acme", 64, "{}", openapi)],
+        tenants=[
+            TenantRow("zeta", 1, "", ""),
+            TenantRow(
+                "acme",
+                64,
+                "{}",
+                openapi,
+                id="tnt_acme",
+                tier="pro",
+                status="unpaid",
+                rate_per_s=100,
+                burst=200,
+                cpu_weight=300,
+                reserved_runtime_us=20_000,
+                reserved_deadline_us=90_000,
+                reserved_period_us=100_000,
+                reserved_workers_max=2,
+                reserved_fallback=False,
+                upgrade_url="https://example.org/upgrade",
+                upgrade_rate="scale",
+                upgrade_concurrency="scale-c",
+                upgrade_quota="scale-q",
+            ),
+        ],
         keys=[
             key("tck_fixture_invoke", 1, invoke=True),
             key("tck_fixture_read", 1, invoke=False),
