@@ -17,7 +17,7 @@ KINDS: Final[dict[str, tuple[int, str]]] = {
     "bad-request": (400, "The request is malformed"),
     "bundle-refused": (422, "The bundle was refused"),
     "conflict": (409, "That contradicts the present state"),
-    "forbidden": (403, "The key lacks the scope for this"),
+    "forbidden": (403, "This may not be done with this key or role"),
     "idempotency-conflict": (409, "The Idempotency-Key was used for another request"),
     "internal": (500, "The control plane failed"),
     "invalid-request": (422, "The request is not valid"),
@@ -27,6 +27,9 @@ KINDS: Final[dict[str, tuple[int, str]]] = {
     "overloaded": (503, "The control plane is busy; nothing was done"),
     "request-timeout": (408, "The request took too long to arrive"),
     "content-too-large": (413, "The request is too large"),
+    "second-factor-required": (401, "A second factor is needed"),
+    "tenant-suspended": (403, "The tenant is suspended"),
+    "too-many-attempts": (429, "Too many attempts"),
     "unauthorized": (401, "No valid key"),
     "unsupported-media-type": (415, "The content type is not accepted here"),
 }

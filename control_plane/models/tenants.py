@@ -16,9 +16,7 @@ class Tenant(Base):
     """
 
     __tablename__ = "tenants"
-    __table_args__ = (
-        CheckConstraint("status in ('active', 'suspended', 'deleting', 'deleted')", name="status"),
-    )
+    __table_args__ = (CheckConstraint("status in ('active', 'suspended', 'deleting', 'deleted')", name="status"),)
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     name: Mapped[str] = mapped_column(String(63), unique=True)

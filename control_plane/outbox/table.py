@@ -23,8 +23,14 @@ async def build_table(session: AsyncSession, *, newest_count: int) -> RoutingTab
     return RoutingTable(
         revision=revision,
         tenants=tuple(
-            Tenant(id=tenant.id, name=tenant.name, concurrency_max=tenant.concurrency_max)
-            for tenant in await tenants.all_tenants(session)
+            Tenant(
+                id=tenant.id,
+                name=tenant.name,
+                concurrency_max=tenant.concurrency_max,
+                # One that is being deleted is refused like a suspended one, until its data is gone.
+                status="active" if tenant.status == "active" else "suspended",
+            )
+            for tenant in await tenants.served_tenants(session)
         ),
         keys=tuple(
             Key.model_validate(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.control_plane.running import ControlPlane, Tenant, Valkey
+from tests.control_plane.running import ControlPlane, Person, Tenant, Valkey, sign_up
 
 _numbers = itertools.count(1)
 
@@ -37,6 +37,15 @@ def tenant(control_plane: ControlPlane) -> Iterator[Tenant]:
 def stranger(control_plane: ControlPlane) -> Iterator[Tenant]:
     """Another tenant, with a key that may do everything there."""
     made = control_plane.new_tenant(f"stranger-{next(_numbers)}")
+    yield made
+    made.http.close()
+
+
+@pytest.fixture
+def owner(control_plane: ControlPlane) -> Iterator[Person]:
+    """Somebody who has just signed up, with a tenant of their own."""
+    number = next(_numbers)
+    made = sign_up(control_plane, f"owner-{number}@example.com", f"owned-{number}")
     yield made
     made.http.close()
 

@@ -29,9 +29,7 @@ def upgrade() -> None:
     )
     op.add_column("tenants", sa.Column("status_at", sa.DateTime(timezone=True), nullable=True))
     op.add_column("keys", sa.Column("last_used_at", sa.DateTime(timezone=True), nullable=True))
-    op.add_column(
-        "keys", sa.Column("created_by", sa.String(length=254), nullable=False, server_default=sa.text("''"))
-    )
+    op.add_column("keys", sa.Column("created_by", sa.String(length=254), nullable=False, server_default=sa.text("''")))
     _create_people()
     _create_membership()
     _create_messages()
