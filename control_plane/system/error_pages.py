@@ -29,7 +29,7 @@ def render_page(request: Request, context: Context, slug: str) -> Response | Non
     if parts is None:
         return None
     title = KINDS[slug][1] if slug in KINDS else ""
-    return pages.render(request, context, None, "error.html", slug=slug, title=title, parts=parts)
+    return pages.render(request, context, None, "error.html", slug=slug, title=title, pieces=parts)
 
 
 def render_index(request: Request, context: Context) -> Response:
