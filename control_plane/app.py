@@ -41,6 +41,8 @@ from control_plane.settings import Settings
 from control_plane.system import endpoints as system
 from control_plane.tenants import endpoints as tenants
 from control_plane.tenants.removal import TenantRemover
+from control_plane.tiers import endpoints as tiers
+from control_plane.tiers.periods import PeriodWatch
 
 log = structlog.get_logger(__name__)
 
@@ -64,6 +66,7 @@ def create_app(settings: Settings) -> FastAPI:
         system.router,
         people.router,
         tenants.router,
+        tiers.router,
         members.router,
         auth.router,
         audit.router,
@@ -110,6 +113,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         tasks += [
             asyncio.create_task(_keep_running("relay", Relay(context, redis).run)),
             asyncio.create_task(_keep_running("reports", ReportConsumer(context, redis).run)),
+            asyncio.create_task(_keep_running("periods", PeriodWatch(context).run)),
         ]
     try:
         yield

@@ -29,6 +29,7 @@ KINDS: Final[dict[str, tuple[int, str]]] = {
     "content-too-large": (413, "The request is too large"),
     "second-factor-required": (401, "A second factor is needed"),
     "tenant-suspended": (403, "The tenant is suspended"),
+    "tier-limit": (402, "The tier does not allow more"),
     "too-many-attempts": (429, "Too many attempts"),
     "unauthorized": (401, "No valid key"),
     "unsupported-media-type": (415, "The content type is not accepted here"),

@@ -21,7 +21,7 @@ Writer = Annotated[Visitor, Depends(see("members.write"))]
 ReaderPost = Annotated[Posted, Depends(post("members.read"))]
 WriterPost = Annotated[Posted, Depends(post("members.write"))]
 MemberId = Annotated[str, Path(pattern=ids.pattern("mem"))]
-InvitationId = Annotated[str, Path(pattern=ids.pattern("inv"))]
+InvitationId = Annotated[str, Path(pattern=ids.pattern("ivt"))]
 
 
 @router.get("/members")

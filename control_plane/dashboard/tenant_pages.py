@@ -10,7 +10,7 @@ from control_plane.context import ContextDependency
 from control_plane.dashboard import pages
 from control_plane.dashboard.visitor import Posted, SignedInPost, SignedInVisitor, Visitor, go, post, secret, see
 from control_plane.problems import Problem
-from control_plane.tenants import ownership, repository, service
+from control_plane.tenants import ownership, service
 from control_plane.tenants.schemas import OwnTenantCreate, TenantDeletion
 
 router = APIRouter()
@@ -22,7 +22,7 @@ DeleterPost = Annotated[Posted, Depends(post("tenant.delete"))]
 @router.get("/settings")
 async def settings_page(request: Request, context: ContextDependency, visitor: Reader) -> Response:
     async with context.reading() as session:
-        tenant = await repository.get_tenant(session, visitor.tenant_id)
+        tenant = await service.tenant_out(session, await service.require_tenant(session, visitor.tenant_id))
     return pages.render(request, context, visitor, "tenant/settings.html", section="settings", tenant=tenant)
 
 

@@ -24,7 +24,7 @@ from control_plane.problems import not_found
 
 router = APIRouter(prefix="/v1", tags=["members"])
 MemberId = Annotated[str, Path(pattern=ids.pattern("mem"))]
-InvitationId = Annotated[str, Path(pattern=ids.pattern("inv"))]
+InvitationId = Annotated[str, Path(pattern=ids.pattern("ivt"))]
 
 
 @router.get("/members", response_model=MemberPage)

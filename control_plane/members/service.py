@@ -53,7 +53,7 @@ def add_invitation(
     at = now()
     lifetime = context.settings.invitation_lifetime
     invitation = Invitation(
-        id=new_id("inv"),
+        id=new_id("ivt"),
         tenant_id=tenant_id,
         email=email,
         role=role,

@@ -3,31 +3,57 @@
 from control_plane.models.audit import AuditEntry
 from control_plane.models.auth import IdempotencyRecord, Key
 from control_plane.models.base import Base, now
+from control_plane.models.billing import (
+    BillingNote,
+    Invoice,
+    MeterCarry,
+    MeterEvent,
+    Purchase,
+    SpendCap,
+    StripeEvent,
+    StripeObject,
+)
 from control_plane.models.functions import Alias, AliasMove, Function, NodeReport, Version
 from control_plane.models.outbox import OutboxRow, RevisionCounter
 from control_plane.models.people import Invitation, Link, Mail, Member, Person, RecoveryCode, Session, Throttle
 from control_plane.models.tenants import Tenant
+from control_plane.models.tiers import AddOnVersion, Subscription, SubscriptionAddOn, TierVersion
+from control_plane.models.usage import UsageHour, UsageHourly
 
 __all__ = [
+    "AddOnVersion",
     "Alias",
     "AliasMove",
     "AuditEntry",
     "Base",
+    "BillingNote",
     "Function",
     "IdempotencyRecord",
     "Invitation",
+    "Invoice",
     "Key",
     "Link",
     "Mail",
     "Member",
+    "MeterCarry",
+    "MeterEvent",
     "NodeReport",
     "OutboxRow",
     "Person",
+    "Purchase",
     "RecoveryCode",
     "RevisionCounter",
     "Session",
+    "SpendCap",
+    "StripeEvent",
+    "StripeObject",
+    "Subscription",
+    "SubscriptionAddOn",
     "Tenant",
     "Throttle",
+    "TierVersion",
+    "UsageHour",
+    "UsageHourly",
     "Version",
     "now",
 ]

@@ -1,5 +1,5 @@
 """audit_entries: who did what, when, from where. Append-only: triggers refuse changes, and removal while the tenant
-is there (migration 0003)."""
+is there (migration 0005)."""
 
 from datetime import datetime
 from typing import Any

@@ -20,7 +20,6 @@ class Tenant(Base):
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     name: Mapped[str] = mapped_column(String(63), unique=True)
-    concurrency_max: Mapped[int] = mapped_column(default=64)
     created_at: Mapped[datetime] = mapped_column(default=now)
     status: Mapped[str] = mapped_column(String(16), default="active", server_default="active")
     status_reason: Mapped[str] = mapped_column(String(300), default="", server_default=text("''"))

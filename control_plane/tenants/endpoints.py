@@ -11,7 +11,7 @@ from control_plane.auth import repository as auth
 from control_plane.auth.idempotency import Answer, IdempotencyKey, answer_once, fingerprint_of
 from control_plane.auth.principal import AnyKey, OperatorCaller, PersonCaller, TenantDeleter
 from control_plane.context import ContextDependency
-from control_plane.pagination import PageDependency, page_fields
+from control_plane.pagination import PageDependency
 from control_plane.problems import not_found
 from control_plane.tenants import ownership, repository, service
 from control_plane.tenants.schemas import (
@@ -51,14 +51,15 @@ async def list_tenants(context: ContextDependency, _caller: OperatorCaller, page
     """All tenants. For the operator."""
     async with context.reading() as session:
         found = await repository.list_tenants(session, page)
-    return page_fields(found.map(service.tenant_out))
+        items = [await service.tenant_out(session, tenant) for tenant in found.items]
+    return {"items": items, "next_cursor": found.next_cursor}
 
 
 @router.get("/tenants/{tenant_id}")
 async def get_any_tenant(tenant_id: TenantId, context: ContextDependency, _caller: OperatorCaller) -> TenantOut:
     """For the operator."""
     async with context.reading() as session:
-        return service.tenant_out(await service.require_tenant(session, tenant_id))
+        return await service.tenant_out(session, await service.require_tenant(session, tenant_id))
 
 
 @router.patch("/tenants/{tenant_id}")
@@ -68,14 +69,14 @@ async def set_status(
     """Suspend a tenant at once, or reinstate it. For the operator."""
     async with context.writing() as session:
         tenant = await service.set_status(session, caller.actor, tenant_id, patch.status, patch.reason)
-        return service.tenant_out(tenant)
+        return await service.tenant_out(session, tenant)
 
 
 @router.delete("/tenants/{tenant_id}", status_code=202)
 async def delete_any_tenant(tenant_id: TenantId, context: ContextDependency, caller: OperatorCaller) -> TenantOut:
     """Delete a tenant: nothing is admitted any more, its data goes after a short while. For the operator."""
     async with context.writing() as session:
-        return service.tenant_out(await service.ask_deletion(session, caller.actor, tenant_id))
+        return await service.tenant_out(session, await service.ask_deletion(session, caller.actor, tenant_id))
 
 
 @router.post("/tenants/{tenant_id}/sign-in-links", status_code=201)
@@ -91,12 +92,13 @@ async def get_tenant(context: ContextDependency, caller: AnyKey) -> TenantWithCa
     """The tenant that the caller acts for, and what the caller may do."""
     async with context.reading() as session:
         tenant = await repository.get_tenant(session, caller.tenant_id)
-    if tenant is None:
-        raise not_found("tenant", caller.tenant_id)
+        if tenant is None:
+            raise not_found("tenant", caller.tenant_id)
+        shown = await service.tenant_out(session, tenant)
     is_key = caller.role is None
     return TenantWithCaller.model_validate(
         {
-            **service.tenant_out(tenant).model_dump(),
+            **shown.model_dump(),
             "caller": {
                 "key_id": caller.key_id if is_key else None,
                 "scopes": sorted(caller.scopes),
@@ -122,4 +124,4 @@ async def create_own_tenant(body: OwnTenantCreate, context: ContextDependency, c
     async with context.writing() as session:
         tenant = await service.found(session, body.name, caller.actor, owner=caller.person)
         await auth.set_session_tenant(session, caller.person.id, caller.session.id, tenant.id)
-        return service.tenant_out(tenant)
+        return await service.tenant_out(session, tenant)

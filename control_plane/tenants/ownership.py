@@ -52,4 +52,4 @@ async def delete_own(context: Context, caller: Principal, signed_in: SignedIn, n
         tenant = await service.ask_deletion(session, caller.actor, caller.tenant_id)
         subject, text = messages.tenant_deleted(tenant.name, caller.actor.label)
         messages.send(session, context.sealer, signed_in.person.email, subject, text)
-        return service.tenant_out(tenant)
+        return await service.tenant_out(session, tenant)

@@ -16,7 +16,10 @@ Status = Literal["active", "suspended", "deleting", "deleted"]
 class TenantCreate(BaseModel):
     model_config = ConfigDict(extra="forbid")
     name: Name
-    concurrency_max: Annotated[int, Field(ge=1, le=65_536)] = 64
+    tier: Name = "free"
+    """One of the catalogue's; an operator may give one that is not sold."""
+    concurrency_max: Annotated[int, Field(ge=1, le=65_536)] | None = None
+    """Absent: the tier's."""
     owner_email: Email | None = None
     """Who is invited to own it."""
 
@@ -29,6 +32,7 @@ class OwnTenantCreate(BaseModel):
 class TenantOut(BaseModel):
     id: str
     name: str
+    tier: str
     concurrency_max: int
     """Invocations that may be in a gateway at once, running or queued."""
     created_at: datetime

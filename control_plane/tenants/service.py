@@ -15,19 +15,23 @@ from control_plane.outbox import repository as outbox
 from control_plane.problems import Problem
 from control_plane.tenants import repository
 from control_plane.tenants.schemas import Status, TenantCreate, TenantCreated, TenantOut
+from control_plane.tiers import service as tiers
+from control_plane.tiers.effective import Overrides
 
 RESERVED_NAMES: Final = frozenset({"v1", "static", "errors", "webhooks", "healthz", "readyz", "admin", "api", "www"})
 """They would read like our own paths."""
+DEFAULT_TIER: Final = "free"
 OWNED_MAX: Final = 10
 """Tenants that one person makes for itself."""
 
 
 async def create_tenant(session: AsyncSession, request: TenantCreate, actor: Actor | None = None) -> TenantCreated:
     """For the operator: with a first key, and no member yet."""
-    tenant = await _add_tenant(session, request.name, request.concurrency_max)
+    own = {} if request.concurrency_max is None else {"concurrency_max": request.concurrency_max}
+    tenant = await _add_tenant(session, request.name, request.tier, Overrides.model_validate({"admission": own}))
     audit.record(session, tenant.id, actor or audit.system("the operator"), "tenant.created", tenant.name)
     key = await auth.add_key(session, tenant.id, "first key", list(ALL_SCOPES), created_by="the operator")
-    return TenantCreated(**tenant_out(tenant).model_dump(), key=key)
+    return TenantCreated(**(await tenant_out(session, tenant)).model_dump(), key=key)
 
 
 async def found(session: AsyncSession, name: str, actor: Actor, *, owner: Person) -> Tenant:
@@ -35,7 +39,7 @@ async def found(session: AsyncSession, name: str, actor: Actor, *, owner: Person
     memberships = await auth_repository.memberships_of(session, owner.id)
     if sum(member.role == "owner" for member, _ in memberships) >= OWNED_MAX:
         raise Problem("conflict", f"You own {OWNED_MAX} tenants, the most allowed.")
-    tenant = await _add_tenant(session, name, 64)
+    tenant = await _add_tenant(session, name, DEFAULT_TIER, Overrides())
     session.add(Member(id=new_id("mem"), tenant_id=tenant.id, person_id=owner.id, role="owner", created_at=now()))
     audit.record(session, tenant.id, actor, "tenant.created", tenant.name)
     await session.flush()
@@ -50,14 +54,12 @@ async def check_name_is_free(session: AsyncSession, name: str) -> None:
         raise Problem("conflict", f"There is a tenant {name!r} already; take another name.", errors=errors)
 
 
-async def _add_tenant(session: AsyncSession, name: str, concurrency_max: int) -> Tenant:
+async def _add_tenant(session: AsyncSession, name: str, tier: str, overrides: Overrides) -> Tenant:
     await check_name_is_free(session, name)
-    tenant = Tenant(
-        id=new_id("tnt"), name=name, concurrency_max=concurrency_max, created_at=now(), status="active",
-        status_reason="", status_at=None,
-    )  # fmt: skip
+    tenant = Tenant(id=new_id("tnt"), name=name, created_at=now(), status="active", status_reason="", status_at=None)
     session.add(tenant)
     await session.flush()
+    await tiers.subscribe(session, tenant.id, tier, overrides)
     await outbox.append(session, tenant.id, "tenant-created", tenant.name)
     return tenant
 
@@ -93,12 +95,14 @@ async def require_tenant(session: AsyncSession, tenant_id: str) -> Tenant:
     return tenant
 
 
-def tenant_out(tenant: Tenant) -> TenantOut:
+async def tenant_out(session: AsyncSession, tenant: Tenant) -> TenantOut:
+    held = await tiers.entitlements_of(session, tenant.id)
     return TenantOut.model_validate(
         {
             "id": tenant.id,
             "name": tenant.name,
-            "concurrency_max": tenant.concurrency_max,
+            "tier": held.tier,
+            "concurrency_max": held.admission.concurrency_max,
             "created_at": tenant.created_at,
             "status": tenant.status,
             "status_reason": tenant.status_reason,

@@ -266,7 +266,7 @@ def test_the_cookie_is_nothing_to_the_api(signed_in: Browser) -> None:
 
 POSTS = [route.path for route in ROUTES if "POST" in (route.methods or ())]
 """Each form's address."""
-IDS = {"key_id": "key", "member_id": "mem", "invitation_id": "inv", "session_id": "ses"}
+IDS = {"key_id": "key", "member_id": "mem", "invitation_id": "ivt", "session_id": "ses"}
 
 
 @pytest.mark.parametrize("path", POSTS)

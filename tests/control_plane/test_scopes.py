@@ -52,6 +52,7 @@ TABLE: dict[tuple[str, str], str] = {
     ("POST", "/v1/invitations"): "members.write",
     ("DELETE", "/v1/invitations/{invitation_id}"): "members.write",
     ("GET", "/v1/audit"): "audit.read",
+    ("GET", "/v1/subscription"): "tenant.read",
     ("GET", "/v1/functions"): "functions.read",
     ("GET", "/v1/functions/{name}"): "functions.read",
     ("PATCH", "/v1/functions/{name}"): "functions.write",
@@ -84,10 +85,12 @@ OPERATORS = {
     ("PATCH", "/v1/tenants/{tenant_id}"),
     ("DELETE", "/v1/tenants/{tenant_id}"),
     ("POST", "/v1/tenants/{tenant_id}/sign-in-links"),
+    ("PUT", "/v1/tenants/{tenant_id}/subscription"),
 }
 OPEN = {
     ("GET", "/healthz"),
     ("GET", "/readyz"),
+    ("GET", "/v1/tiers"),
     ("POST", "/v1/sign-up"),
     ("POST", "/v1/sign-up/finish"),
     ("POST", "/v1/sessions"),
@@ -118,6 +121,8 @@ def send(client: httpx.Client, method: str, path: str, values: dict[str, str]) -
             body = {"json": {"email": f"guest-{number}@example.com", "role": "viewer"}}
         case "POST", "/v1/tenants/{tenant_id}/sign-in-links":
             body = {"json": {"email": f"guest-{number}@example.com"}}
+        case "PUT", "/v1/tenants/{tenant_id}/subscription":
+            body = {"json": {"tier": "free"}}
         case "PATCH", "/v1/tenants/{tenant_id}":
             body = {"json": {"status": "active"}}
         case "PATCH", "/v1/members/{member_id}":

@@ -88,6 +88,7 @@ const bad = [_]Bad{
     .{ .find = "\"openapi_public\":\"\"", .put = "\"openapi_public\":\"\",\"cpu_weight\":0", .says = "tenants[1].cpu_weight: 0 is not within 1 … 10000" },
     .{ .find = "\"openapi_public\":\"\"", .put = "\"openapi_public\":\"\",\"reserved_runtime_us\":9999", .says = "tenants[1].reserved_runtime_us: 9999 is not within 10000 … 0" },
     .{ .find = "\"openapi_public\":\"\"", .put = "\"openapi_public\":\"\",\"reserved_runtime_us\":20000,\"reserved_deadline_us\":90000,\"reserved_period_us\":60000", .says = "tenants[1].reserved_period_us: 60000 is below" },
+    .{ .find = "\"openapi_public\":\"\"", .put = "\"openapi_public\":\"\",\"upgrade_url\":\"https://x/>\\r\\nSet-Cookie: a\"", .says = "tenants[1].upgrade_url: \"https://x/>" },
     // Keys.
     .{ .find = "\"sha256\":\"aa0", .put = "\"sha256\":\"aa", .says = "keys[0].sha256: 63 bytes are not a SHA-256" },
     .{ .find = "\"sha256\":\"aa0", .put = "\"sha256\":\"AA0", .says = "keys[0].sha256: 64 bytes are not a SHA-256" },
@@ -117,6 +118,8 @@ const bad = [_]Bad{
     .{ .find = "\"output_bytes_max\":2000", .put = "\"output_bytes_max\":0", .says = "0 is not within 1 … 6291456" },
     .{ .find = "\"log_bytes_max\":65536", .put = "\"log_bytes_max\":1048577", .says = "1048577 is not within 0 … 1048576" },
     .{ .find = "\"probe\":true", .put = "\"probe\":true,\"cpu_ms\":9", .says = "versions[0].cpu_ms: 9 is not within 10 … 900000" },
+    .{ .find = "\"probe\":true", .put = "\"probe\":true,\"open_files_max\":4097", .says = "versions[0].open_files_max: 4097 is not within 0 … 4096" },
+    .{ .find = "\"probe\":true", .put = "\"probe\":true,\"processes_max\":513", .says = "versions[0].processes_max: 513 is not within 0 … 512" },
     .{ .find = "\"probe\":true", .put = "\"probe\":true,\"memory_bytes\":1", .says = "versions[0].memory_bytes: 1 is not within 16777216 …" },
     .{ .find = "\"probe\":true", .put = "\"probe\":\"yes\"", .says = "versions[0].probe: true or false is expected, not a string" },
     .{ .find = ",\"probe\":true", .put = "", .says = "versions[0]: the field \"probe\" is missing" },
@@ -243,6 +246,8 @@ test "the dataclasses of gateway/contract/revision.py, as the host writes them" 
     try testing.expectEqual(100, row.rate_per_s);
     try testing.expectEqual(200, row.burst);
     try testing.expectEqual(300, row.cpu_weight);
+    try testing.expect(row.leased);
+    try testing.expectEqual(4_000_000_000, row.resets_at_s);
     try testing.expectEqual(20_000, row.reservation.runtime_us);
     try testing.expectEqual(90_000, row.reservation.deadline_us);
     try testing.expectEqual(100_000, row.reservation.period_us);
@@ -255,8 +260,11 @@ test "the dataclasses of gateway/contract/revision.py, as the host writes them" 
     try testing.expectEqual(.active, table.tenants[table.tenantFind("zeta").?].status);
 
     const limited = table.versionFind(5).?;
+    try testing.expect(limited.leased and !table.versionFind(0).?.leased);
     try testing.expectEqual(200 * limits.ms_ns, limited.cpu_ns);
     try testing.expectEqual(128 * limits.mib, limited.memory_bytes);
+    try testing.expectEqual(64, limited.open_files_max);
+    try testing.expectEqual(8, limited.processes_max);
     try testing.expectEqualStrings("t", limited.upgrade.timeout);
     try testing.expectEqualStrings("c", limited.upgrade.cpu);
     try testing.expectEqualStrings("m", limited.upgrade.memory);

@@ -2,14 +2,14 @@
 
 Who is signed in with a key is signed out by this.
 
-Revision ID: 0003
+Revision ID: 0005
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0003"
-down_revision = "0002"
+revision = "0005"
+down_revision = "0004"
 branch_labels = None
 depends_on = None
 
