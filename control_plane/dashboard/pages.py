@@ -85,8 +85,19 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals.update(static=static_url, actions=ACTIONS, roles=WHAT_ROLES_DO)
+    made.globals.update(static=static_url, actions=ACTIONS, roles=WHAT_ROLES_DO, program=program_of)
     return made
+
+
+def program_of(user_agent: str) -> str:
+    """What people call it: "Firefox on Linux"; else the first word, for example ``tailcut/0.1``."""
+    browsers = {"Edg": "Edge", "OPR": "Opera", "Firefox": "Firefox", "Chrome": "Chrome", "Safari": "Safari"}
+    systems = {"Android": "Android", "iPhone": "an iPhone", "iPad": "an iPad", "Windows": "Windows", "Mac OS": "a Mac"}
+    browser = next((name for token, name in browsers.items() if f"{token}/" in user_agent), "")
+    system = next((name for token, name in (systems | {"Linux": "Linux"}).items() if token in user_agent), "")
+    if browser and system:
+        return f"{browser} on {system}"
+    return user_agent.partition(" ")[0][:60] or "unknown"
 
 
 @cache
