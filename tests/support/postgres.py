@@ -36,11 +36,11 @@ class Postgres:
         # Not below pytest's folders, which only root may enter; and a socket's path has at most 107 characters.
         self.folder = Path(tempfile.mkdtemp(prefix="tailcut-pg-"))
         self._log = self.folder / "log"
-        account = _account()
+        runs_as = _whom()
         self._identity: dict[str, object] = {}
-        if account is not None:
-            self._identity = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
-            os.chown(self.folder, account.pw_uid, account.pw_gid)
+        if runs_as is not None:
+            self._identity = {"user": runs_as.pw_uid, "group": runs_as.pw_gid, "extra_groups": []}
+            os.chown(self.folder, runs_as.pw_uid, runs_as.pw_gid)
         self.folder.chmod(0o700)
         data = self.folder / "data"
         self._run("initdb", "--auth=trust", f"--username={USER}", "--encoding=UTF8", "--no-sync", f"--pgdata={data}")
@@ -112,7 +112,7 @@ def _program(name: str) -> str:
     return str(found[-1]) if found else str(on_path)
 
 
-def _account() -> "pwd.struct_passwd | None":
+def _whom() -> "pwd.struct_passwd | None":
     """Whom to run as; None: as ourselves."""
     if os.geteuid() != 0:
         return None
