@@ -79,7 +79,7 @@ async def get_move(session: AsyncSession, tenant_id: str, move_id: str) -> tuple
     query = (
         select(AliasMove, Version)
         .join(Version, Version.id == AliasMove.version_id)
-        .where(AliasMove.tenant_id == tenant_id, AliasMove.id == move_id)
+        .where(AliasMove.tenant_id == tenant_id, Version.tenant_id == tenant_id, AliasMove.id == move_id)
     )
     row = (await session.execute(query)).one_or_none()
     return None if row is None else (row[0], row[1])
