@@ -31,7 +31,7 @@ from gateway.contract.usage import (
     SLOT_BYTES,
     STREAMS_KEY,
     WATERMARKS_KEY,
-    CorruptSlot,
+    CorruptSlotError,
     Position,
     UsageRecord,
     decode,
@@ -110,7 +110,7 @@ class UsageConsumer:
                 place = {"stream": stream, "segment": end.number, "offset": first + index * SLOT_BYTES}
                 try:
                     record = decode(slot)
-                except CorruptSlot as error:
+                except CorruptSlotError as error:
                     dead.append(place | {"slot": slot, "reason": str(error)[:200], "noted_at": now()})
                     continue
                 if record.version_id == SELF_CHECK_VERSION_ID:

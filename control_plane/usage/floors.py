@@ -1,7 +1,7 @@
-"""Tells Redis what SQL knows was spent of each quota: a floor, so that a Redis without memory gives no month away again.
+"""Tells Redis what SQL knows was spent of each quota: a floor, so that a Redis without memory gives nothing away twice.
 
-Called by ``consumer`` after it booked something. The leases of nodes (gateway/host/lease.lua) count faster than SQL; the
-floor only matters when that count was lost.
+Called by ``consumer`` after it booked something. The leases of nodes (gateway/host/lease.lua) count faster than SQL;
+the floor only matters when that count was lost.
 """
 
 import time

@@ -1,4 +1,4 @@
-"""Queries of usage records, watermarks and the ledger of versions. Called by ``consumer``, ``floors`` and ``service``."""
+"""Queries of usage records, watermarks and the ledger of versions. Called by ``consumer`` and ``service``."""
 
 from collections.abc import Collection, Sequence
 from typing import Any

@@ -98,7 +98,7 @@ class UsageRecord:
         return -(-self.memory_bytes // 2**20) * (self.wall_ns // 1000)
 
 
-class CorruptSlot(Exception):
+class CorruptSlotError(Exception):
     """The bytes are not a slot that this release knows."""
 
 
@@ -112,13 +112,13 @@ def stream_key(name: str) -> str:
 
 
 def decode(slot: bytes) -> UsageRecord:
-    """One slot of ``SLOT_BYTES``, whose checksum was tested when it was read from the journal. Raises CorruptSlot."""
+    """One slot, whose checksum was tested when it was read from the journal. Raises CorruptSlotError."""
     fields = SLOT.unpack(slot)
     if fields[1] != KIND_USAGE:
-        raise CorruptSlot(f"kind {fields[1]} instead of {KIND_USAGE}")
+        raise CorruptSlotError(f"kind {fields[1]} instead of {KIND_USAGE}")
     outcome, flags = fields[14], fields[15]
     if outcome >= len(OUTCOMES) and outcome != _ABORTED_CODE:
-        raise CorruptSlot(f"outcome {outcome} is none of the {len(OUTCOMES)} known ones: a newer gateway wrote it")
+        raise CorruptSlotError(f"outcome {outcome} is none of the {len(OUTCOMES)} known ones: a newer gateway wrote it")
     return UsageRecord(
         invocation_id=fields[2].hex(),
         version_id=fields[17].rstrip(b"\0").decode("ascii", "replace"),

@@ -1,8 +1,8 @@
 """Carries the journal to Redis, where the control plane reads it: nothing is lost, nothing comes twice.
 
-Started by ``node``; never raises but for cancellation. Each stream of the journal goes into a stream of the same name in
-Redis, in runs of whole records whose ids are positions (``contract.usage``). The journal is the truth: what Redis loses
-is sent again from the control plane's watermark, and a segment is deleted only when that has passed it.
+Started by ``node``; never raises but for cancellation. Each stream of the journal goes into a stream of the same name
+in Redis, in runs of whole records whose ids are positions (``contract.usage``). The journal is the truth: what Redis
+loses is sent again from the control plane's watermark, and a segment is deleted only when that has passed it.
 """
 
 import asyncio
