@@ -147,6 +147,7 @@ uint64_t zc_worker_immortalise(void);
  * ZC_WORKER_HEAD_ALWAYS (1). bytes: 200 application/json.
  * ZC_WORKER_FRESH (2): takes a checkpoint first and goes back to it after each answer; refresh() -> ignored, or NULL, is
  * then called before each invocation.
+ * ZC_WORKER_FORKED (4): each invocation runs in a process that is forked for it.
  * ready: JSON that is sent before the first invocation. Called without the GIL (cffi); takes it. */
 int zc_worker_run(int shared_fd, void *invoke, void *failure, void *refresh, uint32_t flags,
                   const uint8_t *ready, size_t ready_bytes, zc_error *error);

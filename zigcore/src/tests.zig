@@ -35,4 +35,5 @@ comptime {
     _ = @import("jail/seccomp.zig");
     _ = @import("runtime/layout.zig");
     _ = @import("runtime/heap.zig");
+    _ = @import("runtime/fork.zig");
 }

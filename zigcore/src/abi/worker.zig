@@ -16,6 +16,7 @@ const ErrorText = extern struct { text: [512]u8 };
 const Status = enum(c_int) { ok = 0, invalid = 1, no_memory = 2, system = 3, state = 4, too_large = 5 };
 const head_always: u32 = 1; // ZC_WORKER_HEAD_ALWAYS
 const fresh: u32 = 2; // ZC_WORKER_FRESH
+const forked: u32 = 4; // ZC_WORKER_FORKED
 
 export fn zc_jail_begin(config: *const JailConfig, err: ?*ErrorText) c_int {
     jail.begin(config) catch return jailFailed(err);
@@ -33,7 +34,7 @@ fn jailFailed(err: ?*ErrorText) c_int {
 
 export fn zc_worker_attach(channel_fd: c_int) c_int {
     if (channel_fd < 0) return @backingInt(Status.invalid);
-    Loop.worker.attach(channel_fd);
+    Loop.worker.attach(channel_fd) catch return @backingInt(Status.no_memory);
     return @backingInt(Status.ok);
 }
 
@@ -44,6 +45,7 @@ export fn zc_worker_prepare(known: [*]const c_int, known_count: usize, random: u
     const reason = Checkpoint.prepare(.{
         .known = known[0..known_count],
         .random = random,
+        .shared_own = @intFromPtr(Loop.worker.buffers),
         .files = if (fds.rewinder_missing) |why| .{ .missing = why } else .{ .opened = .{
             .pagemap = Files.pagemap,
             .maps = Files.maps,
@@ -82,6 +84,7 @@ export fn zc_worker_run(
         .failure = failure orelse return say(err, .invalid, "failure is NULL", .{}),
         .head_always = flags & head_always != 0,
         .fresh = flags & fresh != 0,
+        .forked = flags & forked != 0,
         .refresh = refresh,
         .ready = ready[0..ready_bytes],
     };

@@ -33,9 +33,6 @@ brk: usize,
 source: usize,
 total_bytes: usize,
 stack_bytes: usize,
-/// Of the worker's shared memory, what the last invocation's bodies took there.
-request_bytes: usize,
-answer_bytes: usize,
 areas_count: usize,
 hot_count: usize,
 hot_bytes: usize,
@@ -80,6 +77,8 @@ pub const Options = struct {
     known: []const self.Fd,
     /// Address of the object behind `random.random` (see random.zig), or 0.
     random: usize,
+    /// In the one writable mapping that may be shared: the loop's buffers.
+    shared_own: usize,
     /// What jail/fds opened before the jail closed, or why it could not.
     files: union(enum) { opened: Belongings.Files, missing: []const u8 },
 };
@@ -100,7 +99,8 @@ pub fn prepare(options: Options, reason: *[256]u8) ?[]const u8 {
         return "the kernel has no PAGEMAP_SCAN (Linux 6.7 or newer has)";
     c.baseline.read(c.belongings.maps, &c.text) catch return "the process has too many mappings";
     for (c.baseline.all()) |mapping| {
-        if (mapping.kind == .shared and mapping.prot & self.Prot.write != 0) return "the import left writable shared memory mapped, which cannot be put back: map it in the handler";
+        const ours = mapping.start <= options.shared_own and options.shared_own < mapping.end;
+        if (mapping.kind == .shared and mapping.prot & self.Prot.write != 0 and !ours) return "the import left writable shared memory mapped, which cannot be put back: map it in the handler";
     }
     c.random.init(options.random);
     control = c;
