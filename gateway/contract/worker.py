@@ -37,6 +37,8 @@ class SpawnSpec:
     processes: bool = False
     network: bool = False
     state: State = "warm"
+    describe: bool = False
+    """Whether ``Ready`` is to carry the OpenAPI description: only of the worker that proves a version it is read."""
 
 
 @dataclass(frozen=True, slots=True)

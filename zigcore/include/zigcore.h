@@ -52,6 +52,15 @@ int zc_gateway_drain(void);
 /* Ends the reactors now, kills the workers. */
 int zc_gateway_stop(void);
 
+/* What was spent of leased quotas: a JSON array of the purses that changed since the last call,
+ * [{"name":"tenant" or "tenant/function","left":[invocations, CPU µs, MiB·µs],"spent":[the same, since the start]},…].
+ * Returns its bytes; what does not fit comes with the next call. */
+size_t zc_gateway_purses(uint8_t *buffer, size_t buffer_bytes);
+/* Adds to (mode 0) or sets (1) what a purse may spend. `reason` says why there is no more (0 none, 1 invocations, 2 CPU,
+ * 3 memory, 4 spending cap, 5 nobody can be asked), `allowed` and `used` are that bound's, for the owner's answer.
+ * ZC_INVALID: no revision has such a purse. */
+int zc_gateway_purse_fill(const char *name, const int64_t *amount, uint32_t mode, uint32_t reason, int64_t allowed, int64_t used);
+
 /* An eventfd that is readable while events wait. */
 int zc_gateway_event_fd(void);
 /* Moves whole events into `buffer`; returns their bytes (0: none). */
@@ -141,6 +150,9 @@ void zc_worker_figures(zc_worker_fresh_figures *figures);
 /* Makes the objects that the collector tracks, and what they refer to, immortal; returns how many. Only where the layout
  * of objects has been checked (gateway/worker/fresh.py). Called without the GIL; takes it. */
 uint64_t zc_worker_immortalise(void);
+/* In the zygote: fills the holes of its heaps, so that what workers allocate lies together. How many bytes that took.
+ * Called without the GIL; takes it. */
+uint64_t zc_zygote_fill(void);
 /* Serves invocations until the gateway closes the channel, then returns ZC_OK.
  * invoke(body, head) -> bytes | (status, block, body);   failure(exception) -> block.  PyObject* of callables.
  * head: the bytes of the Request frame up to its body (frame.zig); None for POST, PUT and PATCH unless `flags` has
