@@ -145,6 +145,7 @@ typedef struct {
     uint64_t hot_ranges;
     uint64_t heap_bytes_max;  /* the most that one invocation took from its own heap */
     uint64_t snapshot_bytes;  /* private memory at the checkpoint, used or not */
+    uint64_t asked;           /* invocations that made system calls of their own: more than memory is put back */
 } zc_worker_fresh_figures;
 void zc_worker_figures(zc_worker_fresh_figures *figures);
 /* Makes the objects that the collector tracks, and what they refer to, immortal; returns how many. Only where the layout

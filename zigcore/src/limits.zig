@@ -146,6 +146,8 @@ pub const hot_keep_bytes = 4 * mib;
 pub const hot_drop_bytes = 128 * kib;
 /// After so many invocations the set of dirty pages is learnt anew, and the mappings are compared.
 pub const hot_relearn_count = 1024;
+/// And once after so many, when what is done on first use has been done.
+pub const hot_settle_count = 8;
 /// Files that the import left open, whose positions are restored.
 pub const kept_files_max = 64;
 /// An invocation's own heap: address space; blocks beyond are the original allocator's.

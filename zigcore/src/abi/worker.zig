@@ -5,6 +5,7 @@ const std = @import("std");
 const channel = @import("../io/channel.zig");
 const confine = @import("../io/confine.zig");
 const jail = @import("../jail/apply.zig");
+const dispatch = @import("../jail/dispatch.zig");
 const fds = @import("../jail/fds.zig");
 const JailConfig = @import("../jail/config.zig").Config;
 const Checkpoint = @import("../runtime/checkpoint.zig");
@@ -25,7 +26,12 @@ export fn zc_jail_begin(config: *const JailConfig, err: ?*ErrorText) c_int {
 }
 
 export fn zc_jail_enter(config: *const JailConfig, zygote_fd: c_int, err: ?*ErrorText) c_int {
-    jail.enter(config, zygote_fd) catch return jailFailed(err);
+    var watch: ?dispatch.Dispatch = null;
+    if (config.state == .fresh) {
+        const place = Checkpoint.reserve() catch return say(err, .no_memory, "memory for the checkpoint", .{});
+        watch = .{ .selector = place.selector, .exempt_start = place.exempt.start, .exempt_bytes = place.exempt.bytes };
+    }
+    jail.enter(config, zygote_fd, watch) catch return jailFailed(err);
     return @backingInt(Status.ok);
 }
 
@@ -46,6 +52,7 @@ export fn zc_worker_prepare(known: [*]const c_int, known_count: usize, random: u
     const reason = Checkpoint.prepare(.{
         .known = known[0..known_count],
         .random = random,
+        .dispatching = dispatch.active,
         .shared_own = @intFromPtr(Loop.worker.buffers),
         .files = if (fds.rewinder_missing) |why| .{ .missing = why } else .{ .opened = .{
             .pagemap = Files.pagemap,

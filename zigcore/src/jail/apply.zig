@@ -5,6 +5,7 @@
 //! then the process must end.
 const confine = @import("../io/confine.zig");
 const Config = @import("config.zig").Config;
+const dispatch = @import("dispatch.zig");
 const fds = @import("fds.zig");
 const namespaces = @import("namespaces.zig");
 const mounts = @import("mounts.zig");
@@ -18,8 +19,8 @@ pub const Error = confine.Error;
 /// The step that is being done, for the message to people.
 pub var step: []const u8 = "";
 
-/// `zygote` is a descriptor on which the zygote is asked to write the id maps.
-pub fn enter(config: *const Config, zygote: confine.Fd) Error!void {
+/// `watch`: of a worker that rewinds itself. `zygote` is a descriptor on which the zygote is asked to write the id maps.
+pub fn enter(config: *const Config, zygote: confine.Fd, watch: ?dispatch.Dispatch) Error!void {
     // Nothing inherited may outlive this line: a descriptor of the host's would be a way out of every wall below.
     try does("descriptors", fds.keepOnly(config, zygote));
 
@@ -44,6 +45,9 @@ pub fn enter(config: *const Config, zygote: confine.Fd) Error!void {
     // With no rights left, and before the process may not be looked into any more, by itself neither.
     try does("descriptors", fds.keepWorkers(config));
     try does("no_new_privs", privileges.seal(config));
+
+    // No wall, but the filter forbids it afterwards.
+    dispatch.arm(watch);
 
     // Both need no_new_privs. The filter comes last, for it forbids every call made above.
     try does("landlock", landlock.restrict(config));

@@ -14,6 +14,7 @@ const frame = @import("../pool/frame.zig");
 const Checkpoint = @import("checkpoint.zig");
 const fork = @import("fork.zig");
 const py = @import("python.zig");
+const Watch = @import("watch.zig");
 
 const Loop = @This();
 
@@ -175,7 +176,7 @@ fn forkedInvocation(loop: *Loop, parts: Parts) noreturn {
 /// Nothing of an invocation stays in what its successors share, once its answer is on its way.
 fn buffersClear(loop: *Loop) void {
     const b = loop.buffers;
-    @memset(b.in[0..b.in_bytes], 0);
+    @memset(b.in[0..@min(b.in_bytes, b.in.len)], 0);
     @memset(b.out[0..@min(b.out_bytes, b.out.len)], 0);
     @memset(b.log[0..@min(b.log_bytes, b.log.len)], 0);
     b.in_bytes = 0;
@@ -297,7 +298,10 @@ const Parts = struct {
 fn serve(loop: *Loop, parts: Parts) Error!void {
     loop.sequence = parts.request.sequence;
     logOpen(&loop.log, parts.request.log_bytes_max, 1);
-    const result = loop.call(parts) orelse return loop.sendException();
+    if (loop.fresh) |c| c.watch.on();
+    const called = loop.call(parts);
+    if (loop.fresh) |c| c.watch.off();
+    const result = called orelse return loop.sendException();
     defer py.free(result);
     if (py.bytesBorrowed(result)) |body| return loop.sendAnswer(200, &json_block, 1, body);
     try loop.sendTuple(result);
@@ -439,6 +443,10 @@ pub fn logLine(loop: *Loop, stream: u16, line: []const u8) bool {
     const log = &loop.log;
     log.lock.take();
     defer log.lock.release();
+    // This call is ours, not the handler's.
+    const watch: ?*Watch = if (loop.fresh) |c| &c.watch else null;
+    const before = if (watch) |w| w.pause() else 0;
+    defer if (watch) |w| w.resumeAt(before);
     if (!log.open or loop.fd < 0) return false;
     const piece = line[0..@min(line.len, log_line_bytes_max)];
     // Each line costs one byte more than its text, its newline: empty ones are not free.
