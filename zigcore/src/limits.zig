@@ -168,6 +168,8 @@ pub const heap_pool_bytes = 16 * kib;
 pub const heap_block_bytes_max = 16 * kib;
 /// What an invocation used beyond this goes back to the kernel instead of being cleared.
 pub const heap_keep_bytes = 2 * mib;
+/// An invocation's heap is opened in such steps beyond that.
+pub const heap_step_bytes = 1 * mib;
 /// Room that malloc keeps at the top of its heap in a fresh worker.
 pub const malloc_slack_bytes = 1 * mib;
 /// Blocks that are asked for, and given back, until the heap has grown.

@@ -113,6 +113,7 @@ pub fn prepare(options: Options, reason: *[256]u8) ?[]const u8 {
     const c = reserved orelse return "memory for the checkpoint was not reserved";
     c.heap.init() catch return "memory for the invocations' heap could not be reserved";
     c.watch.init(options.dispatching);
+    c.heap.watch = &c.watch;
     c.belongings.open(files) catch return "the descriptors of the rewinder could not be opened";
     if (c.belongings.note(options.known, reason)) |why| return why;
     var next: usize = 0;
@@ -256,7 +257,7 @@ fn areasPair(c: *Checkpoint, mapping: Layout.Mapping, whole: Area, done: *usize,
 fn isOwn(c: *const Checkpoint, mapping: Layout.Mapping) bool {
     const heap = c.heap.bytes();
     for ([_][2]usize{ .{ @intFromPtr(c), @sizeOf(Checkpoint) }, .{ @intFromPtr(heap.ptr), heap.len } }) |own| {
-        if (mapping.start <= own[0] and own[0] < mapping.end) return true;
+        if (mapping.start < own[0] + own[1] and own[0] < mapping.end) return true;
     }
     return false;
 }
