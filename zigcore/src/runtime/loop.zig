@@ -14,6 +14,7 @@ const frame = @import("../pool/frame.zig");
 const Checkpoint = @import("checkpoint.zig");
 const fork = @import("fork.zig");
 const py = @import("python.zig");
+const Tmp = @import("tmp.zig");
 const Watch = @import("watch.zig");
 
 const Loop = @This();
@@ -104,6 +105,8 @@ pub const Options = struct {
     fresh: bool = false,
     /// Whether each invocation runs in a process of its own, forked from here.
     forked: bool = false,
+    /// Whether /tmp is this worker's alone.
+    tmp_own: bool = false,
     /// Called before each invocation of a fresh worker, to seed what the import left seeded.
     refresh: ?*py.Object = null,
     ready: []const u8,
@@ -142,7 +145,12 @@ fn next(loop: *Loop) Error!?Parts {
 
 // -- A process for each invocation ---------------------------------------------------------------------------------
 
+/// Of the worker that forks; a fresh one's is among its belongings.
+var tmp: Tmp = undefined;
+
 fn runForked(loop: *Loop, options: Options) Error!void {
+    tmp.fd = -1;
+    if (options.tmp_own) tmp.note() catch return loop.announce(.failed, "{\"type\":\"TooManyFiles\",\"message\":\"the import left too many files in /tmp\",\"traceback\":\"\"}");
     try loop.announce(.ready, options.ready);
     const b = loop.buffers;
     while (try loop.next()) |parts| {
@@ -159,6 +167,7 @@ fn runForked(loop: *Loop, options: Options) Error!void {
             py.signalsRun();
         };
         fork.sweep(pid);
+        if (!tmp.empty()) self.exit(exit_broken);
         // It ended before it had an answer: so does the worker, and says how.
         if (b.held_bytes == 0 or b.held_bytes > b.out.len) self.exit(fork.exitStatus(status));
         try channel.send(loop.fd, b.out[0..b.held_bytes]);
