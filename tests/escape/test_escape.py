@@ -134,7 +134,8 @@ def test_control_the_attempt_is_a_real_one(unjailed: Attempt, attempt: str) -> N
 
 
 def test_only_the_workers_own_descriptors_are_open(jailed: Attempt, unjailed: Attempt) -> None:
-    assert jailed("a descriptor out")["done"] == [0, 1, 2, 3, 4]
+    # 5 to 11 are the rewinder's: test_posture says what they are.
+    assert jailed("a descriptor out")["done"] == list(range(12))
     assert jailed("through the devices folder")["refused"] == "ENOTDIR"
     assert unjailed("a descriptor out")["done"][:5] == [0, 1, 2, 3, 4]
 

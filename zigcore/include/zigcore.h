@@ -165,6 +165,7 @@ typedef struct {
     uint64_t hot_ranges;
     uint64_t heap_bytes_max;  /* the most that one invocation took from its own heap */
     uint64_t snapshot_bytes;  /* private memory at the checkpoint, used or not */
+    uint64_t asked;           /* invocations that made system calls of their own: more than memory is put back */
 } zc_worker_fresh_figures;
 void zc_worker_figures(zc_worker_fresh_figures *figures);
 /* Makes the objects that the collector tracks, and what they refer to, immortal; returns how many. Only where the layout
@@ -182,6 +183,7 @@ int zc_zygote_share(zc_error *error);
  * ZC_WORKER_HEAD_ALWAYS (1). bytes: 200 application/json.
  * ZC_WORKER_FRESH (2): takes a checkpoint first and goes back to it after each answer; refresh() -> ignored, or NULL, is
  * then called before each invocation.
+ * ZC_WORKER_FORKED (4): each invocation runs in a process that is forked for it.
  * ready: JSON that is sent before the first invocation. Called without the GIL (cffi); takes it. */
 int zc_worker_run(int shared_fd, void *invoke, void *failure, void *refresh, uint32_t flags,
                   const uint8_t *ready, size_t ready_bytes, zc_error *error);
