@@ -20,7 +20,8 @@ class JailSettings:
     uid_min: int = 0x7000_0000
     """Host ids of the workers, when root chooses: from here on, each worker another one."""
     uid_count: int = 0x0F00_0000
-    tmp_bytes: int = 64 * 2**20
+    tmp_bytes: int = 16 * 2**30
+    """``tmp_bytes``, ``descriptors_max``, ``threads_max``: the node's ceilings over what versions have."""
     tmp_files_max: int = 4096
     address_space_bytes: int = 4 * 2**30
     """A backstop, not a bound on memory."""

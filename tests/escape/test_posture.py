@@ -46,7 +46,7 @@ def expected(owner: str, state: str) -> Posture:
         **dict.fromkeys(devices, DEVICE),
     }
     same = {
-        "Max file size": SETTINGS.tmp_bytes,
+        "Max file size": LIMITS.tmp_bytes,
         "Max core file size": 0,
         "Max cpu time": 1_800,
         "Max locked memory": 0,
@@ -64,7 +64,7 @@ def expected(owner: str, state: str) -> Posture:
             **dict.fromkeys(("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"), NONE),
             "NoNewPrivs": "1",
             "Seccomp": "2",
-            "Seccomp_filters": "1",
+            "Seccomp_filters": "2",
         },
         shared=set(),
         descriptors={

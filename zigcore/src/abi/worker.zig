@@ -8,6 +8,7 @@ const jail = @import("../jail/apply.zig");
 const fds = @import("../jail/fds.zig");
 const JailConfig = @import("../jail/config.zig").Config;
 const Checkpoint = @import("../runtime/checkpoint.zig");
+const base = @import("../runtime/base.zig");
 const holes = @import("../runtime/holes.zig");
 const immortal = @import("../runtime/immortal.zig");
 const Loop = @import("../runtime/loop.zig");
@@ -40,6 +41,8 @@ export fn zc_worker_soft_install(err: ?*ErrorText) c_int {
 
 export fn zc_worker_soft_take(allowed_ns: *u64) c_int {
     const which = soft.take();
+    // At once, for what comes next may take its time: reading source files for a traceback.
+    if (which != .none) _ = Loop.worker.sayInterrupted("");
     allowed_ns.* = switch (which) {
         .none => 0,
         .wall_clock => Loop.worker.timeout_ns,
@@ -90,6 +93,11 @@ export fn zc_zygote_fill() u64 {
     const gil = py.Gil.take();
     defer gil.release();
     return holes.fill();
+}
+
+export fn zc_zygote_share(err: ?*ErrorText) c_int {
+    _ = base.share() catch |cause| return say(err, .system, "the zygote's memory cannot be shared: {t}", .{cause});
+    return @backingInt(Status.ok);
 }
 
 export fn zc_worker_run(
