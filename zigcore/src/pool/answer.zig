@@ -23,6 +23,7 @@ const Pool = @import("pool.zig");
 const Invocation = @import("invocation.zig");
 const Worker = @import("worker.zig");
 const dispatch = @import("dispatch.zig");
+const memory = @import("memory.zig");
 const overrun = @import("overrun.zig");
 const quota = @import("quota.zig");
 const reap = @import("reap.zig");
@@ -103,6 +104,7 @@ fn log(p: *Pool, w: *Worker, stream: u16, line: []const u8) void {
 
 fn answered(p: *Pool, w: *Worker, header: *const frame.Answer, block: []const u8, body: []const u8) void {
     const invocation = &p.invocations.items[w.invocation];
+    invocation.memory_bytes = memory.take(w);
     if (header.status < 200 or header.status > 599) return reap.die(p, w, .garbage, "answered with a status outside 200 to 599");
     // A runtime of ours does not send such a one; whoever does is told the same.
     if (header.body_bytes > invocation.output_bytes_max) return outputTooLarge(p, w, header.body_bytes);
@@ -226,6 +228,7 @@ fn pagesRelease(w: *Worker) void {
 /// The function's failure: a block of entries instead of headers.
 fn failed(p: *Pool, w: *Worker, header: *const frame.Answer, block: []const u8) void {
     const invocation = &p.invocations.items[w.invocation];
+    invocation.memory_bytes = memory.take(w);
     var it = frame.BlockIterator.init(block, header.headers_count, limits.failure_entries_max) catch
         return reap.die(p, w, .garbage, "sent a failure with more entries than allowed");
     var failure: Failure = .{};
@@ -249,6 +252,13 @@ fn failed(p: *Pool, w: *Worker, header: *const frame.Answer, block: []const u8) 
         const detail = if (failure.arguments or failure.message.len == 0) "The arguments do not fit the function's signature." else failure.message;
         problemOf(p, w, .invalid_arguments, detail, &.{.{ .arguments = .{ block, header.headers_count } }});
         return release(p, w, .invalid_arguments);
+    }
+    if (std.mem.eql(u8, failure.kind, "memory-limit")) {
+        const traceback = failure.traceback[failure.traceback.len -| limits.traceback_bytes_max..];
+        @memcpy(w.frame[0..traceback.len], traceback);
+        w.traceback_bytes = @intCast(traceback.len);
+        overrun.respond(p, w, memory.overrunOf(invocation));
+        return release(p, w, .memory_limit);
     }
     if (!std.mem.eql(u8, failure.kind, "function-error")) return reap.die(p, w, .garbage, "sent a failure of unknown kind");
     const members = [_]Member{
@@ -399,7 +409,7 @@ fn begin(p: *Pool, c: *Connection, invocation: *const Invocation, status: u16) R
     response.header("Tailcut-Version", p.versions[invocation.version].id());
     response.header("Tailcut-Start", if (invocation.cold) "cold" else "warm");
     response.headerNumber("Tailcut-Cpu-Us", invocation.cpu_ns / limits.us_ns);
-    if (invocation.memory_bytes > 0) response.headerNumber("Tailcut-Memory-Bytes", invocation.memory_bytes);
+    response.headerNumber("Tailcut-Memory-Bytes", invocation.memory_bytes);
     const waited_until_ns = if (invocation.state == .running) invocation.dispatched_ns else p.now_ns;
     response.headerNumber("Tailcut-Queue-Us", (waited_until_ns -| invocation.arrived_ns) / limits.us_ns);
     if (invocation.owner) quota.rateHeaders(&response, invocation.admission.rate);

@@ -28,6 +28,8 @@ arrived_ns: u64,
 dispatched_ns: u64,
 /// Its limits.
 timeout_ns: u64,
+/// Bound of the worker's memory.
+memory_bytes_max: u64,
 cpu_ns_max: u64,
 output_bytes_max: u32,
 log_bytes_max: u32,

@@ -19,6 +19,7 @@ const Version = @import("version.zig");
 const Worker = @import("worker.zig");
 const Zygote = @import("zygote.zig");
 const answer = @import("answer.zig");
+const memory = @import("memory.zig");
 const deadline = @import("deadline.zig");
 const dispatch = @import("dispatch.zig");
 const overrun = @import("overrun.zig");
@@ -114,12 +115,18 @@ pub fn zygoteHeard(p: *Pool, heard: Zygote.Heard) void {
                 // Nobody waits for it any more.
                 sys.pidfdKill(spawned.pidfd);
                 sys.close(spawned.pidfd);
+                if (spawned.memory != sys.none) sys.close(spawned.memory);
                 return;
             };
-            if (w.pidfd != sys.none) return sys.close(spawned.pidfd);
+            if (w.pidfd != sys.none) {
+                sys.close(spawned.pidfd);
+                if (spawned.memory != sys.none) sys.close(spawned.memory);
+                return;
+            }
             w.spawn_answered = true;
             w.pid = spawned.pid;
             w.pidfd = spawned.pidfd;
+            memory.attach(w, spawned.memory);
             w.movable = spawned.movable;
             // Ready before this word: what it used so far was its start.
             if (w.cpu_ns == 0) w.cpu_ns = clock.cpuOf(w.pid) orelse 0;
@@ -146,6 +153,11 @@ pub fn zygoteHeard(p: *Pool, heard: Zygote.Heard) void {
             if (w.exit_known) return;
             w.exit_known = true;
             w.exit_status = exited.status;
+            w.memory.oom_kills = exited.oom_kills;
+            if (w.invocation != Invocation.none) {
+                const invocation = &p.invocations.items[w.invocation];
+                invocation.memory_bytes = @max(invocation.memory_bytes, exited.memory_peak_bytes);
+            }
             w.exit_cpu_ns = exited.cpu_ns;
             if (w.state == .dying) {
                 settleDead(p, w, false);
@@ -166,7 +178,12 @@ pub fn zygoteHeard(p: *Pool, heard: Zygote.Heard) void {
 /// Ends a worker by force, or accepts that it has ended.
 pub fn die(p: *Pool, w: *Worker, cause: Worker.Cause, reason: []const u8) void {
     assert(live(w));
-    if (w.invocation != Invocation.none) deadline.cpuRead(w, &p.invocations.items[w.invocation]);
+    if (w.invocation != Invocation.none) {
+        const invocation = &p.invocations.items[w.invocation];
+        // While it lives, or has just died: its control group goes with it.
+        invocation.memory_bytes = memory.take(w);
+        deadline.cpuRead(w, invocation);
+    }
     leave(p, w);
     w.cause = cause;
     w.reason = reason;
@@ -224,7 +241,9 @@ fn settleDead(p: *Pool, w: *Worker, waited: bool) void {
     if (w.was_starting) {
         if (w.start_reported) return;
         var text: [128]u8 = undefined;
-        const detail = if (w.cause == .ended) exitText(w, &text, "The worker ended before it was ready") else w.reason;
+        const detail = if (w.cause == .ended and memory.exhausted(w))
+            "The function used all the memory that it may use while it was imported, and was killed (memory_bytes)."
+        else if (w.cause == .ended) exitText(w, &text, "The worker ended before it was ready") else w.reason;
         return startFailedBy(p, w, if (w.cause == .ended) 0 else 1, detail);
     }
     if (w.invocation == Invocation.none) return;
@@ -234,10 +253,12 @@ fn settleDead(p: *Pool, w: *Worker, waited: bool) void {
     const version = &p.versions[w.version];
     // A process that does not handle the soft signal dies of it.
     if (w.cause == .ended and w.soft != .none and Worker.Exit.of(w).is(frame.soft_signal)) w.cause = .overrun;
+    const exhausted = w.cause == .ended and memory.exhausted(w);
+    if (exhausted) w.cause = .overrun;
     switch (w.cause) {
         .none, .start => unreachable,
         .overrun => {
-            if (w.soft != .none) w.overrun = overrun.ofTime(p, w, invocation);
+            if (exhausted) w.overrun = memory.overrunOf(invocation) else if (w.soft != .none) w.overrun = overrun.ofTime(p, w, invocation);
             overrun.respond(p, w, w.overrun);
         },
         .garbage => {
@@ -337,6 +358,7 @@ fn free(p: *Pool, w: *Worker) void {
     if (w.pidfd != sys.none) p.ring.close(w.pidfd);
     w.pidfd = sys.none;
     p.deadlines.clear(p.indexOf(w));
+    memory.detach(w);
     sys.unmapShared(w.shared);
     w.to(.free);
     w.generation +%= 1;
