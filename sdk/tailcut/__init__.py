@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tailcut._errors import Forbidden as Forbidden
     from tailcut._errors import FunctionCrashed as FunctionCrashed
     from tailcut._errors import FunctionError as FunctionError
+    from tailcut._errors import FunctionLimitExceeded as FunctionLimitExceeded
     from tailcut._errors import FunctionTimeout as FunctionTimeout
     from tailcut._errors import InvalidArguments as InvalidArguments
     from tailcut._errors import NotFound as NotFound
@@ -68,6 +69,7 @@ _LAZY = {
         "Forbidden",
         "FunctionCrashed",
         "FunctionError",
+        "FunctionLimitExceeded",
         "FunctionTimeout",
         "InvalidArguments",
         "NotFound",
@@ -118,6 +120,7 @@ __all__ = [
     "Function",
     "FunctionCrashed",
     "FunctionError",
+    "FunctionLimitExceeded",
     "FunctionTimeout",
     "InvalidArguments",
     "Invocation",

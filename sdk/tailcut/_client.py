@@ -203,14 +203,27 @@ class Client(_Operations):
         state: str | None = None,
         public: bool | None = None,
         alias: str | None = None,
+        cpu: timedelta | None = None,
+        memory: int | None = None,
+        tmp: int | None = None,
+        output: int | None = None,
+        log: int | None = None,
+        open_files: int | None = None,
+        processes: int | None = None,
         ready_timeout: timedelta = READY_TIMEOUT_DEFAULT,
         progress: Progress | None = None,
     ) -> models.Deployment:
         """Packs, uploads and starts what is at ``path``; returns when a worker of it is ready.
 
+        ``timeout`` (wall clock) and ``cpu`` bound one invocation; ``memory``, ``tmp``, ``output``, ``log`` are bytes.
+        What the tier allows may be less, and is then what holds.
+
         Raises ProjectError, DependencyError, StartFailed, StartTimeout, or what any call may raise.
         """
-        settings = projects.Settings(name, handler, timeout, concurrency, workers_min, state, public, alias)
+        settings = projects.Settings(
+            name, handler, timeout, concurrency, workers_min, state, public, alias,
+            cpu, memory, tmp, output, log, open_files, processes,
+        )  # fmt: skip
         return self._run(self._deploy(path, settings, ready_timeout, progress), progress)
 
     def invoke(self, function: str, /, **arguments: Any) -> Any:
@@ -377,11 +390,21 @@ class AsyncClient(_Operations):
         state: str | None = None,
         public: bool | None = None,
         alias: str | None = None,
+        cpu: timedelta | None = None,
+        memory: int | None = None,
+        tmp: int | None = None,
+        output: int | None = None,
+        log: int | None = None,
+        open_files: int | None = None,
+        processes: int | None = None,
         ready_timeout: timedelta = READY_TIMEOUT_DEFAULT,
         progress: Progress | None = None,
     ) -> models.Deployment:
         """See ``Client.deploy``; resolving and packing run in a thread."""
-        settings = projects.Settings(name, handler, timeout, concurrency, workers_min, state, public, alias)
+        settings = projects.Settings(
+            name, handler, timeout, concurrency, workers_min, state, public, alias,
+            cpu, memory, tmp, output, log, open_files, processes,
+        )  # fmt: skip
         return await self._run(self._deploy(path, settings, ready_timeout, progress), progress)
 
     async def invoke(self, function: str, /, **arguments: Any) -> Any:

@@ -144,7 +144,8 @@ int zc_jail_enter(const zc_jail_config *config, int zygote_fd, zc_error *error);
 /* In the forked child, before the jail, which forbids it: the soft signal (SIGXCPU) is from here on the gateway's word
  * that the running invocation has crossed a limit. Python's own handler of it has been set; it calls the next two. */
 int zc_worker_soft_install(zc_error *error);
-/* Which limit: 0 none (the signal came too late, or from somebody else), 1 wall clock, 2 CPU; and what was allowed. */
+/* Which limit: 0 none (the signal came too late, or from somebody else), 1 wall clock, 2 CPU; and what was allowed. The
+ * gateway is told that the handler is being interrupted. */
 int zc_worker_soft_take(uint64_t *allowed_ns);
 /* Where the handler was, told to the gateway. Main thread, during an invocation. */
 int zc_worker_soft_say(const uint8_t *traceback, size_t traceback_bytes);

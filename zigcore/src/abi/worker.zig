@@ -48,6 +48,8 @@ export fn zc_worker_soft_install(err: ?*ErrorText) c_int {
 
 export fn zc_worker_soft_take(allowed_ns: *u64) c_int {
     const which = soft.take();
+    // At once, for what comes next may take its time: reading source files for a traceback.
+    if (which != .none) _ = Loop.worker.sayInterrupted("");
     allowed_ns.* = switch (which) {
         .none => 0,
         .wall_clock => Loop.worker.timeout_ns,

@@ -80,10 +80,11 @@ fn starved(w: *const Worker) bool {
     return used_ns < limits.soft_unseen_cpu_ns and !sys.processSleeps(w.pid);
 }
 
-/// The worker says that its handler is being interrupted, and where it was. False: nobody told it to.
+/// The worker says that its handler is being interrupted, and then where it was. False: nobody told it to.
 pub fn interrupted(p: *Pool, w: *Worker, traceback: []const u8) bool {
     assert(w.state == .busy);
-    if (w.soft == .none or w.soft_seen) return false;
+    if (w.soft == .none or w.traceback_bytes > 0) return false;
+    if (w.soft_seen and traceback.len == 0) return false;
     w.soft_seen = true;
     w.overdue_ns = 0;
     w.traceback_bytes = @intCast(@min(traceback.len, limits.traceback_bytes_max));
