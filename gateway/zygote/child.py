@@ -22,6 +22,7 @@ from gateway.contract.worker import JAIL_FAILED, SpawnSpec, StartFailed
 from gateway.core.jail import JailError
 from gateway.core.worker_loop import WorkerLoop
 from gateway.worker import main
+from gateway.zygote.jail import INTERPRETER
 
 CHANNEL_FD = 3
 SHARED_FD = 4
@@ -208,6 +209,8 @@ def _environment(spec: SpawnSpec, code_path: str) -> None:
     os.environ.update(
         TAILCUT_TENANT=spec.tenant, TAILCUT_FUNCTION=spec.function, TAILCUT_VERSION=spec.version_id, **spec.env
     )
+    # Where the server is installed is no business of a function's, unless it may start the interpreter.
+    sys.executable = INTERPRETER if spec.processes else ""
     os.chdir(code_path)
 
 
