@@ -56,18 +56,24 @@ class Feature:
     remedy: str = ""
 
 
-def features() -> Iterator[Feature]:
-    """Forks two processes that end at once."""
+def features(*, may_fork: bool = True) -> Iterator[Feature]:
+    """``may_fork``: what only a process that ends at once may try is tried, too."""
     yield _io_uring()
     yield _call(
-        "pidfd_open", _SYS_PIDFD_OPEN, os.getpid(), costs="no server: workers cannot be ended safely", remedy="Linux 5.3"
+        "pidfd_open",
+        _SYS_PIDFD_OPEN,
+        os.getpid(),
+        0,
+        costs="no server: workers cannot be ended safely",
+        remedy="Linux 5.3",
     )
     yield _landlock()
     yield _notifications()
     yield _pagemap_scan()
     yield from _rights()
     yield from _groups()
-    yield _deadline()
+    if may_fork:
+        yield _deadline()
     yield from _limits()
 
 
@@ -95,7 +101,7 @@ def _io_uring() -> Feature:
         4,
         ctypes.addressof(parameters),
         costs="no server: its loops are rings",
-        remedy="Linux 5.19, sysctl kernel.io_uring_disabled=0; in a container, a seccomp profile that allows io_uring_*",
+        remedy="Linux 5.19, sysctl kernel.io_uring_disabled=0; in a container, a seccomp profile that allows it",
     )
 
 
@@ -170,8 +176,12 @@ def _deadline() -> Feature:
     number = _in_a_child(reserve)
     if number in (0, errno.EBUSY):
         return Feature("deadline scheduling", True, "" if number == 0 else "all of it is sold at the moment")
-    remedy = "root with CAP_SYS_NICE, a kernel with SCHED_DEADLINE, and no cpuset around the server that is a part of one"
-    return Feature("deadline scheduling", False, _name(number), "no CPU reservations: tiers with one run best-effort", remedy)
+    remedy = (
+        "root with CAP_SYS_NICE, a kernel with SCHED_DEADLINE, and no cpuset around the server that is a part of one"
+    )
+    return Feature(
+        "deadline scheduling", False, _name(number), "no CPU reservations: tiers with one run best-effort", remedy
+    )
 
 
 def _in_a_child(run: Callable[[], int]) -> int:
@@ -191,4 +201,6 @@ def _limits() -> Iterator[Feature]:
         yield Feature("descriptors", True, "unlimited" if unlimited else str(hard))
     else:
         costs = "fewer connections and workers than connections_max and workers_max allow"
-        yield Feature("descriptors", False, str(hard), costs, f"ulimit -n {_DESCRIPTORS_WANTED} (systemd: LimitNOFILE=)")
+        yield Feature(
+            "descriptors", False, str(hard), costs, f"ulimit -n {_DESCRIPTORS_WANTED} (systemd: LimitNOFILE=)"
+        )

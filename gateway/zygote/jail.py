@@ -56,8 +56,6 @@ class Jail:
         if spec.processes:
             profile |= Profile.PROCESSES
             mounts += _programs(self.mounts)
-        if spec.network:
-            profile |= Profile.NETWORK
         owner_id = settings.uid_min + self._next % settings.uid_count
         self._next += 1
         return JailConfig(

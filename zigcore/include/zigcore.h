@@ -110,8 +110,7 @@ typedef enum {
 } zc_jail_mount_kind;
 
 typedef enum {
-    ZC_JAIL_NETWORK = 1,
-    ZC_JAIL_PROCESSES = 2
+    ZC_JAIL_PROCESSES = 1
 } zc_jail_profile;
 
 typedef struct {
@@ -126,7 +125,7 @@ typedef struct {
     uint32_t descriptors_max;
     uint32_t threads_max;
     uint32_t privileged;     /* 1: root, with the capabilities that namespaces and mounts need */
-    uint32_t profile;        /* ZC_JAIL_NETWORK: TCP to its own loopback; ZC_JAIL_PROCESSES: children */
+    uint32_t profile;        /* ZC_JAIL_PROCESSES: it may have children */
     uint32_t state;          /* of the function: 0 warm, 1 fresh (it keeps descriptors 5 to 9 to rewind itself), 2 forked */
     uint32_t reserved;
 } zc_jail_config;
@@ -163,6 +162,9 @@ uint64_t zc_worker_immortalise(void);
 /* In the zygote: fills the holes of its heaps, so that what workers allocate lies together. How many bytes that took.
  * Called without the GIL; takes it. */
 uint64_t zc_zygote_fill(void);
+/* In the zygote, last: its memory becomes a sealed file that workers share until they write to it; their checkpoints need
+ * not copy it then. */
+int zc_zygote_share(zc_error *error);
 /* Serves invocations until the gateway closes the channel, then returns ZC_OK.
  * invoke(body, head) -> bytes | (status, block, body);   failure(exception) -> block.  PyObject* of callables.
  * head: the bytes of the Request frame up to its body (frame.zig); None for POST, PUT and PATCH unless `flags` has
