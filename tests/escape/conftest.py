@@ -22,14 +22,14 @@ ABSTRACT = f"tailcut-test-abstract-{os.getpid()}"
 Attempt = Callable[..., dict[str, Any]]
 
 
-def deploy_all(server: Server) -> dict[str, Any]:
-    """The hostile function and its victim; what an attacker knows."""
+def deploy_all(server: Server, **limits: int) -> dict[str, Any]:
+    """The hostile function and its victim; what an attacker knows. ``limits``: of a jail or not, control groups hold."""
     victim = server.deploy("victim", f"SECRET = '{SECRET}'\n{LEAVES}", env={"TOKEN": SECRET})
     assert server.invoke("victim").json() == "left"
     server.wait_for(lambda: any(line["text"] == "left" for line in server.function_logs()), what="the victim's line")
-    server.deploy("hostile", HOSTILE, timeout_ms=20_000)
-    server.deploy("brief", HOSTILE, timeout_ms=1_000)
-    server.deploy("processes", HOSTILE, timeout_ms=20_000, processes=True, processes_max=24)
+    server.deploy("hostile", HOSTILE, timeout_ms=20_000, **limits)
+    server.deploy("brief", HOSTILE, timeout_ms=1_000, **limits)
+    server.deploy("processes", HOSTILE, timeout_ms=20_000, processes=True, **limits)
     versions = server.data_dir / "gateway" / "versions"
     return {
         "data_dir": str(server.data_dir),
@@ -95,7 +95,7 @@ def unjailed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Attempt]:
     """The same where there is no jail."""
     running = Server(tmp_path_factory.mktemp("unjailed"), server_environment(jail="off"), *FREE_PORTS, "--no-example")
     try:
-        yield attempts(running, deploy_all(running))
+        yield attempts(running, deploy_all(running, processes_max=256, memory_bytes=2**30))
     finally:
         running.stop()
         Path("/tmp/left-by-another-function").unlink(missing_ok=True)
