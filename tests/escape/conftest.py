@@ -23,7 +23,7 @@ Attempt = Callable[..., dict[str, Any]]
 
 
 def deploy_all(server: Server, **limits: int) -> dict[str, Any]:
-    """The hostile function and its victim; what an attacker knows. ``limits``: of a jail or not, control groups hold."""
+    """The hostile function and its victim; what an attacker knows. Control groups hold ``limits`` in any case."""
     victim = server.deploy("victim", f"SECRET = '{SECRET}'\n{LEAVES}", env={"TOKEN": SECRET})
     assert server.invoke("victim").json() == "left"
     server.wait_for(lambda: any(line["text"] == "left" for line in server.function_logs()), what="the victim's line")
