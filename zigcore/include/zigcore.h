@@ -110,8 +110,7 @@ typedef enum {
 } zc_jail_mount_kind;
 
 typedef enum {
-    ZC_JAIL_NETWORK = 1,
-    ZC_JAIL_PROCESSES = 2
+    ZC_JAIL_PROCESSES = 1
 } zc_jail_profile;
 
 typedef struct {
@@ -128,7 +127,7 @@ typedef struct {
     uint32_t descriptors;    /* soft limits */
     uint32_t threads;
     uint32_t privileged;     /* 1: root, with the capabilities that namespaces and mounts need */
-    uint32_t profile;        /* ZC_JAIL_NETWORK: TCP to its own loopback; ZC_JAIL_PROCESSES: children */
+    uint32_t profile;        /* ZC_JAIL_PROCESSES: it may have children */
     uint32_t state;          /* of the function: 0 warm, 1 fresh (it keeps descriptors 5 to 9 to rewind itself), 2 forked */
     uint32_t reserved;
 } zc_jail_config;
