@@ -14,6 +14,7 @@ Outcome = Literal[
     "crashed",
     "timeout",
     "output_limit",
+    "memory_limit",
     "refused_concurrency",
     "refused_rate",
     "refused_quota",
@@ -82,6 +83,7 @@ class Outcomes(TypedDict, total=False):
     crashed: int
     timeout: int
     output_limit: int
+    memory_limit: int
     refused_concurrency: int
     refused_rate: int
     refused_quota: int

@@ -11,6 +11,7 @@ import sys
 
 from gateway.core.jail import JailError
 from gateway.zygote import child
+from gateway.zygote.groups import Groups
 from gateway.zygote.jail import Jail
 from gateway.zygote.server import Server
 from gateway.zygote.settings import FD_VARIABLE, SettingsError, jail_settings, listener_fd, ready_fd
@@ -40,6 +41,7 @@ def main() -> int:
         return 1
     try:
         spawner = jailed_spawner()
+        groups = Groups.of(spawner.jail.settings)
     except (SettingsError, JailError) as error:
         sys.stderr.write(f"zygote: {error}\n")
         return 1
@@ -49,7 +51,10 @@ def main() -> int:
     if ready is not None:
         os.write(ready, b"ready\n")
         os.close(ready)
-    Server(listener, spawner).serve()
+    try:
+        Server(listener, spawner, groups).serve()
+    finally:
+        groups.close()
     return 0
 
 

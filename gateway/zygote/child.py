@@ -11,6 +11,7 @@ import resource
 import signal
 import sys
 import sysconfig
+import threading
 import types
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,16 +19,22 @@ from typing import NoReturn
 
 import msgspec
 
+from gateway.cgroup.group import Group
 from gateway.contract.worker import JAIL_FAILED, SpawnSpec, StartFailed
 from gateway.core.jail import JailError
 from gateway.core.worker_loop import WorkerLoop
 from gateway.worker import main
+from gateway.zygote import groups
 
 CHANNEL_FD = 3
 SHARED_FD = 4
 _DESCRIPTORS_MAX = 1024
 _OOM_SCORE_ADJ = 500
 """Under memory pressure the kernel ends a worker before the gateway or the zygote."""
+
+_THREAD_STACK_BYTES = 4 * 2**20
+"""Of a thread that Python starts. All of it counts against the soft limit of memory, used or not: less than the usual
+8 MiB; with 2 MiB some deep recursions end in a crash instead of a RecursionError (CPython 3.13)."""
 
 EXIT_OK = 0
 EXIT_START_FAILED = 3
@@ -105,6 +112,7 @@ def prepare() -> None:
     # What every Python program expects: an OSError instead of death by SIGPIPE.
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     sys.dont_write_bytecode = True
+    threading.stack_size(_THREAD_STACK_BYTES)
     os.environ.clear()
     os.environ.update(_BASE_ENVIRONMENT)
     kept = _CORE_MODULES | set(sys.builtin_module_names)
@@ -123,12 +131,13 @@ def become_worker(
     shared_fd: int,
     enter_jail: Callable[[], None],
     code_path: str,
+    group: Group,
 ) -> NoReturn:
-    """``code_path``: where the code is once the jail is closed."""
+    """``code_path``: where the code is once the jail is closed. ``group``: bounded already, still empty."""
     status = EXIT_BROKEN
     try:
         try:
-            arrange(spec, cpu, channel_fd, shared_fd, enter_jail, code_path)
+            arrange(spec, cpu, channel_fd, shared_fd, enter_jail, code_path, group)
         except JailError as error:
             _refuse(str(error))
             os._exit(EXIT_START_FAILED)
@@ -138,11 +147,18 @@ def become_worker(
 
 
 def arrange(
-    spec: SpawnSpec, cpu: int, channel_fd: int, shared_fd: int, enter_jail: Callable[[], None], code_path: str
+    spec: SpawnSpec,
+    cpu: int,
+    channel_fd: int,
+    shared_fd: int,
+    enter_jail: Callable[[], None],
+    code_path: str,
+    group: Group,
 ) -> None:
     """All but the function itself. Raises JailError."""
     _descriptors(channel_fd, shared_fd)
     _process(cpu)
+    groups.enter(group, spec)
     enter_jail()
     _environment(spec, code_path)
     import_scope(code_path)

@@ -125,6 +125,14 @@ pub const yield_run_max_ns = 1 * ms_ns;
 pub const yields_idle_max = 4;
 pub const reactor_nap_ns = 1 * ms_ns;
 
+// -- A worker's memory -------------------------------------------------------------------------------------------
+
+/// The soft limit lies below the bound by this much and by the bound divided by that: for what the kernel itself holds
+/// for a worker and for pages of the zygote's that it comes to write to (gateway/zygote/groups.py says the same).
+pub const memory_slack_bytes = 2 * mib;
+pub const memory_slack_parts_count = 16;
+/// Address space that may be reserved beyond the bound without being used: thread stacks, arenas, mapped libraries.
+pub const memory_reserve_bytes = 1024 * mib;
 // -- Memory that workers share with the zygote --------------------------------------------------------------------
 
 /// Blocks of one size that fill holes before the first fork.

@@ -6,6 +6,7 @@ comptime {
     _ = @import("io/sys.zig");
     _ = @import("io/calls.zig");
     _ = @import("io/clock.zig");
+    _ = @import("io/memory.zig");
     _ = @import("io/deadlines.zig");
     _ = @import("meter/histogram.zig");
     _ = @import("meter/counters.zig");
@@ -35,6 +36,7 @@ comptime {
     _ = @import("pool/invocation.zig");
     _ = @import("pool/version.zig");
     _ = @import("pool/worker.zig");
+    _ = @import("pool/memory.zig");
     _ = @import("pool/zygote.zig");
     _ = @import("jail/apply.zig");
     _ = @import("jail/seccomp.zig");

@@ -23,6 +23,7 @@ pub const Outcome = enum(u8) {
     crashed,
     timeout,
     output_limit,
+    memory_limit,
     /// 429: not executed.
     refused_concurrency,
     refused_rate,

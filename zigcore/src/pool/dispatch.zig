@@ -19,6 +19,7 @@ const Invocation = @import("invocation.zig");
 const Version = @import("version.zig");
 const Worker = @import("worker.zig");
 const answer = @import("answer.zig");
+const memory = @import("memory.zig");
 const reap = @import("reap.zig");
 const serve = @import("serve.zig");
 
@@ -147,6 +148,7 @@ pub fn failQueue(p: *Pool, version: *Version, kind: @import("../http/problem.zig
 
 fn run(p: *Pool, w: *Worker, invocation: *Invocation, function: target.Function) void {
     assert(w.state == .idle and w.invocation == Invocation.none);
+    if (!memory.begin(w, invocation.memory_bytes_max)) return unfit(p, w, invocation);
     const c = invocation.connection.?;
     w.to(.busy);
     w.sequence += 1;
@@ -162,6 +164,17 @@ fn run(p: *Pool, w: *Worker, invocation: *Invocation, function: target.Function)
     const bytes = encode(p, w, invocation, c, function);
     intake.bodyGiveBack(p.listener, c);
     p.ring.sendQuietly(w.channel, w.frame[0..bytes], p.tag(w, .worker_send));
+}
+
+/// A worker that cannot be brought below a bound that has become smaller ends, and the invocation waits for another.
+fn unfit(p: *Pool, w: *Worker, invocation: *Invocation) void {
+    const version = &p.versions[w.version];
+    version.idle += 1;
+    idlePush(p, version, w);
+    reap.stop(p, w);
+    version.queue.push(&p.invocations, invocation);
+    p.queued += 1;
+    p.want(invocation.version);
 }
 
 /// Writes the invocation's frame; what is too large for it goes into the worker's shared memory.

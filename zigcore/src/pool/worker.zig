@@ -8,6 +8,7 @@
 const std = @import("std");
 const assert = std.debug.assert;
 const sys = @import("../io/sys.zig");
+const Memory = @import("memory.zig").State;
 
 const Worker = @This();
 
@@ -31,6 +32,7 @@ started_ns: u64,
 idle_since_ns: u64,
 /// Invocations answered.
 served: u64,
+memory: Memory,
 next: u16,
 previous: u16,
 
