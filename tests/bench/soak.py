@@ -80,7 +80,7 @@ def _look(server: TailcutServer, passed: float) -> Sample:
         try:
             memory += private_bytes(pid)
             descriptors += len(list(Path(f"/proc/{pid}/fd").iterdir()))
-        except FileNotFoundError:
+        except (FileNotFoundError, ProcessLookupError):
             # A worker that was replaced meanwhile.
             continue
     return Sample(passed, memory, descriptors, len(workers))
