@@ -23,6 +23,7 @@ up: setup ## start everything on this machine and call examples/hello (ARGS="--g
 	@exec .venv/bin/tailcut-server up $(ARGS)
 
 test: setup ## the checks, the Zig tests and pytest, with a summary: what CI runs (ARGS="-k parser" go to pytest)
+	@"$(ANY_PYTHON)" deploy/local/packages.py
 	@$(PY) tests/run.py all $(ARGS)
 
 check: setup ## the checks only: lint, types, import rules, repository rules, formats, generated files
@@ -31,7 +32,7 @@ check: setup ## the checks only: lint, types, import rules, repository rules, fo
 lint-fix: setup ## let ruff and zig fmt repair what they can
 	@$(PY) -m ruff check --fix . ; $(PY) -m ruff format . ; $(PY) -m ziglang fmt zigcore
 
-bench: setup ## our gateway beside uvicorn, granian and FastAPI in one run (ARGS="--seconds 3 --rounds 3")
+bench: setup ## our gateway beside nine others in one run, half an hour and more (ARGS="--quick": some three minutes)
 	@$(PY) -m tests.bench $(ARGS)
 
 fuzz: setup ## feed the parsers mutated input for FUZZ_SECONDS each (default 60)

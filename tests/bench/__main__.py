@@ -1,8 +1,8 @@
 """`make bench`: starts every peer, loads them in turns, measures what only Tailcut has, fills in "Figures to reach".
 
 Peers are interleaved: each round visits all of them, beginning with another one, so that a machine that slows down
-slows all of them. The server has one CPU, the load another. A peer that cannot start, or a part that fails, is named and
-left out; a run with a failed request is no measurement: exit status 1. `--quick` takes some three minutes.
+slows all of them. The server has one CPU, the load another. A peer that cannot start, or a part that fails, is named
+and left out; a run with a failed request is no measurement: exit status 1. `--quick` takes some three minutes.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from tests.bench import cold, crowd, load, openloop, report, rewind, soak
@@ -51,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def parsed(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="every part, shortly; writes no files unless --out is given")
+    parser.add_argument("--quick", action="store_true", help="every part, shortly; no files without --out")
     parser.add_argument("--peers", default=",".join(PEERS), help="of " + ", ".join(PEERS))
     parser.add_argument("--parts", default=",".join(PARTS), help="of " + ", ".join(PARTS))
     parser.add_argument("--seconds", type=int, help="of one run (default 4; quick 1)")
@@ -224,8 +225,10 @@ class Bench:
         self.measured.baseline = cold.baseline(5 if quick else 15)
         calls, bursts = (10, 1) if quick else (50, 5)
         for state in ("warm", "fresh"):
-            folder = self.folder / f"cold-{state}"
-            self.guarded(f"cold, {state}", lambda s=state, f=folder: self.measured.cold.extend(cold.measure(f, [s], calls, bursts)))  # type: ignore[misc]
+            self.guarded(f"cold, {state}", partial(self.cold_state, state, calls, bursts))
+
+    def cold_state(self, state: str, calls: int, bursts: int) -> None:
+        self.measured.cold += cold.measure(self.folder / f"cold-{state}", [state], calls, bursts)
 
     def rewind(self) -> None:
         found, left_out = rewind.measure(2_000 if self.options.quick else 20_000)

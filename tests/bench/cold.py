@@ -110,13 +110,13 @@ def together(targets: list[Target]) -> None:
         deadline = time.monotonic() + _ANSWER_TIMEOUT_S
         while selector.get_map():
             for key, _ in selector.select(1.0):
-                connection = key.fileobj
-                assert isinstance(connection, socket.socket)
-                piece = connection.recv(65536)
+                client = key.fileobj
+                assert isinstance(client, socket.socket)
+                piece = client.recv(65536)
                 key.data.extend(piece)
                 if not piece:
-                    selector.unregister(connection)
-                    connection.close()
+                    selector.unregister(client)
+                    client.close()
                     if not key.data.startswith(b"HTTP/1.1 200"):
                         raise PeerError(f"a cold call was answered {bytes(key.data[:600])!r}")
             if time.monotonic() > deadline:

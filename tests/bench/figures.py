@@ -57,8 +57,10 @@ class Figure:
         value = self.of(measured)
         if value is None:
             return None, "not measured"
-        reached: Callable[[float], bool] = lambda bound: value >= bound if self.at_least else value <= bound
-        return value, "goal" if reached(self.goal) else "must" if reached(self.must) else "missed"
+        # Distance over the bound, in the direction that is good.
+        sign = 1 if self.at_least else -1
+        reached = [name for name, bound in (("goal", self.goal), ("must", self.must)) if sign * (value - bound) >= 0]
+        return value, "goal" if "goal" in reached else "must" if reached else "missed"
 
 
 def _ratio(above: str, below: str) -> Callable[[Measured], float | None]:

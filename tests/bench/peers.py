@@ -160,7 +160,7 @@ class FastApi(Uvicorn):
 class Granian(Peer):
     name = "raw ASGI on granian"
     about = "uvloop, one worker, one runtime thread, no isolation"
-    interface = ("asgi", "--loop", "uvloop", "--no-ws")
+    interface: tuple[str, ...] = ("asgi", "--loop", "uvloop", "--no-ws")
     app = "tests.bench.apps:raw"
 
     def start(self) -> None:

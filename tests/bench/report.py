@@ -32,9 +32,7 @@ def table(measured: Measured, names: dict[str, str], workload: str, connections:
     rows: list[tuple[str, ...]] = [("", "requests/s", "min", "max", "p50 ms", "p99 ms", f"÷ {BASE}", "errors")]
     base = measured.rate(BASE, workload, connections, functions)
     found = [
-        (key[0], runs)
-        for key, runs in measured.runs.items()
-        if key[1:] == (workload, connections, functions) and runs
+        (key[0], runs) for key, runs in measured.runs.items() if key[1:] == (workload, connections, functions) and runs
     ]
     for peer, runs in sorted(found, key=lambda each: -median(each[1])):
         rates = [run.requests_per_s for run in runs]
@@ -92,11 +90,11 @@ def _others(measured: Measured) -> str:
             f" a worker {crowd.worker_bytes / 2**20:.2f} MiB"
         )
     if (soak := measured.soak) is not None and soak.samples:
-        first, last = soak.third(1)[0], soak.samples[-1]
+        before, after = soak.third(1)[0], soak.samples[-1]
         lines.append(
             f"soak, {soak.seconds:.0f} s, {soak.requests:,} requests, errors {describe(soak.errors)}: memory"
-            f" {first.memory_bytes / 2**20:.1f} → {last.memory_bytes / 2**20:.1f} MiB"
-            f" ({'flat' if soak.memory_flat else 'GROWS'}), descriptors {first.descriptors} → {last.descriptors}"
+            f" {before.memory_bytes / 2**20:.1f} → {after.memory_bytes / 2**20:.1f} MiB"
+            f" ({'flat' if soak.memory_flat else 'GROWS'}), descriptors {before.descriptors} → {after.descriptors}"
             f" ({'flat' if soak.descriptors_flat else 'GROW'})"
         )
     return "\n".join(lines)
@@ -128,7 +126,9 @@ def document(measured: Measured, peers: dict[str, dict[str, str]], facts: dict[s
         if each
     ]
     others = {
-        "curves": {p: {s: [asdict(x) for x in xs] for s, xs in shares.items()} for p, shares in measured.curves.items()},
+        "curves": {
+            p: {s: [asdict(x) for x in xs] for s, xs in shares.items()} for p, shares in measured.curves.items()
+        },
         "half_of_fresh": {p: [asdict(x) for x in xs] for p, xs in measured.half_of_fresh.items()},
         "baseline": asdict(measured.baseline) if measured.baseline else None,
         "cold": [asdict(each) for each in measured.cold],
@@ -137,7 +137,14 @@ def document(measured: Measured, peers: dict[str, dict[str, str]], facts: dict[s
         "soak": asdict(measured.soak) if measured.soak else None,
         "left_out": measured.left_out,
     }
-    whole = {**facts, "machine": machine(), "figures": figures.document(measured), "peers": peers, "runs": runs, **others}
+    whole = {
+        **facts,
+        "machine": machine(),
+        "figures": figures.document(measured),
+        "peers": peers,
+        "runs": runs,
+        **others,
+    }
     return json.dumps(whole, indent=1, ensure_ascii=False) + "\n"
 
 

@@ -3,6 +3,7 @@
 Called by ``peers`` (one server for the three state modes) and by ``cold``, ``crowd`` and ``soak``.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -94,8 +95,7 @@ class TailcutServer:
     def workers(self) -> list[int]:
         """Processes whose parent is the zygote."""
         zygote = next(pid for name, pid in self.pids().items() if "zygote" in name)
-        children = Path(f"/proc/{zygote}/task/{zygote}/children").read_text().split()
-        return [int(pid) for pid in children]
+        return [int(path.name) for path in Path("/proc").glob("[0-9]*") if _parent(path) == zygote]
 
     def _catalog(self) -> Path:
         """Ours, with other limits for the development tier."""
@@ -106,6 +106,15 @@ class TailcutServer:
         path.write_text(head + mark + rest)
         path.chmod(0o644)
         return path
+
+
+def _parent(process: Path) -> int:
+    """0: it has ended meanwhile."""
+    try:
+        # PID (NAME) STATE PARENT …; a name may hold anything.
+        return int((process / "stat").read_text().rpartition(")")[2].split()[1])
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
 
 
 def private_bytes(pid: int) -> int:
@@ -127,6 +136,8 @@ def private_bytes(pid: int) -> int:
             pages += sum(1 for entry in entries if entry >> 63 and not entry >> 61 & 1 and entry >> 56 & 1)
     files = 0
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-        if "memfd:tailcut-checkpoint" in str(descriptor.readlink()):
-            files += descriptor.stat().st_blocks * 512
+        # The process may close one meanwhile.
+        with contextlib.suppress(FileNotFoundError):
+            if "memfd:tailcut-checkpoint" in str(descriptor.readlink()):
+                files += descriptor.stat().st_blocks * 512
     return pages * page_bytes + files

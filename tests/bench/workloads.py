@@ -20,9 +20,7 @@ class Workload:
     """JSON, or text when the answer is no JSON."""
 
 
-HELLO = Workload(
-    "hello", "hello", "/", "hello", json.dumps({"name": "bench"}), {"greeting": "Hello, bench!"}
-)
+HELLO = Workload("hello", "hello", "/", "hello", json.dumps({"name": "bench"}), {"greeting": "Hello, bench!"})
 SPIN_SHORT = Workload("spin50us", "a handler of 50 µs", "/spin50us", "spin50us", "{}", {"spun": True})
 SPIN_LONG = Workload("spin5ms", "a handler of 5 ms", "/spin5ms", "spin5ms", "{}", {"spun": True})
 ECHO_SMALL = Workload("echo1k", "1 KB there and back", "/echo", "echo", "e" * 1024, "e" * 1024)

@@ -1,6 +1,7 @@
 """What a fork of the zygote costs at least: fork, exit and wait, nothing else. ``python -m tests.bench.zygote_fork N``.
 
-Started by ``cold`` in a process of its own, which becomes what the zygote is before its first fork. Prints the median µs.
+Started by ``cold`` in a process of its own, which becomes what the zygote is before its first fork. Prints the
+median µs.
 """
 
 import os

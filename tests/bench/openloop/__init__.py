@@ -45,10 +45,12 @@ def build(folder: Path) -> Path:
     return program
 
 
-def run(program: Path, target: Target, rate_per_s: float, seconds: float, cpu: int) -> Point:
+def run(
+    program: Path, target: Target, rate_per_s: float, seconds: float, cpu: int, connections: int = CONNECTIONS
+) -> Point:
     url = urlsplit(target.url)
     with body_file(target) as body:
-        command = ["taskset", "-c", str(cpu), str(program), str(url.port), url.path, str(CONNECTIONS)]
+        command = ["taskset", "-c", str(cpu), str(program), str(url.port), url.path, str(connections)]
         command += [f"{rate_per_s:.1f}", f"{seconds:.1f}", body, target.content_type, target.authorization]
         result = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60)
     if result.returncode:
