@@ -43,6 +43,7 @@ def measure(folder: Path, cpu: int, load_cpu: int, deployed: int, live: int, sec
         targets = server.deploy_many([f"crowd-{n:04}" for n in range(deployed)], HELLO, state)
         deploy_s = time.monotonic() - started
         chosen = targets[-live:]
+        cold.until_served(chosen[0])
         cold.together(chosen)
         target = in_turns(chosen)
         load.run(target, 1, 16, load_cpu)
