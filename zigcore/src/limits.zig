@@ -164,8 +164,8 @@ pub const worker_cpu_ns_max = timeout_ms_max * ms_ns;
 pub const holes_blocks_max = 64 * kib;
 /// All writable memory of the zygote, in one file.
 pub const base_bytes_max = 1024 * mib;
-/// Pages of the zygote's between two that a worker has written to: fewer, and the checkpoint copies them along.
-pub const base_gap_bytes = 16 * kib;
+/// Of the zygote's pages between two that a worker has written to: no more, and the checkpoint copies them along.
+pub const base_gap_bytes = 0;
 
 // -- Fresh state for each invocation ------------------------------------------------------------------------------
 
