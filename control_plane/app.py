@@ -19,6 +19,8 @@ from redis.asyncio import Redis
 from starlette.exceptions import HTTPException
 
 from control_plane.auth import endpoints as auth
+from control_plane.billing import endpoints as billing
+from control_plane.billing.tasks import billing_tasks, make_client
 from control_plane.bundles.staging import sweep_staging
 from control_plane.bundles.store import BundleStore
 from control_plane.context import Context
@@ -55,7 +57,15 @@ def create_app(settings: Settings) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.settings = settings
-    for router in (system.router, tenants.router, tiers.router, auth.router, functions.router, dashboard.router):
+    for router in (
+        system.router,
+        tenants.router,
+        tiers.router,
+        billing.router,
+        auth.router,
+        functions.router,
+        dashboard.router,
+    ):
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=_STATIC_DIR), name="static")
     app.add_exception_handler(Problem, _answer_problem)
@@ -77,6 +87,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         bundles=BundleStore(settings.effective_bundle_store_url),
         operator_token=settings.load_operator_token(),
         uploads=asyncio.Semaphore(settings.uploads_max),
+        stripe=make_client(settings),
     )
     app.state.context = context
     # A reply that does not come is an error after a while; the stream's reader blocks for a second of it.
@@ -92,6 +103,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             asyncio.create_task(_keep_running("reports", ReportConsumer(context, redis).run)),
             asyncio.create_task(_keep_running("periods", PeriodWatch(context).run)),
         ]
+    tasks += [asyncio.create_task(_keep_running(name, run)) for name, run in billing_tasks(context)]
     try:
         yield
     finally:

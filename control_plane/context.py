@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 from fastapi import Depends, Request
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -16,6 +16,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from control_plane.bundles.store import BundleStore
 from control_plane.database import Database
 from control_plane.settings import Settings
+
+if TYPE_CHECKING:
+    from control_plane.billing.stripe_client import StripeClient
 
 OUTBOX_CHANGED: Final = "outbox_changed"
 """Key of ``session.info``: set by ``outbox.repository.append``."""
@@ -28,7 +31,10 @@ class Context:
     bundles: BundleStore
     operator_token: str = field(repr=False)
     uploads: asyncio.Semaphore
+    stripe: "StripeClient | None" = None
     relay_bell: asyncio.Event = field(default_factory=asyncio.Event)
+    billing_bell: asyncio.Event = field(default_factory=asyncio.Event)
+    """Rung when a webhook has come."""
 
     def reading(self) -> AbstractAsyncContextManager[AsyncSession]:
         return self.database.reading()

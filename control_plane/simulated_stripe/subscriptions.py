@@ -221,7 +221,7 @@ class Subscriptions:
             _, lines = self._changed(subscription, details["items"], details.get("proration_date", self._store.now()))
             return invoices.draw_up(self._store, subscription, lines, "upcoming", preview=True)
         _, end = _period(subscription)
-        lines: list[Object] = []
+        lines = []
         for item in subscription["items"]["data"]:
             if _is_metered(item["price"]):
                 lines.append(invoices.metered_line(self._store, subscription, item, end))
