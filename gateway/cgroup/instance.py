@@ -110,6 +110,12 @@ def sweep_dead(hierarchies: list[Hierarchy], files: Files = KERNEL, process: Pat
     return [str(folder) for folder in folders if not _owner_lives(folder.name, process) and not _destroy(folder, files)]
 
 
+def destroy(name: str, hierarchies: list[Hierarchy], files: Files = KERNEL) -> list[str]:
+    """The same for one server, by who knows that it has ended."""
+    folders = [folder for one in hierarchies for folder in _instances(one, files) if folder.name == name]
+    return [str(folder) for folder in folders if not _destroy(folder, files)]
+
+
 def leftover_count(hierarchies: list[Hierarchy], files: Files = KERNEL, process: Path = Path("/proc")) -> int:
     """Groups of servers that live no more."""
     folders = [folder for one in hierarchies for folder in _instances(one, files)]

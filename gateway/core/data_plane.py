@@ -40,6 +40,27 @@ class DataPlaneConfig:
     worker_idle_timeout: timedelta
 
 
+class PurseReason(IntEnum):
+    """Why a purse gets no more (``zc_gateway_purse_fill``)."""
+
+    NONE = 0
+    INVOCATIONS = 1
+    CPU = 2
+    MEMORY = 3
+    SPEND = 4
+    UNKNOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class PurseState:
+    """What is left of a purse's leases and what was spent since the start: (invocations, CPU µs, MiB·µs)."""
+
+    name: str
+    """``tenant`` or ``tenant/function``"""
+    left: tuple[int, int, int]
+    spent: tuple[int, int, int]
+
+
 class LogStream(IntEnum):
     STDOUT = 1
     STDERR = 2
@@ -79,11 +100,14 @@ class FunctionOutput:
 
 @dataclass(frozen=True, slots=True)
 class WorkerExited:
-    """A worker ended that was not asked to; ``status`` as waitpid gives it."""
+    """A worker ended that was not asked to."""
 
     version: int
     pid: int
-    status: int
+    status: int | None
+    """As waitpid gives it; None: nobody knows."""
+    forbidden_call: int | None
+    """The number of the system call that it was ended for."""
     time_ns: int
     invocation_id: str
 
@@ -176,6 +200,27 @@ class DataPlane:
         size = self._library.zc_gateway_events(self._buffer, EVENTS_BYTES)
         return list(decode_events(ffi.buffer(self._buffer, size)[:]))
 
+    def purses(self) -> list[PurseState]:
+        """The purses that changed since the last call; call until it is empty."""
+        size = self._library.zc_gateway_purses(self._buffer, EVENTS_BYTES)
+        rows = json.loads(ffi.buffer(self._buffer, size)[:] or b"[]")
+        return [PurseState(row["name"], tuple(row["left"]), tuple(row["spent"])) for row in rows]
+
+    def fill_purse(
+        self,
+        name: str,
+        amount: tuple[int, int, int],
+        *,
+        set_to: bool,
+        reason: PurseReason = PurseReason.NONE,
+        allowed: int = 0,
+        used: int = 0,
+    ) -> bool:
+        """Adds to what a purse may spend, or sets it. False: no revision has that purse (any more)."""
+        native = ffi.new("int64_t[3]", list(amount))
+        status = self._library.zc_gateway_purse_fill(name.encode(), native, int(set_to), int(reason), allowed, used)
+        return int(status) == 0
+
     def metrics(self) -> Metrics:
         """The counters (gateway/contract/metrics.py) as Zig wrote them."""
         capacity = METRICS_BYTES_START
@@ -205,7 +250,9 @@ def decode_events(data: bytes) -> Iterator[Event]:
             case 3:
                 yield FunctionOutput(version, time_ns, _invocation(invocation), stream, payload)
             case 4:
-                yield WorkerExited(version, pid, status, time_ns, _invocation(invocation))
+                call = (status >> 16) - 1 if status >> 16 > 0 else None
+                known = None if status < 0 else status & 0xFFFF
+                yield WorkerExited(version, pid, known, call, time_ns, _invocation(invocation))
             case 5:
                 yield Drained()
             case 6:

@@ -18,6 +18,8 @@ from typing import Any
 
 import httpx
 
+from gateway.cgroup.hierarchy import discover
+from gateway.cgroup.instance import destroy, instance_name, sweep_dead
 from gateway.settings import SupervisorSettings
 from gateway.supervisor import checks, programs, sockets
 from gateway.supervisor.child import Log, LogFile, Process, Program, Spawner, stop
@@ -132,6 +134,9 @@ class Tree:
             self.instance.release()
             raise
         self.places = programs.find_places(settings, data_dir, run_dir, self.listeners)
+        self.group = instance_name(os.getpid())
+        for stuck in sweep_dead(discover()):
+            self.screen.say(f"a control group of a server that is dead cannot be removed: {stuck}", "yellow")
         self.keepers: list[Keeper] = []
         self.stop_requested = asyncio.Event()
         self.failure: CannotStart | None = None
@@ -259,7 +264,7 @@ class Tree:
         places, listeners = self.places, self.listeners
         # The slowest first. Who comes before Valkey tries again: that is also how its restarts are survived.
         control_plane = self._keep("control-plane", lambda: programs.control_plane(self.settings, places, "serve"))
-        zygote = self._keep("zygote", lambda: programs.zygote(listeners))
+        zygote = self._keep("zygote", lambda: programs.zygote(listeners, self.group))
         gateway = self._keep("gateway", lambda: programs.gateway(places, listeners, self.cpus, os.getpid()))
         waiting = []
         if places.own_valkey:
@@ -361,6 +366,7 @@ class Tree:
         while self._reaper.kill_orphans():
             await asyncio.sleep(_POLL_S)
             self._reaper.reap()
+        destroy(self.group, discover())
         self.listeners.close()
         self.instance.release()
         if self.places.run_dir.parent != self.places.data_dir:

@@ -10,11 +10,13 @@ import socket
 import sys
 
 from gateway.core.jail import JailError
+from gateway.zygote import child
+from gateway.zygote.groups import Groups
 from gateway.zygote.jail import Jail
 from gateway.zygote.server import Server
 from gateway.zygote.settings import FD_VARIABLE, SettingsError, jail_settings, listener_fd, ready_fd
 from gateway.zygote.spawner import Spawner, partial_spawner, probe
-from gateway.zygote.warm import WarmError, warm
+from gateway.zygote.warm import WarmError, settle, warm
 
 
 def main() -> int:
@@ -39,13 +41,20 @@ def main() -> int:
         return 1
     try:
         spawner = jailed_spawner()
+        groups = Groups.of(spawner.jail.settings)
     except (SettingsError, JailError) as error:
         sys.stderr.write(f"zygote: {error}\n")
         return 1
-    if (ready := ready_fd()) is not None:
+    ready = ready_fd()
+    child.prepare()
+    settle()
+    if ready is not None:
         os.write(ready, b"ready\n")
         os.close(ready)
-    Server(listener, spawner).serve()
+    try:
+        Server(listener, spawner, groups).serve()
+    finally:
+        groups.close()
     return 0
 
 

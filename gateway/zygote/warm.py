@@ -1,16 +1,20 @@
 """What every worker needs is imported here, once, before the first fork; then the heap is made quiet.
 
-Called by ``__main__``. Starting a worker must neither exec Python nor import the standard library again: a fork of a
-warm interpreter is a millisecond, its imports would be fifty. What always holds afterwards: one thread, a frozen heap
-(the collector does not touch, and so does not copy, pages that are shared with the workers).
+Called by ``__main__``: ``warm`` first, ``settle`` last. Starting a worker must neither exec Python nor import the
+standard library again: a fork of a warm interpreter is a millisecond, its imports would be fifty. What always holds
+afterwards: one thread; a rehearsed, immortal and frozen heap, so that neither the collector nor the counting of
+references nor the specialising of code touches, and so copies, pages that are shared with the workers.
 """
 
 import gc
 import importlib
+import sys
 from pathlib import Path
 
-from gateway.core import binding
-from gateway.worker import openapi, signature
+from gateway.core import zygote_memory
+from gateway.core.binding import CoreError
+from gateway.worker import fresh
+from gateway.zygote import rehearsal
 
 STANDARD = (
     "abc",
@@ -129,33 +133,35 @@ class WarmError(Exception):
 
 
 def warm() -> None:
+    """Imports, and one thread after them."""
     for name in (*STANDARD, *OURS):
         try:
             importlib.import_module(name)
         except ImportError:
             if name not in OPTIONAL:
                 raise
-    _exercise()
     threads = _threads()
     if threads != 1:
         raise WarmError(
             f"{threads} threads after the imports, only one may be: a fork copies only the thread that forks"
         )
+
+
+def settle() -> None:
+    """Just before the first fork: what a worker would do first is done, and nothing writes to what is shared."""
+    rehearsal.rehearse()
     gc.collect()
+    if fresh.layout_known(rehearsal.Loop()):
+        # Counting references would copy the page that the object lies on, into each worker.
+        zygote_memory.immortalise()
+    zygote_memory.fill_holes()
     gc.freeze()
+    try:
+        zygote_memory.share()
+    except CoreError as error:
+        sys.stderr.write(f"zygote: workers start more slowly and fresh state is not to be had: {error}\n")
 
 
 def _threads() -> int:
     status = Path("/proc/self/status").read_text()
     return int(status.partition("\nThreads:")[2].split(maxsplit=1)[0])
-
-
-def _exercise() -> None:
-    """Runs once what is imported or cached on first use."""
-    binding.load()
-    openapi.describe(signature.recognise(_sample), "sample")
-    "x".encode("idna")
-
-
-def _sample(a: int, b: list[str] | None = None) -> dict[str, float]:
-    return {str(b): float(a)}

@@ -125,6 +125,23 @@ pub const yield_run_max_ns = 1 * ms_ns;
 pub const yields_idle_max = 4;
 pub const reactor_nap_ns = 1 * ms_ns;
 
+// -- A worker's memory -------------------------------------------------------------------------------------------
+
+/// The soft limit lies below the bound by this much and by the bound divided by that: for what the kernel itself holds
+/// for a worker and for pages of the zygote's that it comes to write to (gateway/zygote/groups.py says the same).
+pub const memory_slack_bytes = 2 * mib;
+pub const memory_slack_parts_count = 16;
+/// Address space that may be reserved beyond the bound without being used: thread stacks, arenas, mapped libraries.
+pub const memory_reserve_bytes = 1024 * mib;
+// -- Memory that workers share with the zygote --------------------------------------------------------------------
+
+/// Blocks of one size that fill holes before the first fork.
+pub const holes_blocks_max = 64 * kib;
+/// All writable memory of the zygote, in one file.
+pub const base_bytes_max = 1024 * mib;
+/// Pages of the zygote's between two that a worker has written to: fewer, and the checkpoint copies them along.
+pub const base_gap_bytes = 16 * kib;
+
 // -- Fresh state for each invocation ------------------------------------------------------------------------------
 
 /// Mappings of a process at its checkpoint, and later; more cannot be put back.
@@ -164,6 +181,8 @@ pub const malloc_trim_bytes = 1024 * mib;
 pub const revision_bytes_max = 64 * mib;
 pub const tenants_max = 16 * kib;
 pub const keys_max = 64 * kib;
+/// Tenants, and functions with a quota of their own.
+pub const leased_max = 32 * kib;
 pub const versions_max = 64 * kib;
 pub const routes_max = 64 * kib;
 pub const name_bytes_max = 63;
@@ -189,6 +208,10 @@ pub const reserved_runtime_us_min = 10_000;
 pub const reserved_period_us_min = 50_000;
 pub const reserved_period_us_max = 1_000_000;
 pub const upgrade_url_bytes_max = 512;
+/// What a node lends a tenant before the first lease of its quota is there; each node may overshoot by it once.
+pub const credit_invocations_max = 16;
+pub const credit_cpu_us_max = 1_000_000;
+pub const credit_mib_us_max = 1024 * 1_000_000;
 /// What the zygote is told about a version, as opaque bytes.
 pub const spawn_bytes_max = 48 * kib;
 
@@ -212,6 +235,7 @@ comptime {
     assert(events_reserve_bytes * 2 <= events_bytes);
     assert(events_header_reserve_bytes * 2 <= events_reserve_bytes);
     assert(version_concurrency_max <= workers_max);
+    assert(leased_max > tenants_max);
     assert(spawn_bytes_max < frame_bytes_max);
     assert(chunk_line_bytes_max < receive_buffer_bytes);
     assert(std.math.isPowerOfTwo(receive_buffers_count));

@@ -4,7 +4,9 @@ comptime {
     _ = @import("io/pages.zig");
     _ = @import("io/arena.zig");
     _ = @import("io/sys.zig");
+    _ = @import("io/calls.zig");
     _ = @import("io/clock.zig");
+    _ = @import("io/memory.zig");
     _ = @import("io/deadlines.zig");
     _ = @import("meter/histogram.zig");
     _ = @import("meter/counters.zig");
@@ -16,12 +18,16 @@ comptime {
     _ = @import("http/body.zig");
     _ = @import("http/target.zig");
     _ = @import("http/table_test.zig");
+    _ = @import("http/cookies.zig");
     _ = @import("http/response.zig");
     _ = @import("http/bodies.zig");
     _ = @import("route/table.zig");
     _ = @import("route/key.zig");
     _ = @import("route/reader.zig");
     _ = @import("route/revision.zig");
+    _ = @import("admit/bucket.zig");
+    _ = @import("admit/purse.zig");
+    _ = @import("admit/purses.zig");
     _ = @import("admit/slots.zig");
     _ = @import("admit/admit.zig");
     _ = @import("pool/frame.zig");
@@ -30,9 +36,11 @@ comptime {
     _ = @import("pool/invocation.zig");
     _ = @import("pool/version.zig");
     _ = @import("pool/worker.zig");
+    _ = @import("pool/memory.zig");
     _ = @import("pool/zygote.zig");
     _ = @import("jail/apply.zig");
     _ = @import("jail/seccomp.zig");
+    _ = @import("jail/tripwire.zig");
     _ = @import("runtime/layout.zig");
     _ = @import("runtime/heap.zig");
 }

@@ -23,8 +23,14 @@ pub const Outcome = enum(u8) {
     crashed,
     timeout,
     output_limit,
+    memory_limit,
     /// 429: not executed.
     refused_concurrency,
+    refused_rate,
+    /// 402 or 429: the month's quota or a spending cap; not executed.
+    refused_quota,
+    /// The tenant is unpaid or suspended; not executed.
+    refused_status,
     /// 503: no place in the queue, or no worker in time; not executed.
     refused_queue,
     /// The version is not ready; not executed.
@@ -56,6 +62,8 @@ pub const Number = enum {
     worker_starts_failed_total,
     /// Ended without being asked to.
     workers_crashed_total,
+    /// Of them, ended for a system call that only a break-out needs.
+    forbidden_calls_total,
     events_dropped_total,
 };
 pub const numbers_count = std.enums.values(Number).len;

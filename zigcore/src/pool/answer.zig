@@ -21,6 +21,8 @@ const Pool = @import("pool.zig");
 const Invocation = @import("invocation.zig");
 const Worker = @import("worker.zig");
 const dispatch = @import("dispatch.zig");
+const memory = @import("memory.zig");
+const quota = @import("quota.zig");
 const reap = @import("reap.zig");
 
 /// One datagram from a worker that is starting, idle or busy.
@@ -92,10 +94,11 @@ fn log(p: *Pool, w: *Worker, stream: u16, line: []const u8) void {
 }
 
 /// CPU time of the process since it was read last, in µs.
-fn cpuTake(w: *Worker) u64 {
+fn cpuTake(p: *Pool, w: *Worker) u64 {
     const cpu_ns = clock.cpuOf(w.pid) orelse return 0;
     const used_ns = cpu_ns -| w.cpu_ns;
     w.cpu_ns = cpu_ns;
+    p.invocations.items[w.invocation].cpu_us = used_ns / limits.us_ns;
     return used_ns / limits.us_ns;
 }
 
@@ -103,7 +106,8 @@ fn cpuTake(w: *Worker) u64 {
 
 fn answered(p: *Pool, w: *Worker, header: *const frame.Answer, block: []const u8, body: []const u8) void {
     const invocation = &p.invocations.items[w.invocation];
-    const cpu_us = cpuTake(w);
+    const cpu_us = cpuTake(p, w);
+    invocation.memory_bytes = memory.take(w);
     if (header.status < 200 or header.status > 599) return reap.die(p, w, .garbage, "answered with a status outside 200 to 599");
     if (header.body_bytes > invocation.output_bytes_max) {
         problemOf(p, w, .output_limit, "The function's answer is larger than allowed.", cpu_us, &.{
@@ -182,7 +186,7 @@ pub fn feed(p: *Pool) void {
 /// No buffer came free in time.
 pub fn waitExpired(p: *Pool, w: *Worker) void {
     waitEnd(p, w);
-    problemOf(p, w, .internal, "All buffers for large bodies are in use: the function ran, its answer is lost.", cpuTake(w), &.{
+    problemOf(p, w, .internal, "All buffers for large bodies are in use: the function ran, its answer is lost.", cpuTake(p, w), &.{
         .{ .integer = .{ "allowed_ms", @intCast(p.listener.options.write_timeout_ns / limits.ms_ns) } },
     });
     release(p, w, .internal);
@@ -228,7 +232,8 @@ fn pagesRelease(w: *Worker) void {
 /// The function's failure: a block of entries instead of headers.
 fn failed(p: *Pool, w: *Worker, header: *const frame.Answer, block: []const u8) void {
     const invocation = &p.invocations.items[w.invocation];
-    const cpu_us = cpuTake(w);
+    const cpu_us = cpuTake(p, w);
+    invocation.memory_bytes = memory.take(w);
     var it = frame.BlockIterator.init(block, header.headers_count, limits.failure_entries_max) catch
         return reap.die(p, w, .garbage, "sent a failure with more entries than allowed");
     var failure: Failure = .{};
@@ -244,6 +249,11 @@ fn failed(p: *Pool, w: *Worker, header: *const frame.Answer, block: []const u8) 
         const detail = if (failure.arguments or failure.message.len == 0) "The arguments do not fit the function's signature." else failure.message;
         problemOf(p, w, .invalid_arguments, detail, cpu_us, &.{.{ .arguments = .{ block, header.headers_count } }});
         return release(p, w, .invalid_arguments);
+    }
+    if (std.mem.eql(u8, failure.kind, "memory-limit")) {
+        const figures = memory.figures(invocation) ++ [_]Member{.{ .text_tail = .{ "traceback", failure.traceback } }};
+        problemOf(p, w, .memory_limit, "The function could not get the memory that it asked for.", cpu_us, figures[0..if (invocation.owner) 4 else 3]);
+        return release(p, w, .memory_limit);
     }
     if (!std.mem.eql(u8, failure.kind, "function-error")) return reap.die(p, w, .garbage, "sent a failure of unknown kind");
     const members = [_]Member{
@@ -321,14 +331,20 @@ pub fn refuseWith(p: *Pool, c: *Connection, kind: problem.Type, detail: []const 
     problemSend(p, c, &response, &id, kind, detail, members);
 }
 
-pub fn refuseQuota(p: *Pool, c: *Connection, owner: bool, refusal: admit.Refusal) void {
-    const members = [_]Member{
-        .{ .texts = .{ "violated-policies", &.{@tagName(refusal.policy)} } },
-        .{ .text = .{ "limit", @tagName(refusal.policy) } },
-        .{ .integer = .{ "allowed", refusal.allowed } },
-        .{ .integer = .{ "used", refusal.used } },
-    };
-    refuseWith(p, c, .quota_exceeded, "The tenant already has as many invocations in flight as its tier allows; this one was not executed.", members[0..if (owner) 4 else 2]);
+/// Headers that only some refusals have.
+pub const More = struct {
+    /// Instead of the type's own.
+    retry_after_s: ?u32 = null,
+    /// `Link: <…>; rel="payment"`; empty: none.
+    payment_url: []const u8 = "",
+    rate: admit.Rate = .{},
+};
+
+pub fn refuseMore(p: *Pool, c: *Connection, kind: problem.Type, detail: []const u8, members: []const Member, more: More) void {
+    const id = reply.idNext(p.listener);
+    var response = reply.begin(p.listener, c, kind.about().status, &id);
+    quota.rateHeaders(&response, more.rate);
+    problemSendMore(p, c, &response, &id, kind, detail, members, more);
 }
 
 /// An admitted invocation that no worker has seen.
@@ -364,11 +380,21 @@ pub fn problemOf(p: *Pool, w: *Worker, kind: problem.Type, detail: []const u8, c
 }
 
 fn problemSend(p: *Pool, c: *Connection, response: *Response, id: *const [16]u8, kind: problem.Type, detail: []const u8, members: []const Member) void {
+    problemSendMore(p, c, response, id, kind, detail, members, .{});
+}
+
+fn problemSendMore(p: *Pool, c: *Connection, response: *Response, id: *const [16]u8, kind: problem.Type, detail: []const u8, members: []const Member, more: More) void {
     const about = kind.about();
     var body: problem.Body = .init(p.problem_scratch, kind, p.options.problem_base_url, &std.fmt.bytesToHex(id.*, .lower), detail);
     for (members) |member| member.write(&body);
     response.header("Content-Type", problem.content_type);
-    if (about.retry_after_s) |seconds| response.headerNumber("Retry-After", seconds);
+    const retry_after_s: u32 = more.retry_after_s orelse @as(u32, about.retry_after_s orelse 0);
+    if (retry_after_s > 0) response.headerNumber("Retry-After", retry_after_s);
+    if (more.payment_url.len > 0) {
+        response.text("Link: <");
+        response.text(more.payment_url);
+        response.text(">; rel=\"payment\"\r\n");
+    }
     if (kind == .unauthorized) response.header("WWW-Authenticate", "Bearer realm=\"tailcut\"");
     if (kind == .method_not_allowed) response.header("Allow", "GET, HEAD");
     finish(p, c, response, about.status, .{ .bytes = body.finish() });
@@ -379,8 +405,10 @@ fn begin(p: *Pool, c: *Connection, invocation: *const Invocation, status: u16, c
     response.header("Tailcut-Version", p.versions[invocation.version].id());
     response.header("Tailcut-Start", if (invocation.cold) "cold" else "warm");
     response.headerNumber("Tailcut-Cpu-Us", cpu_us);
+    response.headerNumber("Tailcut-Memory-Bytes", invocation.memory_bytes);
     const waited_until_ns = if (invocation.state == .running) invocation.dispatched_ns else p.now_ns;
     response.headerNumber("Tailcut-Queue-Us", (waited_until_ns -| invocation.arrived_ns) / limits.us_ns);
+    if (invocation.owner) quota.rateHeaders(&response, invocation.admission.rate);
     return response;
 }
 
@@ -397,7 +425,11 @@ pub fn finish(p: *Pool, c: *Connection, response: *Response, status: u16, body: 
 pub fn settle(p: *Pool, invocation: *Invocation, outcome: Outcome) void {
     assert(invocation.state != .free);
     if (invocation.connection) |c| assert(c.invocation == null);
-    admit.release(p.slots, invocation.admission);
+    // What never ran, and what we broke, costs nothing.
+    const free = invocation.state != .running or outcome == .internal;
+    const wall_us = (p.now_ns -| invocation.dispatched_ns) / limits.us_ns;
+    const memory_mib = std.math.divCeil(u64, invocation.memory_bytes, limits.mib) catch unreachable;
+    admit.release(p.slots, invocation.admission, if (free) null else .{ .cpu_us = invocation.cpu_us, .mib_us = memory_mib * wall_us });
     p.counters.outcome(invocation.version, outcome);
     p.invocations.give(invocation);
 }
