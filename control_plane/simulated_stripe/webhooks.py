@@ -18,7 +18,7 @@ from control_plane.simulated_stripe.store import Store, new_id, shown
 
 _BACKOFF_FIRST_S: Final = 0.2
 _BACKOFF_LAST_S: Final = 15.0
-_ROUND_S: Final = 0.1
+_ROUND_S: Final = 0.5
 _TIMEOUT_S: Final = 10.0
 _BATCH_MAX: Final = 20
 _bell = threading.Event()

@@ -21,13 +21,14 @@ class SimulatedStripe:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._webhook_url = webhook_url
+        self.file = folder / "stripe.sqlite"
         self.port = 0
         self.start()
 
     def start(self) -> None:
         log_path = self._folder / "stripe.log"
         begin = log_path.stat().st_size if log_path.exists() else 0
-        arguments = ("--port", str(self.port), "--file", str(self._folder / "stripe.sqlite"))
+        arguments = ("--port", str(self.port), "--file", str(self.file))
         env = {**os.environ, "STRIPE_API_KEY": API_KEY, "STRIPE_WEBHOOK_SECRET": WEBHOOK_SECRET}
         with log_path.open("ab") as log:
             self.process = subprocess.Popen(
