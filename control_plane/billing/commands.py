@@ -9,11 +9,12 @@ import json
 import sys
 from dataclasses import asdict
 
+from control_plane.auth.sealing import Sealer
 from control_plane.billing import repository
+from control_plane.billing.background import make_client
 from control_plane.billing.reconcile import reconcile
 from control_plane.billing.stripe_client import StripeAway, StripeClient, StripeRefused
 from control_plane.billing.stripe_sync import sync
-from control_plane.billing.tasks import make_client
 from control_plane.bundles.store import BundleStore
 from control_plane.context import Context
 from control_plane.database import Database
@@ -54,6 +55,7 @@ async def _run(settings: Settings, client: StripeClient, arguments: argparse.Nam
         database=database,
         bundles=BundleStore(settings.effective_bundle_store_url),
         operator_token="",
+        sealer=Sealer(settings.load_sealing_key()),
         uploads=asyncio.Semaphore(1),
         stripe=client,
     )

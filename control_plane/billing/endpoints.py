@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Path, Request
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from control_plane.auth.principal import Admin, OperatorCaller, Principal, Reader
+from control_plane.auth.principal import BillingReader, BillingWriter, OperatorCaller, Principal
 from control_plane.billing import events, purchasing, repository, service
 from control_plane.billing.schemas import (
     BillingHealth,
@@ -35,7 +35,7 @@ FunctionName = Annotated[str, Path(pattern=NAME_PATTERN)]
 
 
 @router.post("/v1/subscription/checkout")
-async def buy(request: PurchaseRequest, context: ContextDependency, caller: Admin) -> OfferOut:
+async def buy(request: PurchaseRequest, context: ContextDependency, caller: BillingWriter) -> OfferOut:
     """Buy a tier, or change the one that is paid for. The tier holds when Stripe says so."""
     client = _client(context)
     offer = await purchasing.buy(context, client, await _tenant(context, caller), request.tier, request.add_ons)
@@ -43,7 +43,7 @@ async def buy(request: PurchaseRequest, context: ContextDependency, caller: Admi
 
 
 @router.post("/v1/subscription/preview")
-async def preview(request: PurchaseRequest, context: ContextDependency, caller: Admin) -> PreviewOut:
+async def preview(request: PurchaseRequest, context: ContextDependency, caller: BillingWriter) -> PreviewOut:
     """What buying it would cost now, with what is given back for the rest of the month."""
     tenant = await _tenant(context, caller)
     found = await purchasing.preview(context, _client(context), tenant, request.tier, request.add_ons)
@@ -53,27 +53,27 @@ async def preview(request: PurchaseRequest, context: ContextDependency, caller: 
 
 
 @router.post("/v1/subscription/cancel")
-async def cancel(context: ContextDependency, caller: Admin) -> SubscriptionOut:
+async def cancel(context: ContextDependency, caller: BillingWriter) -> SubscriptionOut:
     """At the end of the paid month; until then ``resume`` takes it back."""
     await purchasing.set_cancelled(context, _client(context), caller.tenant_id, cancelled=True)
     return await _subscription(context, caller)
 
 
 @router.post("/v1/subscription/resume")
-async def resume(context: ContextDependency, caller: Admin) -> SubscriptionOut:
+async def resume(context: ContextDependency, caller: BillingWriter) -> SubscriptionOut:
     await purchasing.set_cancelled(context, _client(context), caller.tenant_id, cancelled=False)
     return await _subscription(context, caller)
 
 
 @router.post("/v1/subscription/portal")
-async def portal(context: ContextDependency, caller: Admin) -> PortalOut:
+async def portal(context: ContextDependency, caller: BillingWriter) -> PortalOut:
     """Where payment method, address and tax number are changed, and invoices are paid."""
     url = await purchasing.portal_url(context, _client(context), await _tenant(context, caller))
     return PortalOut(url=url, simulated=context.settings.stripe_simulated)
 
 
 @router.get("/v1/invoices", response_model=InvoicePage)
-async def list_invoices(context: ContextDependency, caller: Reader, page: PageDependency) -> dict[str, Any]:
+async def list_invoices(context: ContextDependency, caller: BillingReader, page: PageDependency) -> dict[str, Any]:
     """The newest first."""
     async with context.reading() as session:
         found = await repository.list_invoices(session, caller.tenant_id, page)
@@ -81,7 +81,7 @@ async def list_invoices(context: ContextDependency, caller: Reader, page: PageDe
 
 
 @router.get("/v1/invoices/upcoming")
-async def upcoming(context: ContextDependency, caller: Reader) -> PreviewOut:
+async def upcoming(context: ContextDependency, caller: BillingReader) -> PreviewOut:
     """The next invoice as it stands; 404 when nothing is paid for."""
     found = await purchasing.preview(context, _client(context), await _tenant(context, caller), None, {})
     if found is None:
@@ -90,36 +90,36 @@ async def upcoming(context: ContextDependency, caller: Reader) -> PreviewOut:
 
 
 @router.get("/v1/spend-caps")
-async def list_spend_caps(context: ContextDependency, caller: Reader) -> SpendCapList:
+async def list_spend_caps(context: ContextDependency, caller: BillingReader) -> SpendCapList:
     async with context.reading() as session:
         rows = await repository.list_spend_caps(session, caller.tenant_id)
     return SpendCapList(items=[SpendCapOut.of(row) for row in rows])
 
 
 @router.put("/v1/spend-caps/tenant")
-async def set_spend_cap(request: SpendCapSet, context: ContextDependency, caller: Admin) -> SpendCapOut:
+async def set_spend_cap(request: SpendCapSet, context: ContextDependency, caller: BillingWriter) -> SpendCapOut:
     """For the whole tenant."""
     return await _set_cap(context, caller, "", request)
 
 
 @router.put("/v1/spend-caps/functions/{name}")
 async def set_function_spend_cap(
-    name: FunctionName, request: SpendCapSet, context: ContextDependency, caller: Admin
+    name: FunctionName, request: SpendCapSet, context: ContextDependency, caller: BillingWriter
 ) -> SpendCapOut:
     """For one function; its usage is counted at list price, for what is included belongs to the whole tenant."""
     return await _set_cap(context, caller, name, request)
 
 
 @router.delete("/v1/spend-caps/tenant", status_code=204)
-async def delete_spend_cap(context: ContextDependency, caller: Admin) -> None:
+async def delete_spend_cap(context: ContextDependency, caller: BillingWriter) -> None:
     async with context.writing() as session:
-        await service.delete_spend_cap(session, caller.tenant_id, "")
+        await service.delete_spend_cap(session, caller.actor, caller.tenant_id, "")
 
 
 @router.delete("/v1/spend-caps/functions/{name}", status_code=204)
-async def delete_function_spend_cap(name: FunctionName, context: ContextDependency, caller: Admin) -> None:
+async def delete_function_spend_cap(name: FunctionName, context: ContextDependency, caller: BillingWriter) -> None:
     async with context.writing() as session:
-        await service.delete_spend_cap(session, caller.tenant_id, name)
+        await service.delete_spend_cap(session, caller.actor, caller.tenant_id, name)
 
 
 @router.get("/v1/billing")
@@ -145,7 +145,7 @@ async def stripe_webhook(
 
 async def _set_cap(context: Context, caller: Principal, function: str, request: SpendCapSet) -> SpendCapOut:
     async with context.writing() as session:
-        return SpendCapOut.of(await service.set_spend_cap(session, caller.tenant_id, function, request))
+        return SpendCapOut.of(await service.set_spend_cap(session, caller.actor, caller.tenant_id, function, request))
 
 
 async def _subscription(context: Context, caller: Principal) -> SubscriptionOut:
@@ -167,5 +167,5 @@ async def _found(session: AsyncSession, tenant_id: str) -> Tenant:
 
 def _client(context: Context) -> StripeClient:
     if context.stripe is None:
-        raise Problem("payment-provider-away", "This server sells nothing: it has no Stripe key (STRIPE_API_KEY).")
+        raise Problem("conflict", "This server sells nothing: it has no Stripe key (STRIPE_API_KEY).")
     return context.stripe

@@ -220,3 +220,12 @@ async def acknowledged_by_hour(
 async def meter_event_counts(session: AsyncSession) -> dict[str, int]:
     rows = await session.execute(select(MeterEvent.state, func.count()).group_by(MeterEvent.state))
     return {row[0]: row[1] for row in rows.all()}
+
+
+async def unsent_meter_events(session: AsyncSession, tenant_id: str) -> int:
+    query = (
+        select(func.count())
+        .select_from(MeterEvent)
+        .where(MeterEvent.tenant_id == tenant_id, MeterEvent.state.in_(("new", "sending")))
+    )
+    return await session.scalar(query) or 0

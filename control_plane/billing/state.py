@@ -13,6 +13,7 @@ from typing import Any, Final
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from control_plane.audit import service as audit
 from control_plane.billing import repository
 from control_plane.billing.stripe_client import Object, StripeClient
 from control_plane.context import Context
@@ -56,7 +57,9 @@ async def fall_back(session: AsyncSession, context: Context, subscription: Subsc
     """To the tier that costs nothing."""
     name = load_catalog(context.settings.tier_catalog).fallback_tier
     subscription.status = status
-    await tier_service.put_on_tier(session, subscription, await tier_service.require_tier(session, name), {})
+    version = await tier_service.require_tier(session, name)
+    if await tier_service.put_on_tier(session, subscription, version, {}):
+        audit.record(session, subscription.tenant_id, audit.system("Stripe"), "tier.changed", name, reason=status)
 
 
 async def _apply(session: AsyncSession, context: Context, subscription: Subscription, found: list[Object]) -> None:
@@ -88,7 +91,8 @@ async def _apply(session: AsyncSession, context: Context, subscription: Subscrip
             return
     else:
         subscription.past_due_since, subscription.status = None, "active"
-    await tier_service.put_on_tier(session, subscription, version, add_ons)
+    if await tier_service.put_on_tier(session, subscription, version, add_ons):
+        audit.record(session, subscription.tenant_id, audit.system("Stripe"), "tier.changed", version.tier)
 
 
 async def _without_subscription(

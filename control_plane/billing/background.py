@@ -1,4 +1,4 @@
-"""What billing does in the background. Called by ``app`` (tasks) and ``commands`` (the client)."""
+"""What billing does in the background. Called by ``app`` (what runs) and ``commands`` (the client)."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import structlog
 
+from control_plane.billing.closing import Closing
 from control_plane.billing.dunning import Dunning
 from control_plane.billing.events import EventConsumer
 from control_plane.billing.metering import Metering
@@ -26,17 +27,20 @@ def make_client(settings: Settings) -> StripeClient | None:
     return StripeClient(settings.stripe_api_key, settings.stripe_url) if settings.stripe_api_key else None
 
 
-def billing_tasks(context: Context) -> list[tuple[str, Run]]:
+def in_background(context: Context) -> list[tuple[str, Run]]:
     client = context.stripe
-    tasks: list[tuple[str, Run]] = [("metering", Metering(context, client).run)]
+    found: list[tuple[str, Run]] = [
+        ("metering", Metering(context, client).run),
+        ("closing", Closing(context, client).run),
+    ]
     if client is not None:
-        tasks += [
+        found += [
             ("stripe-events", EventConsumer(context, client).run),
             ("dunning", Dunning(context, client).run),
         ]
         if context.settings.stripe_simulated:
-            tasks.append(("stripe-sync", lambda: _sync_simulated(context, client)))
-    return tasks
+            found.append(("stripe-sync", lambda: _sync_simulated(context, client)))
+    return found
 
 
 async def _sync_simulated(context: Context, client: StripeClient) -> None:
