@@ -95,7 +95,7 @@ def test_the_command_line_shows_compares_and_leads_to_the_checkout(server: Serve
     assert (shown["tier"], shown["simulated"]) == ("free", True)
     assert "Free" in run().stdout
     compared = run("compare").stdout
-    assert all(word in compared for word in ("Free", "Pro", "Scale", "29.00 USD", "add-on concurrency"))
+    assert all(word in compared for word in ("free", "pro", "scale", "29.00 USD", "add-on concurrency"))
 
     def offered() -> str:
         return run("change", "pro", "--add-on", "concurrency=1").stdout.strip()

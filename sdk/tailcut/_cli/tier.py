@@ -47,10 +47,10 @@ def compare(server: options.Server = None, key: options.Key = None, json_: optio
         print_json(listed)
         return
     tiers = listed["tiers"]
-    columns = [dict([("price", _price(tier)), *_limits(tier)]) for tier in tiers]
+    columns = [dict([("tier", tier["name"]), ("price", _price(tier)), *_limits(tier)]) for tier in tiers]
     names = list(columns[0]) if columns else []
     rows = [(name, *(column[name] for column in columns)) for name in names]
-    print_table(("", *(tier["title"] for tier in tiers)), rows, nothing="nothing is sold here")
+    print_table(("", *("" for _ in tiers)), rows, nothing="nothing is sold here")
     for entry in listed["add_ons"]:
         price = _money(entry["price_minor"], entry["currency"])
         text = f"add-on {entry['name']}: {entry['title']}, {price} a month, with {', '.join(entry['tiers'])}"
@@ -59,7 +59,7 @@ def compare(server: options.Server = None, key: options.Key = None, json_: optio
 
 @app.command()
 def change(
-    tier: Annotated[str, typer.Argument(metavar="TIER", help="As `tailcut tier compare` names it, in lower case.")],
+    tier: Annotated[str, typer.Argument(metavar="TIER", help="As `tailcut tier compare` names it.")],
     add_on: Annotated[
         list[str] | None, typer.Option("--add-on", metavar="NAME=N", help="So many of an add-on; several times.")
     ] = None,
