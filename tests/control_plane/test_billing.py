@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from itertools import count
+from pathlib import Path
 
 import pytest
 
@@ -186,3 +187,24 @@ def test_the_reconciliation_names_each_difference_and_repairs_what_it_may(shop: 
     assert [line for line in found.stdout.splitlines() if buyer.id in line and "paid 1 usd" in line]
     assert buyer.http.get("/v1/subscription").json()["tier"] == "pro"
     assert buyer.id not in shop.control_plane.run("stripe-reconcile").stdout
+
+
+def test_a_tenant_that_is_deleted_pays_its_last_invoice_first(tmp_path: Path) -> None:
+    shop = Shop(tmp_path, TAILCUT_DELETION_DRAIN_TIME="PT0.1S")
+    try:
+        buyer = shop.control_plane.new_tenant("leaver")
+        shop.purchase(buyer, "pro")
+        customer = shop.customer(buyer)
+        with shop.control_plane.client(shop.control_plane.operator_token) as operator:
+            assert operator.delete(f"/v1/tenants/{buyer.id}").is_success
+
+        def gone() -> bool:
+            return shop.sql("SELECT status FROM tenants WHERE id = ?", buyer.id) == [("deleted",)]
+
+        assert eventually(gone)
+        [subscription] = shop.stripe.get("/v1/subscriptions", customer=customer, status="all")["data"]
+        assert subscription["status"] == "canceled"
+        reasons = [each["billing_reason"] for each in shop.stripe.get("/v1/invoices", customer=customer)["data"]]
+        assert reasons == ["subscription_cycle", "subscription_create"], "the last one, with what is given back"
+    finally:
+        shop.stop()
