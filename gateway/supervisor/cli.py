@@ -169,6 +169,30 @@ def migrate(context: typer.Context) -> None:
     _become("control_plane", "migrate", *context.args)
 
 
+@app.command("stripe-sync")
+def stripe_sync() -> None:
+    """Make products, prices and meters in Stripe from the tier catalogue.
+
+    Repeating it makes nothing twice. STRIPE_API_KEY and DATABASE_URL say where.
+    """
+    _become("control_plane", "stripe-sync")
+
+
+@app.command("stripe-reconcile", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def stripe_reconcile(context: typer.Context) -> None:
+    """Compare tiers, invoices and usage with Stripe's, and name every difference (exit code 3).
+
+    --json prints them as JSON, --repair copies Stripe's state where it differs.
+    """
+    _become("control_plane", "stripe-reconcile", *context.args)
+
+
+@app.command("stripe-replay", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def stripe_replay(context: typer.Context) -> None:
+    """Handle webhooks once more: those that failed, or the ones whose ids are given."""
+    _become("control_plane", "stripe-replay", *context.args)
+
+
 @app.command("control-plane", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def control_plane(context: typer.Context) -> None:
     """Run the control plane alone.
@@ -217,6 +241,8 @@ async def _when_up(tree: Tree, screen: Screen, *, example: bool) -> None:
             raise CannotStart(f"the example answered {call.status}: see {tree.places.log_dir}", 6)
     screen.say(f"  functions   {tree.places.gateway_url}/{welcome.TENANT}/…")
     screen.say(f"  dashboard   {await _dashboard(tree, has_tenant=credentials is not None)}")
+    if tree.stripe is not None:
+        screen.say("  purchases   simulated: no card, no money (STRIPE_API_KEY is not set)")
     if credentials is not None:
         screen.say(f"  key         {tree.places.data_dir / 'dev-credentials.json'}")
     screen.say(f"  logs        {tree.places.log_dir}")
