@@ -166,6 +166,8 @@ class SupervisorSettings(BaseSettings):
     bundle_store_url: str | None = None
     operator_token: str | None = Field(default=None, repr=False)
     """The control plane's; by default it makes one, in ``data_dir/operator-token``."""
+    stripe_api_key: str | None = Field(default=None, repr=False, validation_alias="STRIPE_API_KEY")
+    """Without it a simulated Stripe is started, and purchases are simulated."""
     listen_backlog: int = Field(default=4096, ge=1)
 
     start_timeout: Duration = timedelta(seconds=90)
@@ -178,7 +180,7 @@ class SupervisorSettings(BaseSettings):
     """A child that lived this long starts again without a pause."""
     start_attempts_max: int = Field(default=3, ge=1)
     """Of a child that has never been healthy; then `up` gives up and shows why."""
-    supervise: Words = ("valkey", "control-plane", "zygote", "gateway")
+    supervise: Words = ("valkey", "control-plane", "zygote", "gateway", "simulated-stripe")
     """The children that are started again when they die; for tests of what happens without one."""
     child_log_bytes_max: int = Field(default=16 * MIB, ge=MIB)
     child_log_files_max: int = Field(default=3, ge=1, le=99)

@@ -48,8 +48,7 @@ class Profile(IntFlag):
     """``zc_jail_profile``: what a version asked for and was allowed."""
 
     NONE = 0
-    NETWORK = 1
-    PROCESSES = 2
+    PROCESSES = 1
 
 
 class State(IntEnum):
@@ -81,7 +80,10 @@ class JailConfig:
     address_space_bytes: int
     descriptors_max: int
     threads_max: int
-    """Threads and processes together."""
+    """Threads and processes together. This and the one above are hard, the node's; the two below soft, the version's:
+    the gateway moves them, from outside."""
+    descriptors: int
+    threads: int
     profile: Profile = Profile.NONE
     state: State = State.WARM
 
@@ -135,6 +137,8 @@ def _native(config: JailConfig) -> tuple[Any, Any]:
             "address_space_bytes": config.address_space_bytes,
             "descriptors_max": config.descriptors_max,
             "threads_max": config.threads_max,
+            "descriptors": config.descriptors,
+            "threads": config.threads,
             "privileged": int(config.privileged),
             "profile": config.profile,
             "state": config.state,

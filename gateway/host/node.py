@@ -38,6 +38,7 @@ from gateway.core.data_plane import (
     WorkerReady,
     WorkerStartFailed,
 )
+from gateway.features import features
 from gateway.host import routing, self_check
 from gateway.host.bundles import BundleRefused, Bundles, BundleUnavailable
 from gateway.host.function_log import FunctionLog, OutputLine, rfc3339
@@ -112,6 +113,13 @@ class Node:
         loop.add_reader(self.data_plane.event_fd, self._on_events)
         if self.settings.jail != "on":
             _log.warning("WORKERS ARE NOT FULLY JAILED: run only code that you trust", jail=self.settings.jail)
+        found = list(features(may_fork=False))
+        _log.info(
+            "machine",
+            jail=self.settings.jail,
+            active=[one.name for one in found if one.active],
+            missing={one.name: one.costs for one in found if not one.active},
+        )
         if self.table is None:
             self._serve()
         else:

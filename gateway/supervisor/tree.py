@@ -21,7 +21,7 @@ import httpx
 from gateway.cgroup.hierarchy import discover
 from gateway.cgroup.instance import destroy, instance_name, sweep_dead
 from gateway.settings import SupervisorSettings
-from gateway.supervisor import checks, programs, sockets
+from gateway.supervisor import checks, programs, simulated_stripe, sockets
 from gateway.supervisor.child import Log, LogFile, Process, Program, Spawner, stop
 from gateway.supervisor.console import Screen
 from gateway.supervisor.instance import Instance
@@ -130,6 +130,7 @@ class Tree:
                 settings.listen_backlog,
                 run_dir,
             )
+            self.stripe = None if settings.stripe_api_key else simulated_stripe.find(data_dir)
         except CannotStart:
             self.instance.release()
             raise
@@ -263,10 +264,12 @@ class Tree:
         self.screen.say(f"starting Tailcut on {self.places.data_dir} (CPUs {','.join(str(cpu) for cpu in self.cpus)})")
         places, listeners = self.places, self.listeners
         # The slowest first. Who comes before Valkey tries again: that is also how its restarts are survived.
-        control_plane = self._keep("control-plane", lambda: programs.control_plane(self.settings, places, "serve"))
+        control_plane = self._keep("control-plane", self._control_plane)
         zygote = self._keep("zygote", lambda: programs.zygote(listeners, self.group))
         gateway = self._keep("gateway", lambda: programs.gateway(places, listeners, self.cpus, os.getpid()))
         waiting = []
+        if (stripe := self.stripe) is not None:
+            self._keep("simulated-stripe", lambda: programs.simulated_stripe(places, stripe)).was_healthy = True
         if places.own_valkey:
             waiting.append(self._healthy(self._keep("valkey", lambda: programs.valkey(places)), self._valkey_answers))
         await asyncio.gather(
@@ -276,6 +279,9 @@ class Tree:
             self._healthy(zygote, lambda: self._said_ready(zygote)),
             self._healthy(gateway, lambda: self._said_ready(gateway)),
         )
+
+    def _control_plane(self) -> Program:
+        return programs.control_plane(self.settings, self.places, self.stripe, "serve")
 
     def _keep(self, name: str, program: Callable[[], Program]) -> Keeper:
         keeper = Keeper(self, name, program)
@@ -359,7 +365,7 @@ class Tree:
         timeout_s = self.settings.stop_timeout.total_seconds()
         by_name = {keeper.name: keeper for keeper in self.keepers}
         draining = [stop(self._old, signal.SIGTERM, timeout_s)] if self._old is not None else []
-        for name in ("gateway", "zygote", "control-plane", "valkey"):
+        for name in ("gateway", "zygote", "control-plane", "valkey", "simulated-stripe"):
             if name in by_name:
                 await asyncio.gather(by_name[name].stop(timeout_s), *draining)
                 draining = []
@@ -368,6 +374,8 @@ class Tree:
             self._reaper.reap()
         destroy(self.group, discover())
         self.listeners.close()
+        if self.stripe is not None:
+            self.stripe.close()
         self.instance.release()
         if self.places.run_dir.parent != self.places.data_dir:
             with contextlib.suppress(OSError):

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tailcut._errors import Forbidden as Forbidden
     from tailcut._errors import FunctionCrashed as FunctionCrashed
     from tailcut._errors import FunctionError as FunctionError
+    from tailcut._errors import FunctionLimitExceeded as FunctionLimitExceeded
     from tailcut._errors import FunctionTimeout as FunctionTimeout
     from tailcut._errors import InvalidArguments as InvalidArguments
     from tailcut._errors import NotFound as NotFound
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from tailcut._handler import Context as Context
     from tailcut._handler import Request as Request
     from tailcut._handler import Response as Response
+    from tailcut._limits import CpuLimitExceeded as CpuLimitExceeded
+    from tailcut._limits import TimeLimitExceeded as TimeLimitExceeded
     from tailcut._models import Alias as Alias
     from tailcut._models import Deployment as Deployment
     from tailcut._models import Function as Function
@@ -66,6 +69,7 @@ _LAZY = {
         "Forbidden",
         "FunctionCrashed",
         "FunctionError",
+        "FunctionLimitExceeded",
         "FunctionTimeout",
         "InvalidArguments",
         "NotFound",
@@ -79,6 +83,7 @@ _LAZY = {
         "Unauthorized",
     ),
     "_handler": ("Context", "Request", "Response"),
+    "_limits": ("CpuLimitExceeded", "TimeLimitExceeded"),
     "_models": (
         "Alias",
         "Deployment",
@@ -108,12 +113,14 @@ __all__ = [
     "Conflict",
     "ConnectionFailed",
     "Context",
+    "CpuLimitExceeded",
     "DependencyError",
     "Deployment",
     "Forbidden",
     "Function",
     "FunctionCrashed",
     "FunctionError",
+    "FunctionLimitExceeded",
     "FunctionTimeout",
     "InvalidArguments",
     "Invocation",
@@ -134,6 +141,7 @@ __all__ = [
     "TailcutError",
     "Tenant",
     "TierLimit",
+    "TimeLimitExceeded",
     "Unauthorized",
     "Version",
     "warmup",

@@ -54,7 +54,7 @@ class Memory:
         os.close(self._memory)
 
     def mappings(self) -> list[Mapping]:
-        """Without the stack, which grows. Neighbours that continue each other are one: the kernel splits as it likes."""
+        """Without the stack, which grows. Neighbours that continue each other are one: the kernel splits at will."""
         found: list[Mapping] = []
         for line in (self._folder / "maps").read_text().splitlines():
             area, permissions, offset, *rest = line.split()

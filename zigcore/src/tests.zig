@@ -42,6 +42,7 @@ comptime {
     _ = @import("jail/seccomp.zig");
     _ = @import("jail/tripwire.zig");
     _ = @import("runtime/layout.zig");
+    _ = @import("runtime/soft.zig");
     _ = @import("runtime/heap.zig");
     _ = @import("runtime/fork.zig");
 }

@@ -319,6 +319,14 @@ pub fn waitFor(pid: i32) Error!?u32 {
     return status;
 }
 
+pub fn queueSignal(pid: i32, signal: u8, value: u64) void {
+    // siginfo_t is 128 bytes.
+    var info: [16]u64 = @splat(0);
+    const head: *SignalInfo = @ptrCast(&info);
+    head.* = .{ .signal = signal, .errno = 0, .code = signal_queued, .reserved = 0, .pid = processId(), .uid = 0, .value = value };
+    _ = linux.syscall3(.rt_sigqueueinfo, arg(pid), signal, @intFromPtr(&info));
+}
+
 /// Waits for any child that there is; false: there is none.
 pub fn reapOne() bool {
     const result = linux.syscall4(.wait4, arg(-1), 0, 0, 0);
@@ -350,6 +358,20 @@ pub fn actionGet(signal: usize, action: *Action) void {
 
 pub fn actionSet(signal: usize, action: *const Action) void {
     _ = linux.syscall4(.rt_sigaction, signal, @intFromPtr(action), 0, 8);
+}
+
+/// siginfo_t of a signal that came with a value.
+pub const SignalInfo = extern struct { signal: i32, errno: i32, code: i32, reserved: i32, pid: i32, uid: u32, value: u64 };
+pub const SignalHandler = *const fn (signal: i32, info: *const SignalInfo, context: ?*anyopaque) callconv(.c) void;
+/// `SignalInfo.code` of a signal that a process sent with a value.
+pub const signal_queued = -1;
+
+/// `handler` runs whenever the signal comes, on the alternate stack if there is one; calls that wait are interrupted.
+pub fn catchSignal(signal: u8, handler: SignalHandler) Error!void {
+    const siginfo = 4;
+    const onstack = 0x08000000;
+    const action: linux.Sigaction = .{ .handler = .{ .sigaction = @ptrCast(handler) }, .mask = @splat(0), .flags = siginfo | onstack };
+    _ = try check("rt_sigaction", linux.sigaction(@fromBackingInt(signal), &action, null));
 }
 
 pub const sigsys = 31;

@@ -46,8 +46,8 @@ pub const allowed = [_]Group{
         "timer_delete", "timer_getoverrun", "timer_gettime", "timer_settime", "timerfd_create", "timerfd_gettime", "timerfd_settime",
     } },
     .{ .why = "signals to itself and its handlers", .calls = &.{
-        "kill",            "rt_sigaction",      "rt_sigpending", "rt_sigprocmask", "rt_sigqueueinfo", "rt_sigreturn", "rt_sigsuspend",
-        "rt_sigtimedwait", "rt_tgsigqueueinfo", "sigaltstack",   "signalfd",       "signalfd4",       "tkill",
+        "kill",            "rt_sigpending",     "rt_sigprocmask", "rt_sigqueueinfo", "rt_sigreturn", "rt_sigsuspend",
+        "rt_sigtimedwait", "rt_tgsigqueueinfo", "sigaltstack",    "signalfd",        "signalfd4",    "tkill",
     } },
     .{ .why = "its end of the channel, and socket pairs of its own: no address can be named (socket is refused)", .calls = &.{
         "getpeername", "getsockname", "getsockopt", "shutdown",
@@ -93,6 +93,8 @@ pub const Condition = struct {
     test_: union(enum) {
         /// The low 32 bits are one of these: for arguments that the kernel takes as `int`.
         one_of: []const u32,
+        /// The low 32 bits are any number but this.
+        not: u32,
         /// None of these bits is set in the low 32.
         without: u32,
         /// All 64 bits are zero.
@@ -110,6 +112,8 @@ pub const Rule = struct {
     otherwise: Action,
 };
 
+const soft_signal = @import("../pool/frame.zig").soft_signal;
+
 /// One more way for a call of `rules` to be allowed.
 pub const Exception = struct {
     call: []const u8,
@@ -122,36 +126,6 @@ pub const Profile = struct {
     allowed: []const Group = &.{},
     rules: []const Rule = &.{},
     exceptions: []const Exception = &.{},
-};
-
-/// Outgoing TCP to its own loopback, where the gateway's egress proxy listens: there is no other interface. No bind,
-/// listen or accept: a function is nobody's server; no datagrams, no sendmsg (descriptors, kTLS), no socket of the kernel.
-pub const network = Profile{
-    .allowed = &.{.{ .why = "to the proxy, or to nobody", .calls = &.{"connect"} }},
-    .rules = &.{
-        .{
-            .call = "socket",
-            .why = "TCP over IPv4, as the proxy speaks",
-            .otherwise = .eperm,
-            .conditions = &.{
-                .{ .argument = 0, .test_ = .{ .one_of = &.{2} } },
-                // SOCK_STREAM, with or without NONBLOCK and CLOEXEC
-                .{ .argument = 1, .test_ = .{ .one_of = &.{ 1, 0x801, 0x80001, 0x80801 } } },
-                .{ .argument = 2, .test_ = .{ .one_of = &.{ 0, 6 } } },
-            },
-        },
-        .{
-            .call = "setsockopt",
-            .why = "what HTTP clients set; each number is harmless at both levels",
-            .otherwise = .eperm,
-            .conditions = &.{
-                // SOL_SOCKET, IPPROTO_TCP
-                .{ .argument = 1, .test_ = .{ .one_of = &.{ 1, 6 } } },
-                // TCP_NODELAY, KEEPIDLE, KEEPINTVL, KEEPCNT, SO_KEEPALIVE, TCP_USER_TIMEOUT
-                .{ .argument = 2, .test_ = .{ .one_of = &.{ 1, 4, 5, 6, 9, 18 } } },
-            },
-        },
-    },
 };
 
 /// Children that die with the worker, the first of its PID namespace; RLIMIT_NPROC counts them. They keep this filter.
@@ -216,6 +190,9 @@ pub const rules = [_]Rule{
     .{ .call = "sendto", .why = "the channel; no address may be named", .otherwise = .eperm, .conditions = &.{
         .{ .argument = 3, .test_ = .{ .without = msg_oob } },
         .{ .argument = 4, .test_ = .zero },
+    } },
+    .{ .call = "rt_sigaction", .why = "handlers of its own; the one of the soft signal stays", .otherwise = .eperm, .conditions = &.{
+        .{ .argument = 0, .test_ = .{ .not = soft_signal } },
     } },
     .{ .call = "mmap", .why = "memory; huge pages are a resource of everybody's", .otherwise = .eperm, .conditions = &.{
         .{ .argument = 3, .test_ = .{ .without = map_hugetlb } },
