@@ -72,6 +72,9 @@ class JailConfig:
     address_space_bytes: int
     descriptors_max: int
     threads_max: int
+    descriptors: int
+    """``descriptors`` and ``threads`` are soft limits; the gateway moves them, up to the hard ones above."""
+    threads: int
     state: State = State.WARM
 
 
@@ -121,6 +124,8 @@ def _native(config: JailConfig) -> tuple[Any, Any]:
             "address_space_bytes": config.address_space_bytes,
             "descriptors_max": config.descriptors_max,
             "threads_max": config.threads_max,
+            "descriptors": config.descriptors,
+            "threads": config.threads,
             "privileged": int(config.privileged),
             "state": config.state,
         },

@@ -59,8 +59,15 @@ class Jail:
             address_space_bytes=settings.address_space_bytes,
             descriptors_max=settings.descriptors_max,
             threads_max=settings.threads_max,
+            descriptors=min(spec.open_files_max, settings.descriptors_max),
+            threads=min(spec.processes_max, settings.threads_max),
             state=State[spec.state.upper()],
         )
+
+    @property
+    def limits_movable(self) -> bool:
+        """Whether the gateway may move the soft limits of the workers: they count nobody else, and it has the right."""
+        return Part.RLIMITS in self.parts and Part.USER in self.parts
 
     def code_path(self, outside: str) -> str:
         """Where a worker finds what lies at ``outside`` on the host."""

@@ -39,5 +39,6 @@ comptime {
     _ = @import("jail/apply.zig");
     _ = @import("jail/seccomp.zig");
     _ = @import("runtime/layout.zig");
+    _ = @import("runtime/soft.zig");
     _ = @import("runtime/heap.zig");
 }

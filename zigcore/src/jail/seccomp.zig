@@ -148,6 +148,10 @@ fn conditionCode(comptime condition: policy.Condition, comptime behind: usize) [
         const low = offset_arguments + 8 * @as(u32, condition.argument);
         const high = low + 4;
         switch (condition.test_) {
+            .not => |value| return &.{
+                .{ .code = load_word, .value = low },
+                .{ .code = jump_equal, .value = value, .jump_true = behind, .jump_false = 0 },
+            },
             .without => |bits| return &.{
                 .{ .code = load_word, .value = low },
                 .{ .code = jump_any_bit, .value = bits, .jump_true = behind, .jump_false = 0 },
@@ -297,7 +301,7 @@ test "each rule: allowed as it is meant, refused when any argument is perturbed"
         var good: [6]u64 = @splat(0);
         inline for (rule.conditions) |condition| good[condition.argument] = switch (condition.test_) {
             .one_of => |values| values[values.len - 1],
-            .without, .zero => 0,
+            .not, .without, .zero => 0,
             .exactly => |value| value,
         };
         try expectEqual(verdict(.allow), run(.{ .number = number, .arguments = good }));
@@ -319,6 +323,13 @@ test "each rule: allowed as it is meant, refused when any argument is perturbed"
                         try expectEqual(verdict(if (listed) .allow else rule.otherwise), run(.{ .number = number, .arguments = bad }));
                     }
                     argument.* = 0xdead_beef;
+                },
+                .not => |value| {
+                    for (0..128) |other| {
+                        argument.* = other;
+                        try expectEqual(verdict(if (other == value) rule.otherwise else .allow), run(.{ .number = number, .arguments = bad }));
+                    }
+                    argument.* = 7 << 32 | @as(u64, value);
                 },
                 .without => |bits| argument.* = 0xffff_ffff_0000_0000 | @as(u64, bits),
                 .zero => {

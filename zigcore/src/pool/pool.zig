@@ -182,6 +182,8 @@ pub fn versionOf(p: *Pool, row: *const VersionRow) *Version {
     version.concurrency_max = row.concurrency_max;
     version.workers_min = row.workers_min;
     version.spawn = row.spawn;
+    version.open_files_max = row.open_files_max;
+    version.processes_max = row.processes_max;
     return version;
 }
 
@@ -235,6 +237,15 @@ pub fn start(p: *Pool, index: u32) bool {
     w.ended = false;
     w.exit_known = false;
     w.cause = .none;
+    w.overrun = .{};
+    w.soft = .none;
+    w.soft_seen = false;
+    w.traceback_bytes = 0;
+    w.movable = false;
+    w.open_files = version.open_files_max;
+    w.processes = version.processes_max;
+    w.idle_since_ns = 0;
+    w.exit_cpu_ns = 0;
     w.reason = "";
     p.frameListen(w);
     version.workers += 1;

@@ -9,16 +9,21 @@ const assert = std.debug.assert;
 const limits = @import("../limits.zig");
 const sys = @import("../io/sys.zig");
 const clock = @import("../io/clock.zig");
+const Deadlines = @import("../io/deadlines.zig");
 const Ring = @import("../io/ring.zig");
+const frame = @import("frame.zig");
 const Pool = @import("pool.zig");
 const Invocation = @import("invocation.zig");
 const Version = @import("version.zig");
 const Worker = @import("worker.zig");
 const Zygote = @import("zygote.zig");
 const answer = @import("answer.zig");
+const deadline = @import("deadline.zig");
 const memory = @import("memory.zig");
-const Outcome = @import("../meter/counters.zig").Outcome;
 const dispatch = @import("dispatch.zig");
+const overrun = @import("overrun.zig");
+
+pub const restless = "used the CPU although no invocation ran";
 
 // -- What happens -------------------------------------------------------------------------------------------------
 
@@ -75,12 +80,14 @@ pub fn expired(p: *Pool, w: *Worker) void {
         .free => {},
         .starting => die(p, w, .start, "The worker was not ready in time."),
         .idle => {
+            if (!deadline.restful(w)) return die(p, w, .garbage, restless);
             const version = &p.versions[w.version];
-            if (version.current and version.workers <= version.workers_min) {
-                p.deadlines.set(p.indexOf(w), p.now_ns + p.options.worker_idle_timeout_ns);
-            } else stop(p, w);
+            const end_ns = w.idle_since_ns + p.options.worker_idle_timeout_ns;
+            const kept = version.current and version.workers <= version.workers_min;
+            if (!kept and p.now_ns >= end_ns) return stop(p, w);
+            p.deadlines.set(p.indexOf(w), deadline.idleLookNext(p, if (kept) Deadlines.never else end_ns));
         },
-        .busy => if (w.answer_bytes > 0) answer.waitExpired(p, w) else die(p, w, .timeout, ""),
+        .busy => deadline.expired(p, w),
         .stopping => {
             // It was asked nicely.
             if (w.pidfd != sys.none and !w.ended) {
@@ -119,6 +126,7 @@ pub fn zygoteHeard(p: *Pool, heard: Zygote.Heard) void {
             w.pid = spawned.pid;
             w.pidfd = spawned.pidfd;
             memory.attach(w, spawned.memory);
+            w.movable = spawned.movable;
             // Ready before this word: what it used so far was its start.
             if (w.cpu_ns == 0) w.cpu_ns = clock.cpuOf(w.pid) orelse 0;
             w.watching = true;
@@ -144,6 +152,7 @@ pub fn zygoteHeard(p: *Pool, heard: Zygote.Heard) void {
             if (w.exit_known) return;
             w.exit_known = true;
             w.exit_status = exited.status;
+            w.exit_cpu_ns = exited.cpu_ns;
             w.memory.oom_kills = exited.oom_kills;
             if (w.invocation != Invocation.none) {
                 const invocation = &p.invocations.items[w.invocation];
@@ -168,8 +177,12 @@ pub fn zygoteHeard(p: *Pool, heard: Zygote.Heard) void {
 /// Ends a worker by force, or accepts that it has ended.
 pub fn die(p: *Pool, w: *Worker, cause: Worker.Cause, reason: []const u8) void {
     assert(live(w));
-    // While it lives, or has just died: its control group goes with it.
-    if (w.invocation != Invocation.none) p.invocations.items[w.invocation].memory_bytes = memory.take(w);
+    if (w.invocation != Invocation.none) {
+        const invocation = &p.invocations.items[w.invocation];
+        deadline.cpuRead(w, invocation);
+        // While it lives, or has just died: its control group goes with it.
+        invocation.memory_bytes = memory.take(w);
+    }
     leave(p, w);
     w.cause = cause;
     w.reason = reason;
@@ -234,34 +247,34 @@ fn settleDead(p: *Pool, w: *Worker, waited: bool) void {
     }
     if (w.invocation == Invocation.none) return;
     const invocation = &p.invocations.items[w.invocation];
-    const used_ms: i64 = @intCast((p.now_ns - invocation.dispatched_ns) / limits.ms_ns);
+    deadline.cpuRead(w, invocation);
+    if (w.exit_known) deadline.cpuOfExit(w, invocation);
     const version = &p.versions[w.version];
-    var outcome: Outcome = .crashed;
+    // A process that does not handle the soft signal dies of it.
+    if (w.cause == .ended and w.soft != .none and Worker.Exit.of(w).is(frame.soft_signal)) w.cause = .overrun;
+    if (w.cause == .ended and memory.exhausted(w)) {
+        w.cause = .overrun;
+        w.soft = .none;
+        w.overrun = memory.overrunOf(invocation);
+    }
     switch (w.cause) {
         .none, .start => unreachable,
-        .timeout => {
-            outcome = .timeout;
-            answer.problemOf(p, w, .timeout, "The function ran longer than its wall-clock limit and was killed.", 0, &.{
-                .{ .text = .{ "limit", "wall-clock" } },
-                .{ .integer = .{ "allowed_ms", @intCast(invocation.timeout_ns / limits.ms_ns) } },
-                .{ .integer = .{ "used_ms", used_ms } },
-            });
+        .overrun => {
+            if (w.soft != .none) w.overrun = overrun.ofTime(p, w, invocation);
+            overrun.respond(p, w, w.overrun);
         },
         .garbage => {
             var text: [256]u8 = undefined;
             const detail = std.fmt.bufPrint(&text, "The function's process {s}; it was killed.", .{w.reason}) catch w.reason;
-            answer.problemOf(p, w, .function_crashed, detail, 0, &.{.{ .text = .{ "reason", "garbage" } }});
+            answer.problemOf(p, w, .function_crashed, detail, &.{.{ .text = .{ "reason", "garbage" } }});
         },
-        .ended => if (memory.exhausted(w)) {
-            answer.problemOf(p, w, .memory_limit, "The function used all the memory that it may use, and was killed.", 0, &memory.figures(invocation));
-            outcome = .memory_limit;
-        } else {
+        .ended => {
             var text: [128]u8 = undefined;
             const detail = exitText(w, &text, "The function's process ended in the middle of the invocation");
             switch (Worker.Exit.of(w)) {
-                .unknown => answer.problemOf(p, w, .function_crashed, detail, 0, &.{}),
-                .status => |status| answer.problemOf(p, w, .function_crashed, detail, 0, &.{.{ .integer = .{ "exit_status", status } }}),
-                .signal => |signal| answer.problemOf(p, w, .function_crashed, detail, 0, &.{
+                .unknown => answer.problemOf(p, w, .function_crashed, detail, &.{}),
+                .status => |status| answer.problemOf(p, w, .function_crashed, detail, &.{.{ .integer = .{ "exit_status", status } }}),
+                .signal => |signal| answer.problemOf(p, w, .function_crashed, detail, &.{
                     .{ .integer = .{ "signal", signal } },
                     .{ .text = .{ "signal_name", Worker.signalName(signal) } },
                 }),
@@ -270,8 +283,8 @@ fn settleDead(p: *Pool, w: *Worker, waited: bool) void {
     }
     w.invocation = Invocation.none;
     p.counters.run.record(p.now_ns -| invocation.dispatched_ns);
-    answer.settle(p, invocation, outcome);
-    if (outcome == .crashed) {
+    answer.settle(p, invocation, if (w.cause == .overrun) overrun.outcome(w.overrun.limit) else .crashed);
+    if (w.cause != .overrun) {
         // One that dies again and again starts more slowly.
         version.crashes +|= 1;
         if (version.crashes > limits.crashes_free_max) {
