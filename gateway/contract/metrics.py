@@ -68,6 +68,8 @@ class Reactor(TypedDict):
     worker_starts_failed_total: int
     workers_crashed_total: int
     """Ended without being asked to."""
+    forbidden_calls_total: int
+    """Of them, ended for a system call that only a break-out needs."""
     events_dropped_total: int
     """Log lines that found the ring of events full."""
     usage_records_total: int

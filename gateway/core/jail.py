@@ -32,14 +32,6 @@ class Part(IntFlag):
 EVERYTHING = Part((1 << 11) - 1)
 
 
-class State(IntEnum):
-    """Of the function: zigcore/src/jail/config.zig has what each needs beyond the ordinary."""
-
-    WARM = 0
-    FRESH = 1
-    FORKED = 2
-
-
 class MountKind(IntEnum):
     """``zc_jail_mount_kind``"""
 
@@ -49,6 +41,23 @@ class MountKind(IntEnum):
     TEXT = 4
     FOLDER = 5
     HIDDEN = 6
+    FILE = 7
+
+
+class Profile(IntFlag):
+    """``zc_jail_profile``: what a version asked for and was allowed."""
+
+    NONE = 0
+    NETWORK = 1
+    PROCESSES = 2
+
+
+class State(IntEnum):
+    """Of the function: zigcore/src/jail/config.zig has what each needs beyond the ordinary."""
+
+    WARM = 0
+    FRESH = 1
+    FORKED = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +81,11 @@ class JailConfig:
     address_space_bytes: int
     descriptors_max: int
     threads_max: int
+    """Threads and processes together."""
     descriptors: int
     """``descriptors`` and ``threads`` are soft limits; the gateway moves them, up to the hard ones above."""
     threads: int
+    profile: Profile = Profile.NONE
     state: State = State.WARM
 
 
@@ -90,7 +101,10 @@ def begin(config: JailConfig) -> None:
 
 
 def enter(config: JailConfig, zygote_fd: int) -> None:
-    """Confines this process. Descriptors 0 to 4 stay; a fresh function's worker gets 5 to 9."""
+    """Confines this process. Descriptors 0 to 4 stay; a fresh function's worker gets 5 to 9.
+
+    ``zygote_fd``: a socket of the zygote's, or -1.
+    """
     native, _keep = _native(config)
     error = ffi.new("zc_error *")
     _check(binding.load().zc_jail_enter(native, zygote_fd, error), error)
@@ -127,6 +141,7 @@ def _native(config: JailConfig) -> tuple[Any, Any]:
             "descriptors": config.descriptors,
             "threads": config.threads,
             "privileged": int(config.privileged),
+            "profile": config.profile,
             "state": config.state,
         },
     )

@@ -29,6 +29,8 @@ class JailSettings:
     memory: MemoryMode = "group"
     group: str | None = None
     """The name of the server's parent group; by default this process's own."""
+    tmp_bytes: int = 16 * 2**30
+    """``tmp_bytes``, ``descriptors_max``, ``threads_max``: the node's ceilings over what versions have."""
     tmp_files_max: int = 4096
     address_space_bytes: int = 128 * 2**30
     """Of mappings, used or not: a backstop. Without control groups (``memory="rlimits"``) 4 GiB, unless it is set."""

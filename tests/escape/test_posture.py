@@ -68,7 +68,7 @@ def expected(owner: str, state: str) -> Posture:
             **dict.fromkeys(("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"), NONE),
             "NoNewPrivs": "1",
             "Seccomp": "2",
-            "Seccomp_filters": "1",
+            "Seccomp_filters": "2",
         },
         shared=set(),
         descriptors={

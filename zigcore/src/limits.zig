@@ -162,6 +162,10 @@ pub const worker_cpu_ns_max = timeout_ms_max * ms_ns;
 
 /// Blocks of one size that fill holes before the first fork.
 pub const holes_blocks_max = 64 * kib;
+/// All writable memory of the zygote, in one file.
+pub const base_bytes_max = 1024 * mib;
+/// Pages of the zygote's between two that a worker has written to: fewer, and the checkpoint copies them along.
+pub const base_gap_bytes = 16 * kib;
 
 // -- Fresh state for each invocation ------------------------------------------------------------------------------
 

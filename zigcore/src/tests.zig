@@ -4,6 +4,7 @@ comptime {
     _ = @import("io/pages.zig");
     _ = @import("io/arena.zig");
     _ = @import("io/sys.zig");
+    _ = @import("io/calls.zig");
     _ = @import("io/clock.zig");
     _ = @import("io/memory.zig");
     _ = @import("io/deadlines.zig");
@@ -17,6 +18,7 @@ comptime {
     _ = @import("http/body.zig");
     _ = @import("http/target.zig");
     _ = @import("http/table_test.zig");
+    _ = @import("http/cookies.zig");
     _ = @import("http/response.zig");
     _ = @import("http/bodies.zig");
     _ = @import("route/table.zig");
@@ -38,6 +40,7 @@ comptime {
     _ = @import("pool/zygote.zig");
     _ = @import("jail/apply.zig");
     _ = @import("jail/seccomp.zig");
+    _ = @import("jail/tripwire.zig");
     _ = @import("runtime/layout.zig");
     _ = @import("runtime/soft.zig");
     _ = @import("runtime/heap.zig");

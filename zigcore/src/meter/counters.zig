@@ -63,6 +63,8 @@ pub const Number = enum {
     worker_starts_failed_total,
     /// Ended without being asked to.
     workers_crashed_total,
+    /// Of them, ended for a system call that only a break-out needs.
+    forbidden_calls_total,
     events_dropped_total,
     /// Usage records made: one for each admitted invocation; of them, those that a worker has run, and what these used.
     usage_records_total,

@@ -10,6 +10,7 @@ const assert = std.debug.assert;
 const limits = @import("../limits.zig");
 const sys = @import("../io/sys.zig");
 const Connection = @import("../http/connection.zig");
+const cookies = @import("../http/cookies.zig");
 const intake = @import("../http/intake.zig");
 const target = @import("../http/target.zig");
 const frame = @import("frame.zig");
@@ -210,7 +211,14 @@ fn encode(p: *Pool, w: *Worker, invocation: *const Invocation, c: *const Connect
         if (header.known == .authorization and invocation.authorization_hidden) continue;
         const name = header.name(head);
         // Head, path and query fit a frame together (limits.zig), so this does too.
-        const end = frame.entryWrite(w.frame, at, name, header.value(head)).?;
+        var end = frame.entryWrite(w.frame, at, name, header.value(head)).?;
+        if (cookies.isHeader(name)) {
+            const value_at = at + frame.entry_overhead_bytes + name.len;
+            const left = cookies.strip(w.frame[value_at..end]);
+            if (left == 0) continue;
+            frame.entryCut(w.frame, at, left);
+            end = value_at + left;
+        }
         const written = w.frame[at + frame.entry_overhead_bytes ..][0..name.len];
         _ = std.ascii.lowerString(written, written);
         at = end;

@@ -186,6 +186,12 @@ pub fn entryWrite(buffer: []u8, at: usize, name: []const u8, value: []const u8) 
     return end;
 }
 
+/// The entry at `at` has a shorter value now.
+pub fn entryCut(buffer: []u8, at: usize, value_bytes: usize) void {
+    assert(value_bytes <= std.mem.readInt(u16, buffer[at + 2 ..][0..2], .little));
+    std.mem.writeInt(u16, buffer[at + 2 ..][0..2], @intCast(value_bytes), .little);
+}
+
 test "a block is read back as it was written, and cut or padded ones are errors" {
     var buffer: [64]u8 = undefined;
     const one = entryWrite(&buffer, 0, "content-type", "text/plain").?;

@@ -8,6 +8,7 @@ const std = @import("std");
 const assert = std.debug.assert;
 const limits = @import("../limits.zig");
 const sys = @import("../io/sys.zig");
+const calls = @import("../io/calls.zig");
 const clock = @import("../io/clock.zig");
 const Deadlines = @import("../io/deadlines.zig");
 const Ring = @import("../io/ring.zig");
@@ -278,6 +279,12 @@ fn settleDead(p: *Pool, w: *Worker, waited: bool) void {
                     .{ .integer = .{ "signal", signal } },
                     .{ .text = .{ "signal_name", Worker.signalName(signal) } },
                 }),
+                .forbidden => |number| answer.problemOf(p, w, .function_crashed, detail, 0, &.{
+                    .{ .text = .{ "reason", "forbidden-call" } },
+                    .{ .text = .{ "call", calls.name(number) } },
+                    .{ .integer = .{ "signal", 31 } },
+                    .{ .text = .{ "signal_name", "SIGSYS" } },
+                }),
             }
         },
     }
@@ -298,6 +305,7 @@ fn exitText(w: *const Worker, buffer: []u8, comptime what: []const u8) []const u
         .unknown => what ++ ".",
         .status => |status| std.fmt.bufPrint(buffer, what ++ " with exit status {d}.", .{status}) catch what,
         .signal => |signal| std.fmt.bufPrint(buffer, what ++ " by {s} ({d}).", .{ Worker.signalName(signal), signal }) catch what,
+        .forbidden => |number| std.fmt.bufPrint(buffer, what ++ " for a forbidden system call: {s} ({d}).", .{ calls.name(number), number }) catch what,
     };
 }
 
@@ -347,6 +355,7 @@ fn free(p: *Pool, w: *Worker) void {
     if (w.state == .dying and by_itself and !w.exit_known and !w.exit_waited) return;
     if (w.state == .dying and by_itself) {
         p.counters.add(.workers_crashed_total, 1);
+        if (Worker.Exit.of(w) == .forbidden) p.counters.add(.forbidden_calls_total, 1);
         p.event(.exited, w, if (w.exit_known) w.exit_status else -1, "");
     }
     if (w.pidfd != sys.none) p.ring.close(w.pidfd);
