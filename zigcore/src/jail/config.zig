@@ -86,6 +86,6 @@ pub const Profile = enum(u32) { network = 1, processes = 2 };
 pub const inner_id = 1000;
 
 comptime {
-    std.debug.assert(@sizeOf(Config) == 72);
+    std.debug.assert(@sizeOf(Config) == 80);
     std.debug.assert(@sizeOf(Mount) == 24);
 }

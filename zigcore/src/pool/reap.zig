@@ -279,7 +279,7 @@ fn settleDead(p: *Pool, w: *Worker, waited: bool) void {
                     .{ .integer = .{ "signal", signal } },
                     .{ .text = .{ "signal_name", Worker.signalName(signal) } },
                 }),
-                .forbidden => |number| answer.problemOf(p, w, .function_crashed, detail, 0, &.{
+                .forbidden => |number| answer.problemOf(p, w, .function_crashed, detail, &.{
                     .{ .text = .{ "reason", "forbidden-call" } },
                     .{ .text = .{ "call", calls.name(number) } },
                     .{ .integer = .{ "signal", 31 } },
