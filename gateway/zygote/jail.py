@@ -69,8 +69,8 @@ class Jail:
             address_space_bytes=settings.address_space_bytes,
             descriptors_max=settings.descriptors_max,
             threads_max=settings.threads_max,
-            descriptors=min(spec.open_files_max, settings.descriptors_max),
-            threads=min(spec.processes_max, settings.threads_max),
+            descriptors=min(settings.descriptors_max, spec.open_files_max),
+            threads=min(settings.threads_max, spec.processes_max),
             profile=profile,
             state=State[spec.state.upper()],
         )

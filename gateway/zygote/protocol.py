@@ -18,9 +18,9 @@ KIND_REFUSED = 18
 KIND_EXITED = 19
 SPAWN = struct.Struct("<IB3xQII")
 """magic, kind, request, cpu, bytes of the document that follows. Two descriptors: channel, shared memory."""
-REPLY = struct.Struct("<IB3xQiiQI4xQ")
-"""magic, kind, request, pid, status, and of one that has exited: CPU time (ns), processes of it that the kernel ended
-for want of memory, peak of its memory in bytes. A refusal's text follows."""
+REPLY = struct.Struct("<IB3xQiiI4xQQ")
+"""magic, kind, request, pid, status, and of an exit: processes that the kernel ended for want of memory, peak of the
+memory in bytes, CPU time of its whole life in ns. A refusal's text follows."""
 FRAME_BYTES_MAX = 64 * 1024
 SPAWN_DESCRIPTORS = 2
 REFUSAL_TEXT_BYTES_MAX = 480
@@ -64,18 +64,7 @@ def reply(kind: int, request: int, pid: int, status: int, text: str = "") -> byt
     return REPLY.pack(MAGIC, kind, request, pid, status, 0, 0, 0) + text.encode()[:REFUSAL_TEXT_BYTES_MAX]
 
 
-@dataclass(frozen=True, slots=True)
-class Exit:
-    """``status`` is waitpid's; ``cpu_s`` that of its whole life, all threads, as wait4 tells it."""
-
-    status: int
-    cpu_s: float
-    oom_kills: int
-    memory_peak_bytes: int
-
-
-def exited(request: int, pid: int, about: Exit) -> bytes:
-    return REPLY.pack(
-        *(MAGIC, KIND_EXITED, request, pid, about.status),
-        *(round(about.cpu_s * 1e9), min(about.oom_kills, 2**32 - 1), about.memory_peak_bytes),
-    )
+def exited(request: int, pid: int, status: int, oom_kills: int, memory_peak_bytes: int, cpu_s: float) -> bytes:
+    """``cpu_s``: all threads, as wait4 tells it."""
+    oom_kills = min(oom_kills, 2**32 - 1)
+    return REPLY.pack(MAGIC, KIND_EXITED, request, pid, status, oom_kills, memory_peak_bytes, round(cpu_s * 1e9))

@@ -242,13 +242,9 @@ class Server:
         if (connection := worker.connection) is not None:
             connection.pidfds.discard(worker.pidfd)
             # A reply that still waits with this pidfd keeps a copy of its own.
-            about = protocol.Exit(
-                status=status,
-                cpu_s=used.ru_utime + used.ru_stime,
-                oom_kills=worker.group.oom_kills(),
-                memory_peak_bytes=worker.group.memory_peak_bytes(),
-            )
-            self._send(connection, protocol.exited(worker.request, worker.pid, about))
+            oom_kills, peak_bytes = worker.group.oom_kills(), worker.group.memory_peak_bytes()
+            cpu_s = used.ru_utime + used.ru_stime
+            self._send(connection, protocol.exited(worker.request, worker.pid, status, oom_kills, peak_bytes, cpu_s))
         os.close(worker.pidfd)
         self._groups.remove(worker.group)
 

@@ -35,7 +35,6 @@ class JailSettings:
     address_space_bytes: int = 128 * 2**30
     """Of mappings, used or not: a backstop. Without control groups (``memory="rlimits"``) 4 GiB, unless it is set."""
     descriptors_max: int = 4096
-    """``descriptors_max`` and ``threads_max``: hard limits, the most that a version may ask for (contract/table.py)."""
     threads_max: int = 512
 
 

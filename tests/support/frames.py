@@ -22,7 +22,7 @@ MAGIC = 0x54434631
 REQUEST = struct.Struct("<IBBBxQ16sHHHxxIIQQII")
 ANSWER = struct.Struct("<IBBHQHxxIIxxxx")
 SPAWN = struct.Struct("<IB3xQII")
-REPLY = struct.Struct("<IB3xQiiQI4xQ")
+REPLY = struct.Struct("<IB3xQiiI4xQQ")
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
 FLAG_BODY_SHARED = 1
 FLAG_LAST = 2
@@ -214,7 +214,7 @@ class Connection:
         raw, fds, _flags, _address = socket.recv_fds(self.socket, 4096, 4)
         if not raw:
             raise EOFError
-        magic, kind, request, pid, status, _cpu_ns, _oom_kills, _peak_bytes = REPLY.unpack_from(raw)
+        magic, kind, request, pid, status, _oom_kills, _peak_bytes, _cpu_ns = REPLY.unpack_from(raw)
         assert magic == MAGIC
         return ZYGOTE_KINDS[kind], request, pid, status, raw[REPLY.size :].decode(), fds
 

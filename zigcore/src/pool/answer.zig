@@ -254,7 +254,9 @@ fn failed(p: *Pool, w: *Worker, header: *const frame.Answer, block: []const u8) 
         return release(p, w, .invalid_arguments);
     }
     if (std.mem.eql(u8, failure.kind, "memory-limit")) {
-        deadline.tracebackKeep(w, failure.traceback);
+        const traceback = failure.traceback[failure.traceback.len -| limits.traceback_bytes_max..];
+        @memcpy(w.frame[0..traceback.len], traceback);
+        w.traceback_bytes = @intCast(traceback.len);
         overrun.respond(p, w, memory.overrunOf(invocation));
         return release(p, w, .memory_limit);
     }

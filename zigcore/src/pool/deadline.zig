@@ -86,15 +86,11 @@ pub fn interrupted(p: *Pool, w: *Worker, traceback: []const u8) bool {
     if (w.soft == .none or w.soft_seen) return false;
     w.soft_seen = true;
     w.overdue_ns = 0;
-    tracebackKeep(w, traceback);
+    w.traceback_bytes = @intCast(@min(traceback.len, limits.traceback_bytes_max));
+    // The request's frame has been received by the worker: its place is free.
+    @memcpy(w.frame[0..w.traceback_bytes], traceback[0..w.traceback_bytes]);
     p.deadlines.set(p.indexOf(w), w.soft_ns + limits.grace_ns);
     return true;
-}
-
-/// For the answer. The request's frame has been received by the worker: its place is free.
-pub fn tracebackKeep(w: *Worker, traceback: []const u8) void {
-    w.traceback_bytes = @intCast(@min(traceback.len, limits.traceback_bytes_max));
-    @memcpy(w.frame[0..w.traceback_bytes], traceback[0..w.traceback_bytes]);
 }
 
 /// Ends a busy worker because its invocation went over a limit; the answer follows when its process has ended.

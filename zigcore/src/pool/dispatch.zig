@@ -19,8 +19,8 @@ const Invocation = @import("invocation.zig");
 const Version = @import("version.zig");
 const Worker = @import("worker.zig");
 const answer = @import("answer.zig");
-const deadline = @import("deadline.zig");
 const memory = @import("memory.zig");
+const deadline = @import("deadline.zig");
 const reap = @import("reap.zig");
 const serve = @import("serve.zig");
 

@@ -133,12 +133,12 @@ pub const ZygoteReply = extern struct {
     request: u64,
     pid: i32,
     status: i32,
-    /// Of `exited`: CPU time of its whole life.
-    cpu_ns: u64 = 0,
-    /// Processes of the worker that the kernel ended because its memory was used up, and its peak.
+    /// Of an exit: processes of the worker that the kernel ended because its memory was used up, and its peak.
     oom_kills: u32 = 0,
     reserved1: u32 = 0,
     memory_peak_bytes: u64 = 0,
+    /// Of `exited`: CPU time of its whole life.
+    cpu_ns: u64 = 0,
 };
 
 comptime {

@@ -28,9 +28,9 @@ arrived_ns: u64,
 dispatched_ns: u64,
 /// Its limits.
 timeout_ns: u64,
-cpu_ns_max: u64,
-/// Of the worker.
+/// Bound of the worker's memory.
 memory_bytes_max: u64,
+cpu_ns_max: u64,
 output_bytes_max: u32,
 log_bytes_max: u32,
 open_files_max: u32,

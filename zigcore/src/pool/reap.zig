@@ -19,8 +19,8 @@ const Version = @import("version.zig");
 const Worker = @import("worker.zig");
 const Zygote = @import("zygote.zig");
 const answer = @import("answer.zig");
-const deadline = @import("deadline.zig");
 const memory = @import("memory.zig");
+const deadline = @import("deadline.zig");
 const dispatch = @import("dispatch.zig");
 const overrun = @import("overrun.zig");
 
@@ -153,12 +153,12 @@ pub fn zygoteHeard(p: *Pool, heard: Zygote.Heard) void {
             if (w.exit_known) return;
             w.exit_known = true;
             w.exit_status = exited.status;
-            w.exit_cpu_ns = exited.cpu_ns;
             w.memory.oom_kills = exited.oom_kills;
             if (w.invocation != Invocation.none) {
                 const invocation = &p.invocations.items[w.invocation];
                 invocation.memory_bytes = @max(invocation.memory_bytes, exited.memory_peak_bytes);
             }
+            w.exit_cpu_ns = exited.cpu_ns;
             if (w.state == .dying) {
                 settleDead(p, w, false);
                 free(p, w);
@@ -180,9 +180,9 @@ pub fn die(p: *Pool, w: *Worker, cause: Worker.Cause, reason: []const u8) void {
     assert(live(w));
     if (w.invocation != Invocation.none) {
         const invocation = &p.invocations.items[w.invocation];
-        deadline.cpuRead(w, invocation);
         // While it lives, or has just died: its control group goes with it.
         invocation.memory_bytes = memory.take(w);
+        deadline.cpuRead(w, invocation);
     }
     leave(p, w);
     w.cause = cause;
@@ -253,15 +253,12 @@ fn settleDead(p: *Pool, w: *Worker, waited: bool) void {
     const version = &p.versions[w.version];
     // A process that does not handle the soft signal dies of it.
     if (w.cause == .ended and w.soft != .none and Worker.Exit.of(w).is(frame.soft_signal)) w.cause = .overrun;
-    if (w.cause == .ended and memory.exhausted(w)) {
-        w.cause = .overrun;
-        w.soft = .none;
-        w.overrun = memory.overrunOf(invocation);
-    }
+    const exhausted = w.cause == .ended and memory.exhausted(w);
+    if (exhausted) w.cause = .overrun;
     switch (w.cause) {
         .none, .start => unreachable,
         .overrun => {
-            if (w.soft != .none) w.overrun = overrun.ofTime(p, w, invocation);
+            if (exhausted) w.overrun = memory.overrunOf(invocation) else if (w.soft != .none) w.overrun = overrun.ofTime(p, w, invocation);
             overrun.respond(p, w, w.overrun);
         },
         .garbage => {
