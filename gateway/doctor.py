@@ -11,7 +11,10 @@ import platform
 import sys
 from dataclasses import asdict, dataclass
 
+from gateway.cgroup.hierarchy import Hierarchy, discover
+from gateway.cgroup.instance import Instance, instance_name, leftover_count
 from gateway.core.jail import Part
+from gateway.zygote.groups import WANTED
 from gateway.zygote.jail import Jail
 from gateway.zygote.settings import JailSettings, SettingsError, jail_settings
 from gateway.zygote.spawner import Spawner, partial_spawner, probe
@@ -43,6 +46,13 @@ _COSTS: dict[Part, tuple[str, str]] = {
 }
 
 
+_GROUPS_HELP = "run as root, or in a group that is delegated (systemd: Delegate=yes; a container: a cgroup mount that can be written)"
+_GROUP_COSTS = {
+    "memory": "shared memory, files in /tmp and what the kernel holds for a worker have no bound",
+    "pids": "only RLIMIT_NPROC bounds threads and processes",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     part: str
@@ -63,6 +73,11 @@ class Diagnosis:
     """All parts hold together: TAILCUT_JAIL=on starts."""
     workers_are: str
     lines: list[Line]
+    groups: list[Line]
+    """Control groups, by controller."""
+    bounded: bool
+    """The memory of workers can be bounded, or the setting accepts that it cannot."""
+    leftover_groups: int
 
 
 def diagnose(settings: JailSettings) -> Diagnosis:
@@ -80,6 +95,8 @@ def diagnose(settings: JailSettings) -> Diagnosis:
             lines.append(Line(name, "off", "", _COSTS[part][0], "TAILCUT_JAIL=on"))
         else:
             lines.append(Line(name, "active"))
+    hierarchies = discover()
+    groups = _groups(hierarchies)
     last = settings.uid_min + settings.uid_count - 1
     each = f"each worker another one of the host's ids {settings.uid_min}-{last}"
     return Diagnosis(
@@ -89,7 +106,31 @@ def diagnose(settings: JailSettings) -> Diagnosis:
         whole=whole,
         workers_are=each if jail.privileged else "the server's own user, in user namespaces of their own",
         lines=lines,
+        groups=groups,
+        bounded=groups[0].state == "active" or settings.memory == "rlimits" or settings.mode != "on",
+        leftover_groups=leftover_count(hierarchies),
     )
+
+
+def _groups(hierarchies: list[Hierarchy]) -> list[Line]:
+    """Tried by making one of each."""
+    instance = Instance.open(instance_name(os.getpid()), hierarchies, WANTED)
+    instance.close()
+    lines = []
+    for controller in WANTED:
+        if controller in instance.versions:
+            lines.append(Line(f"{controller} group", "active", f"cgroup v{instance.versions[controller]}"))
+        else:
+            lines.append(
+                Line(
+                    f"{controller} group",
+                    "missing",
+                    instance.missing[controller],
+                    _GROUP_COSTS[controller],
+                    _GROUPS_HELP,
+                )
+            )
+    return lines
 
 
 def show(diagnosis: Diagnosis) -> str:
@@ -106,13 +147,22 @@ def show(diagnosis: Diagnosis) -> str:
             rows.append(f"{'':14}costs: {line.costs}")
         if line.remedy:
             rows.append(f"{'':14}to get it: {line.remedy}")
-    rows += ["", _verdict(diagnosis), "Not enforced yet, on any machine: memory, CPU time (SECURITY.md)."]
+    rows.append("")
+    for one in diagnosis.groups:
+        rows.append(f"{one.part:<12}  {one.state:<{_WIDTH_STATE}}{one.refused}".rstrip())
+        if one.costs:
+            rows.append(f"{'':14}costs: {one.costs}")
+            rows.append(f"{'':14}to get it: {one.remedy}")
+    rows.append(f"{'':14}groups of dead servers: {diagnosis.leftover_groups} (removed at the next start)")
+    rows += ["", _verdict(diagnosis)]
     return "\n".join(rows) + "\n"
 
 
 def _verdict(diagnosis: Diagnosis) -> str:
     if diagnosis.setting == "off":
         return "WORKERS ARE NOT JAILED: run only code that you trust."
+    if not diagnosis.bounded:
+        return "Memory cannot be bounded: the server will not start. TAILCUT_JAIL_MEMORY=rlimits accepts that."
     if diagnosis.whole:
         return "The whole jail holds."
     if diagnosis.setting == "partial":
@@ -130,7 +180,7 @@ def main() -> int:
         sys.stderr.write(f"doctor: {error}\n")
         return 2
     sys.stdout.write(json.dumps(asdict(diagnosis), indent=2) + "\n" if arguments.json else show(diagnosis))
-    return 0 if diagnosis.whole else EXIT_FEATURE_MISSING
+    return 0 if diagnosis.whole and diagnosis.bounded else EXIT_FEATURE_MISSING
 
 
 if __name__ == "__main__":

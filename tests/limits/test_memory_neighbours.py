@@ -2,8 +2,10 @@
 
 import copy
 import threading
+from collections.abc import Callable
 
 import pytest
+from httpx import Response
 
 from tests.limits.conftest import Deploy
 from tests.support.server import Server
@@ -18,10 +20,8 @@ def handler(mib: int):
     return mib
 """
 NEIGHBOUR = """
-import time
-started = time.monotonic_ns()
 def handler():
-    return started
+    return "served"
 """
 VARYING = """
 def handler(mib: int):
@@ -31,25 +31,25 @@ def handler(mib: int):
 
 def test_neighbours_of_the_same_tenant_and_of_another_live_on(server: Server, deploy: Deploy) -> None:
     hog = deploy(HOG, memory_bytes=32 * MIB)
-    other = another_tenant(server)
+    other, _subscribe = another_tenant(server, "somebody")
+    before = server.worker_pids()
     other.deploy("neighbour", NEIGHBOUR, memory_bytes=32 * MIB, workers_min=1, concurrency_max=1)
     server.deploy("neighbour", NEIGHBOUR, memory_bytes=32 * MIB, workers_min=1, concurrency_max=1)
-    # What is answered names the worker: it is when that was started.
-    neighbours = [(one, {one.invoke("neighbour").json() for _ in range(50)}) for one in (server, other)]
+    server.wait_for(lambda: len(server.worker_pids() - before) >= 2, what="their workers")
+    neighbours = server.worker_pids() - before
     stop = threading.Event()
     hogs = [threading.Thread(target=fill_until, args=(server, hog, stop)) for _ in range(2)]
     for thread in hogs:
         thread.start()
     try:
         for _ in range(200):
-            for one, workers in neighbours:
-                answer = one.invoke("neighbour")
-                assert answer.status_code == 200
-                assert answer.json() in workers, "none of theirs has died"
+            for one in (server, other):
+                assert one.invoke("neighbour").status_code == 200
     finally:
         stop.set()
         for thread in hogs:
             thread.join()
+    assert all(server.alive(pid) for pid in neighbours), "none of theirs has died"
     assert server.invoke(hog, mib=1).json() == 1
 
 
@@ -58,16 +58,56 @@ def fill_until(server: Server, hog: str, stop: threading.Event) -> None:
         assert server.invoke(hog, mib=100).json()["limit"] == "memory"
 
 
-def another_tenant(server: Server) -> Server:
-    """The same server as somebody else sees it."""
+def another_tenant(server: Server, name: str) -> tuple[Server, Callable[[str], None]]:
+    """The same server as somebody else sees it, and how its tier is changed."""
     operator = (server.data_dir / "operator-token").read_text().strip()
     made = server.api().post(
-        "/v1/tenants", json={"name": "somebody", "tier": "development"}, headers={"Authorization": f"Bearer {operator}"}
+        "/v1/tenants", json={"name": name, "tier": "development"}, headers={"Authorization": f"Bearer {operator}"}
     )
     assert made.is_success, made.text
     other = copy.copy(server)
-    other.tenant, other.key, other._clients = "somebody", made.json()["key"]["token"], {}
-    return other
+    other.tenant, other.key, other._clients = name, made.json()["key"]["token"], {}
+
+    def subscribe(tier: str) -> None:
+        path = f"/v1/tenants/{made.json()['id']}/subscription"
+        answer = server.api().put(path, json={"tier": tier}, headers={"Authorization": f"Bearer {operator}"})
+        assert answer.is_success, answer.text
+
+    return other, subscribe
+
+
+def test_a_bound_moves_for_workers_that_live(server: Server) -> None:
+    tenant, subscribe = another_tenant(server, "moving")
+    tenant.deploy("moving", MOVING, memory_bytes=1024 * MIB, concurrency_max=1, public=True)
+    started = tenant.invoke("moving", mib=300).json()
+
+    def answered(status: int) -> Callable[[], Response | None]:
+        def look() -> Response | None:
+            answer = tenant.invoke("moving", mib=300)
+            return answer if answer.status_code == status else None
+
+        return look
+
+    subscribe("free")
+    problem = server.wait_for(answered(402), what="the smaller bound").json()
+    assert (problem["limit"], problem["allowed_bytes"]) == ("memory", 256 * MIB)
+    assert (problem["tier"], problem["next_tier"]) == ("free", "scale")
+    assert "MemoryError" in problem["traceback"]
+    stranger = tenant.invoke("moving", key=None, mib=300)
+    assert (stranger.status_code, stranger.json()["type"].rpartition("/")[2]) == (500, "memory-limit")
+    assert not {"tier", "next_tier", "upgrade_url", "traceback"} & set(stranger.json())
+    assert tenant.invoke("moving", mib=0).json() == started, "by the same worker"
+    subscribe("scale")
+    assert server.wait_for(answered(200), what="the larger bound").json() == started
+
+
+MOVING = """
+import time
+started = time.monotonic_ns()
+def handler(mib: int):
+    bytearray(mib * 2**20)
+    return started
+"""
 
 
 def test_what_is_measured_is_each_invocations_own(server: Server, deploy: Deploy) -> None:
