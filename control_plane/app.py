@@ -16,6 +16,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse
 from fastapi.staticfiles import StaticFiles
 from redis.asyncio import Redis
+from sqlalchemy.exc import IntegrityError
 from starlette.exceptions import HTTPException
 
 from control_plane.audit import endpoints as audit
@@ -78,6 +79,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.mount("/static", StaticFiles(directory=pages.STATIC_DIR), name="static")
     app.add_exception_handler(Problem, _answer_problem)
     app.add_exception_handler(Elsewhere, _answer_elsewhere)
+    app.add_exception_handler(IntegrityError, _answer_collision)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_http_exception)
     app.add_middleware(RequestFrame, settings=settings)
@@ -140,6 +142,13 @@ async def _keep_running(name: str, run: Callable[[], Coroutine[Any, Any, None]])
 async def _answer_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, Problem)  # noqa: S101 - the handler is registered for it
     return await _render(request, error)
+
+
+async def _answer_collision(request: Request, error: Exception) -> Response:
+    """Two requests passed the same check and one was quicker (PostgreSQL; SQLite's writers take turns)."""
+    log.warning("collision", request_id=request.scope["tailcut_request_id"], error=type(error).__name__)
+    detail = "Somebody else did the same at this very moment; nothing was done here. Look, and try again."
+    return await _render(request, Problem("conflict", detail))
 
 
 async def _answer_elsewhere(_request: Request, error: Exception) -> Response:

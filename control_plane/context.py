@@ -23,6 +23,9 @@ OUTBOX_CHANGED: Final = "outbox_changed"
 MAIL_WAITING: Final = "mail_waiting"
 """Likewise: set by ``mail.repository.append``."""
 
+PASSWORDS_AT_ONCE_MAX: Final = 4
+"""Hashed or checked, 46 MiB each: log-ins in a storm wait for each other instead of taking the machine's memory."""
+
 
 @dataclass(slots=True)
 class Context:
@@ -32,6 +35,7 @@ class Context:
     operator_token: str = field(repr=False)
     sealer: Sealer = field(repr=False)
     uploads: asyncio.Semaphore
+    password_slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(PASSWORDS_AT_ONCE_MAX))
     relay_bell: asyncio.Event = field(default_factory=asyncio.Event)
     mail_bell: asyncio.Event = field(default_factory=asyncio.Event)
 
