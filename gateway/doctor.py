@@ -46,7 +46,9 @@ _COSTS: dict[Part, tuple[str, str]] = {
 }
 
 
-_GROUPS_HELP = "run as root, or in a group that is delegated (systemd: Delegate=yes; a container: a cgroup mount that can be written)"
+_GROUPS_HELP = (
+    "run as root, or in a group that is delegated (systemd: Delegate=yes; a container: a writable cgroup mount)"
+)
 _GROUP_COSTS = {
     "memory": "shared memory, files in /tmp and what the kernel holds for a worker have no bound",
     "pids": "only RLIMIT_NPROC bounds threads and processes",
