@@ -57,6 +57,13 @@ pub const Number = enum {
     /// Ended without being asked to.
     workers_crashed_total,
     events_dropped_total,
+    /// Workers that run under a reservation.
+    workers_deadline,
+    reservations_admitted_total,
+    /// By the kernel, or because the partition could not be made.
+    reservations_refused_total,
+    /// Invocations that burned CPU on a shared CPU.
+    demotions_total,
 };
 pub const numbers_count = std.enums.values(Number).len;
 

@@ -18,6 +18,7 @@ const Invocation = @import("invocation.zig");
 const Version = @import("version.zig");
 const Worker = @import("worker.zig");
 const answer = @import("answer.zig");
+const claim = @import("claim.zig");
 const reap = @import("reap.zig");
 const serve = @import("serve.zig");
 
@@ -25,7 +26,7 @@ const serve = @import("serve.zig");
 pub fn place(p: *Pool, invocation: *Invocation, function: target.Function) void {
     const version = &p.versions[invocation.version];
     if (version.idle > 0 and version.queue.count == 0) {
-        const w = &p.workers[version.idle_top];
+        const w = idleBest(p, version);
         idleRemove(p, w);
         return run(p, w, invocation, function);
     }
@@ -47,6 +48,7 @@ pub fn next(p: *Pool, w: *Worker) void {
     const version = &p.versions[w.version];
     if (w.state == .busy) p.busy -= 1 else version.starting -= 1;
     w.to(.idle);
+    if (version.reservation.runtime_us > 0 and !w.deadline) claim.improve(p, w.version);
     if (w.ended) {
         version.idle += 1;
         idlePush(p, version, w);
@@ -85,6 +87,10 @@ pub fn attend(p: *Pool, index: u32) bool {
         // Its workers serve what is queued; without any nobody would.
         if (version.workers == 0) failQueue(p, version, .not_ready, "This version has left the node.");
         return version.queue.count > 0;
+    }
+    if (version.improving) {
+        version.improving = false;
+        if (p.now_ns >= version.start_after_ns and version.workers < version.workersMax() and version.starting == 0) _ = p.startReserved(index);
     }
     if (p.now_ns >= version.start_after_ns and version.workers < version.workersMax() and wantsWorker(p, version)) {
         if (!p.start(index) and p.free_count == 0) makeRoom(p, version);
@@ -219,6 +225,18 @@ fn idlePush(p: *Pool, version: *Version, w: *Worker) void {
     w.previous = Worker.none;
     if (version.idle_top == Worker.none) version.idle_bottom = slot else p.workers[version.idle_top].previous = slot;
     version.idle_top = slot;
+}
+
+/// The last used; where CPU is reserved, the last used of those that have it.
+fn idleBest(p: *Pool, version: *const Version) *Worker {
+    const top = &p.workers[version.idle_top];
+    if (version.reservation.runtime_us == 0) return top;
+    var w = top;
+    while (!w.deadline) {
+        if (w.next == Worker.none) return top;
+        w = &p.workers[w.next];
+    }
+    return w;
 }
 
 pub fn idleRemove(p: *Pool, w: *Worker) void {

@@ -10,12 +10,15 @@ const limits = @import("../limits.zig");
 const sys = @import("../io/sys.zig");
 const clock = @import("../io/clock.zig");
 const Ring = @import("../io/ring.zig");
+const Ledger = @import("../admit/ledger.zig");
 const Pool = @import("pool.zig");
 const Invocation = @import("invocation.zig");
 const Version = @import("version.zig");
 const Worker = @import("worker.zig");
 const Zygote = @import("zygote.zig");
 const answer = @import("answer.zig");
+const burn = @import("burn.zig");
+const claim = @import("claim.zig");
 const dispatch = @import("dispatch.zig");
 
 // -- What happens -------------------------------------------------------------------------------------------------
@@ -113,6 +116,7 @@ pub fn zygoteHeard(p: *Pool, heard: Zygote.Heard) void {
             w.pidfd = spawned.pidfd;
             // Ready before this word: what it used so far was its start.
             if (w.cpu_ns == 0) w.cpu_ns = clock.cpuOf(w.pid) orelse 0;
+            if (w.nice != 0) burn.weighed(w);
             w.watching = true;
             p.ring.poll(w.pidfd, p.tag(w, .worker_end));
             if (w.state == .dying) sys.pidfdKill(w.pidfd);
@@ -121,6 +125,7 @@ pub fn zygoteHeard(p: *Pool, heard: Zygote.Heard) void {
             const w = byRequest(p, refused.request) orelse return;
             if (w.spawn_answered) return;
             w.spawn_answered = true;
+            if (w.state == .starting and w.claim != Ledger.none) return claim.refused(p, w);
             // Its end of the channel may have been closed, and that noticed, before this word.
             if (w.state == .dying and w.was_starting) w.cause = .start;
             if (w.state == .starting or w.state == .dying and w.was_starting and !w.start_reported) {
@@ -318,6 +323,7 @@ fn free(p: *Pool, w: *Worker) void {
     w.pidfd = sys.none;
     p.deadlines.clear(p.indexOf(w));
     sys.unmapShared(w.shared);
+    claim.release(p, w);
     w.to(.free);
     w.generation +%= 1;
     p.free[p.free_count] = p.indexOf(w);
