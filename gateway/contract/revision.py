@@ -68,6 +68,9 @@ class VersionRow:
     """Start one worker now, on the first reactor; ready or start_failed follows as an event."""
     cpu_ms: int = 900_000
     memory_bytes: int = 64 * 2**30
+    open_files_max: int = 0
+    """``open_files_max``, ``processes_max``: 0: what the worker was started with."""
+    processes_max: int = 0
     upgrade_timeout: str = ""
     """``upgrade_*``: the tier that would allow this version more of it; empty: none would, or it asks for no more."""
     upgrade_cpu: str = ""

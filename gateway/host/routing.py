@@ -169,6 +169,8 @@ def _version_row(
         probe=state.stage is Stage.PROBING,
         cpu_ms=limits.cpu_ms,
         memory_bytes=limits.memory_bytes,
+        open_files_max=limits.open_files_max,
+        processes_max=limits.processes_max,
         upgrade_timeout=version.upgrade.get("timeout_ms", ""),
         upgrade_cpu=version.upgrade.get("cpu_ms", ""),
         upgrade_memory=version.upgrade.get("memory_bytes", ""),

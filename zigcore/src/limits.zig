@@ -195,6 +195,8 @@ pub const version_workers_min_max = 16;
 pub const log_bytes_max = 1 * mib;
 pub const memory_bytes_min = 16 * mib;
 pub const memory_bytes_max = 64 * 1024 * mib;
+pub const open_files_max = 4096;
+pub const processes_max = 512;
 /// What a tenant's row may ask for.
 pub const rate_per_s_max = 1_000_000;
 pub const burst_max = 1_000_000;

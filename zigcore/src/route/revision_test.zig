@@ -117,6 +117,8 @@ const bad = [_]Bad{
     .{ .find = "\"output_bytes_max\":2000", .put = "\"output_bytes_max\":0", .says = "0 is not within 1 … 6291456" },
     .{ .find = "\"log_bytes_max\":65536", .put = "\"log_bytes_max\":1048577", .says = "1048577 is not within 0 … 1048576" },
     .{ .find = "\"probe\":true", .put = "\"probe\":true,\"cpu_ms\":9", .says = "versions[0].cpu_ms: 9 is not within 10 … 900000" },
+    .{ .find = "\"probe\":true", .put = "\"probe\":true,\"open_files_max\":4097", .says = "versions[0].open_files_max: 4097 is not within 0 … 4096" },
+    .{ .find = "\"probe\":true", .put = "\"probe\":true,\"processes_max\":513", .says = "versions[0].processes_max: 513 is not within 0 … 512" },
     .{ .find = "\"probe\":true", .put = "\"probe\":true,\"memory_bytes\":1", .says = "versions[0].memory_bytes: 1 is not within 16777216 …" },
     .{ .find = "\"probe\":true", .put = "\"probe\":\"yes\"", .says = "versions[0].probe: true or false is expected, not a string" },
     .{ .find = ",\"probe\":true", .put = "", .says = "versions[0]: the field \"probe\" is missing" },
@@ -257,6 +259,8 @@ test "the dataclasses of gateway/contract/revision.py, as the host writes them" 
     const limited = table.versionFind(5).?;
     try testing.expectEqual(200 * limits.ms_ns, limited.cpu_ns);
     try testing.expectEqual(128 * limits.mib, limited.memory_bytes);
+    try testing.expectEqual(64, limited.open_files_max);
+    try testing.expectEqual(8, limited.processes_max);
     try testing.expectEqualStrings("t", limited.upgrade.timeout);
     try testing.expectEqualStrings("c", limited.upgrade.cpu);
     try testing.expectEqualStrings("m", limited.upgrade.memory);

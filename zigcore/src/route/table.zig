@@ -123,6 +123,9 @@ pub const Version = struct {
     timeout_ns: u64,
     cpu_ns: u64,
     memory_bytes: u64,
+    /// Of the worker, from outside; 0: what it was started with.
+    open_files_max: u32,
+    processes_max: u32,
     concurrency_max: u32,
     workers_min: u32,
     request_bytes_max: u32,
