@@ -107,13 +107,13 @@ def sweep_dead(hierarchies: list[Hierarchy], files: Files = KERNEL, process: Pat
     """Ends what still runs in groups of servers that live no more, and removes them. Returns the names of what could
     not be removed."""
     folders = [folder for one in hierarchies for folder in _instances(one, files)]
-    return [str(folder) for folder in folders if not _owner_lives(folder.name, process) and not _destroy(folder, files)]
+    return [str(folder) for folder in folders if not owner_lives(folder.name, process) and not destroy(folder, files)]
 
 
 def leftover_count(hierarchies: list[Hierarchy], files: Files = KERNEL, process: Path = Path("/proc")) -> int:
     """Groups of servers that live no more."""
     folders = [folder for one in hierarchies for folder in _instances(one, files)]
-    return sum(not _owner_lives(folder.name, process) for folder in folders)
+    return sum(not owner_lives(folder.name, process) for folder in folders)
 
 
 def _instances(hierarchy: Hierarchy, files: Files) -> list[Path]:
@@ -124,7 +124,7 @@ def _instances(hierarchy: Hierarchy, files: Files) -> list[Path]:
     return [folder for place in sorted(places) for folder in files.groups(place) if _NAME.fullmatch(folder.name)]
 
 
-def _owner_lives(name: str, process: Path) -> bool:
+def owner_lives(name: str, process: Path) -> bool:
     match = _NAME.fullmatch(name)
     if match is None:
         return True
@@ -144,7 +144,7 @@ def _started(pid: int, process: Path) -> int:
     return int(text.rpartition(")")[2].split()[19])
 
 
-def _destroy(folder: Path, files: Files) -> bool:
+def destroy(folder: Path, files: Files) -> bool:
     deadline = time.monotonic() + _DEATH_TIMEOUT_S
     while True:
         _kill_below(folder, files)
@@ -176,7 +176,7 @@ def _remove_below(folder: Path, files: Files) -> None:
 def _parent(hierarchy: Hierarchy, name: str, controller: str, files: Files) -> Path:
     folder = hierarchy.home / name
     if hierarchy.version == 2:
-        _enable(hierarchy, controller, files)
+        enable(hierarchy, controller, files)
     with contextlib.suppress(FileExistsError):
         files.make(folder)
     if hierarchy.version == 2:
@@ -186,7 +186,7 @@ def _parent(hierarchy: Hierarchy, name: str, controller: str, files: Files) -> P
     return folder
 
 
-def _enable(hierarchy: Hierarchy, controller: str, files: Files) -> None:
+def enable(hierarchy: Hierarchy, controller: str, files: Files) -> None:
     """v2: groups below get only the controllers that their parent hands down, and a group that does so may hold no
     processes itself (the hierarchy's own root may)."""
     control = hierarchy.home / "cgroup.subtree_control"

@@ -65,6 +65,13 @@ class Reactor(TypedDict):
     """Ended without being asked to."""
     events_dropped_total: int
     """Log lines that found the ring of events full."""
+    workers_deadline: int
+    """Workers that run under a CPU reservation."""
+    reservations_admitted_total: int
+    reservations_refused_total: int
+    """By the kernel, or because the CPU's partition could not be made; the worker went elsewhere."""
+    demotions_total: int
+    """Invocations that burned CPU on a shared CPU and run when nobody else wants it."""
     workers: Workers
 
 

@@ -90,15 +90,22 @@ def control_plane(settings: SupervisorSettings, places: Places, *arguments: str)
     return Program("control-plane", (*_PYTHON, "control_plane", *arguments), env)
 
 
-def zygote(listeners: Listeners) -> Program:
+def zygote(listeners: Listeners, reserved_cpus: tuple[int, ...]) -> Program:
     descriptor = listeners.zygote.fileno()
     # A library that starts threads when it is imported could not be forked.
     threads = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     env = bare_environment() | threads | {"TAILCUT_ZYGOTE_FD": str(descriptor), "PYTHONDONTWRITEBYTECODE": "1"}
+    env["TAILCUT_RESERVED_CPUS"] = ",".join(str(one) for one in reserved_cpus)
     return Program("zygote", (*_PYTHON, "gateway.zygote"), env, (descriptor,), says_ready=True)
 
 
-def gateway(places: Places, listeners: Listeners, cpus: tuple[int, ...], supervisor_pid: int) -> Program:
+def gateway(
+    places: Places,
+    listeners: Listeners,
+    cpus: tuple[int, ...],
+    reserved_cpus: tuple[int, ...],
+    supervisor_pid: int,
+) -> Program:
     sockets = tuple(one.fileno() for one in listeners.gateway)
     env = environment() | {
         "REDIS_URL": places.redis_url,
@@ -113,5 +120,6 @@ def gateway(places: Places, listeners: Listeners, cpus: tuple[int, ...], supervi
         "TAILCUT_GATEWAY_URL": places.gateway_url,
     }
     env.pop("DATABASE_URL", None)
+    env["TAILCUT_RESERVED_CPUS"] = ",".join(str(one) for one in reserved_cpus)
     inherited = (*sockets, listeners.admin.fileno())
     return Program("gateway", (*_PYTHON, "gateway.host"), env, inherited, says_ready=True)

@@ -11,8 +11,9 @@ import sys
 
 from gateway.core.jail import JailError
 from gateway.zygote.jail import Jail
+from gateway.zygote.reserved import Reserved
 from gateway.zygote.server import Server
-from gateway.zygote.settings import FD_VARIABLE, SettingsError, jail_settings, listener_fd, ready_fd
+from gateway.zygote.settings import FD_VARIABLE, SettingsError, jail_settings, listener_fd, owner, ready_fd, reserved_cpus
 from gateway.zygote.spawner import Spawner, partial_spawner, probe
 from gateway.zygote.warm import WarmError, warm
 
@@ -45,7 +46,11 @@ def main() -> int:
     if (ready := ready_fd()) is not None:
         os.write(ready, b"ready\n")
         os.close(ready)
-    Server(listener, spawner).serve()
+    reserved = Reserved.of(reserved_cpus(), owner())
+    try:
+        Server(listener, spawner, reserved).serve()
+    finally:
+        reserved.close()
     return 0
 
 

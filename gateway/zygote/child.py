@@ -24,6 +24,7 @@ from gateway.contract.worker import JAIL_FAILED, SpawnSpec, StartFailed
 from gateway.core.jail import JailError
 from gateway.core.worker_loop import WorkerLoop
 from gateway.worker import main
+from gateway.zygote.reserved import ReservedPlace
 
 CHANNEL_FD = 3
 SHARED_FD = 4
@@ -104,13 +105,15 @@ def become_worker(
     shared_fd: int,
     enter_jail: Callable[[], None],
     code_path: str,
+    place: ReservedPlace | None = None,
 ) -> NoReturn:
-    """``code_path``: where the code is once the jail is closed."""
+    """``code_path``: where the code is once the jail is closed. ``place``: on a reserved CPU."""
     status = EXIT_BROKEN
     try:
         _descriptors(channel_fd, shared_fd)
-        _process(cpu)
+        _process()
         try:
+            _onto(cpu, place)
             enter_jail()
         except JailError as error:
             _refuse(str(error))
@@ -150,12 +153,21 @@ def _leave_channel() -> None:
         os.close(fd)
 
 
-def _process(cpu: int) -> None:
+def _onto(cpu: int, place: ReservedPlace | None) -> None:
+    """To its CPU. Raises JailError."""
+    try:
+        if place is not None:
+            place.enter()
+        os.sched_setaffinity(0, {cpu})
+    except OSError as error:
+        raise JailError(f"CPU {cpu}: {error.strerror}") from error
+
+
+def _process() -> None:
     # Not a session of its own: with sched_autogroup each session is a scheduling group, between groups sched_yield
     # hands nothing over, and a same-CPU call costs three times as much (docs/decisions/).
     os.setpgid(0, 0)
     os.umask(0o077)
-    os.sched_setaffinity(0, {cpu})
     for number in _DEFAULT_SIGNALS:
         signal.signal(number, signal.SIG_DFL)
     # What every Python program expects: KeyboardInterrupt for SIGINT, an OSError instead of death by SIGPIPE.

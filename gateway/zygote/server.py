@@ -19,6 +19,7 @@ from typing import NoReturn
 
 from gateway.zygote import child, protocol
 from gateway.zygote.protocol import KIND_EXITED, KIND_REFUSED, KIND_SPAWNED, ProtocolError, Spawn
+from gateway.zygote.reserved import Reserved, ReservedPlace
 from gateway.zygote.spawner import Spawner
 
 WORKERS_MAX = 4096
@@ -42,12 +43,14 @@ class _Worker:
     pidfd: int
     request: int
     connection: _Connection | None
+    place: ReservedPlace | None = None
 
 
 class Server:
-    def __init__(self, listener: socket.socket, spawner: Spawner) -> None:
+    def __init__(self, listener: socket.socket, spawner: Spawner, reserved: Reserved) -> None:
         self._listener = listener
         self._spawner = spawner
+        self._reserved = reserved
         self._poll = select.poll()
         self._connections: dict[int, _Connection] = {}
         self._workers: dict[int, _Worker] = {}
@@ -65,7 +68,8 @@ class Server:
         self._poll.register(self._listener, select.POLLIN)
         self._poll.register(wake_read, select.POLLIN)
         while not self._ending:
-            for fd, events in self._poll.poll():
+            again_s = self._reserved.tick()
+            for fd, events in self._poll.poll(None if again_s is None else again_s * 1000):
                 self._handle(fd, events)
 
     def _end(self, number: int, frame: object) -> None:
@@ -123,19 +127,29 @@ class Server:
         if len(self._workers) >= WORKERS_MAX:
             self._refuse(connection, spawn.request, errno.EAGAIN, f"{WORKERS_MAX} workers run already")
             return
-        if spawn.cpu not in self._cpus:
+        if not spawn.reserved_cpu and spawn.cpu not in self._cpus:
             text = f"CPU {spawn.cpu} is not one of ours: {sorted(self._cpus)}"
             self._refuse(connection, spawn.request, errno.EINVAL, text)
             return
+        place = None
+        if spawn.reserved_cpu:
+            try:
+                place = self._reserved.place(spawn.cpu)
+            except OSError as error:
+                text = error.strerror or str(error)
+                self._refuse(connection, spawn.request, error.errno or errno.EPERM, text)
+                return
         jail = self._spawner.jail
         code_path = jail.code_path(spawn.spec.code_path)
 
         def worker(enter_jail: Callable[[], None]) -> NoReturn:
-            child.become_worker(spawn.spec, spawn.cpu, channel_fd, shared_fd, enter_jail, code_path)
+            child.become_worker(spawn.spec, spawn.cpu, channel_fd, shared_fd, enter_jail, code_path, place)
 
         try:
             pid = self._spawner.fork(jail.config(spawn.spec.code_path), worker)
         except OSError as error:
+            if place is not None:
+                self._reserved.gone(place)
             self._refuse(connection, spawn.request, error.errno or errno.EAGAIN, f"fork: {error.strerror}")
             return
         try:
@@ -144,9 +158,13 @@ class Server:
             # Without its descriptor it could neither be watched nor killed safely.
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
+            if place is not None:
+                self._reserved.gone(place)
             self._refuse(connection, spawn.request, error.errno or errno.EMFILE, f"pidfd_open: {error.strerror}")
             return
-        self._workers[pidfd] = _Worker(pid, pidfd, spawn.request, connection)
+        if place is not None:
+            place.pid = pid
+        self._workers[pidfd] = _Worker(pid, pidfd, spawn.request, connection, place)
         connection.pidfds.add(pidfd)
         self._poll.register(pidfd, select.POLLIN)
         self._send(connection, protocol.reply(KIND_SPAWNED, spawn.request, pid, 0), pidfd)
@@ -165,6 +183,8 @@ class Server:
             # A reply that still waits with this pidfd keeps a copy of its own.
             self._send(connection, protocol.reply(KIND_EXITED, worker.request, worker.pid, status))
         os.close(worker.pidfd)
+        if worker.place is not None:
+            self._reserved.gone(worker.place)
 
     def _send(self, connection: _Connection, frame: bytes, fd: int | None = None) -> None:
         if connection.socket.fileno() < 0:
