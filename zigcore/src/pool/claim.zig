@@ -100,10 +100,13 @@ pub fn release(p: *Pool, w: *Worker) void {
     w.deadline = false;
 }
 
-/// The tier's reservation is another one now: those who have the old one end after what they do.
+/// The tier's reservation is another one now: those who have the old one end after what they do, and so do those who have
+/// none where calls are meant to wait for one.
 pub fn renew(p: *Pool, index: u32) void {
+    const reservation = p.versions[index].reservation;
+    const waits = reservation.runtime_us > 0 and !reservation.fallback and p.ledger.exists();
     for (p.workers) |*w| {
-        if (w.version != index or w.claim == Ledger.none) continue;
+        if (w.version != index or w.claim == Ledger.none and !waits) continue;
         switch (w.state) {
             .idle => reap.stop(p, w),
             .busy => w.stop_after = true,

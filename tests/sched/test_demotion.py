@@ -1,0 +1,116 @@
+"""On a shared CPU: whoever burns is demoted and promoted again, short calls stay quick, weights are nice values."""
+
+import os
+import statistics
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import httpx
+
+from tests.sched import kernel
+from tests.sched.conftest import Scheduled
+
+HOGS_COUNT = 8
+
+
+def test_who_burns_is_demoted_with_its_threads_and_promoted_after_its_answer(scheduled: Scheduled) -> None:
+    server = scheduled.server
+    before = demotions(scheduled)
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(server.invoke, "burn-threads", seconds=2.0, threads=2)
+        demoted = server.wait_for(lambda: [pid for pid in server.worker_pids() if policy(pid) == kernel.IDLE], what="it")
+        (pid,) = demoted
+        threads = [int(name) for name in os.listdir(f"/proc/{pid}/task")]  # noqa: PTH208 - numbers, not paths
+        assert len(threads) == 3
+        assert {policy(thread) for thread in threads} == {kernel.IDLE}
+        assert call.result().status_code == 200
+    server.wait_for(lambda: policy(pid) == kernel.NORMAL, what="its promotion")
+    assert demotions(scheduled) > before
+    # The same worker serves on.
+    assert server.invoke("burn-threads", seconds=0.0, threads=1).status_code == 200
+    assert pid in server.worker_pids()
+
+
+def test_who_sleeps_or_is_short_is_not_demoted(scheduled: Scheduled) -> None:
+    server = scheduled.server
+    before = demotions(scheduled)
+    assert server.invoke("sleep", seconds=0.5).status_code == 200
+    for _ in range(20):
+        assert server.invoke("burn", cpu_ms=2).status_code == 200
+    assert demotions(scheduled) == before
+
+
+def test_short_calls_stay_quick_while_eight_burn(scheduled: Scheduled) -> None:
+    """Wall clock ÷ CPU time: nine that share a CPU fairly would have about nine."""
+    server = scheduled.server
+    with ThreadPoolExecutor(HOGS_COUNT) as pool:
+        started = time.monotonic()
+        hogs = [pool.submit(server.invoke, "burn-wall", seconds=8.0) for _ in range(HOGS_COUNT)]
+        server.wait_for(
+            lambda: sum(policy(pid) == kernel.IDLE for pid in server.worker_pids()) == HOGS_COUNT, what="eight demoted"
+        )
+        stretches = [stretch(server.invoke("burn", cpu_ms=4)) for _ in range(25)]
+        assert not any(hog.done() for hog in hogs), "the control needs hogs that still run"
+        shares = hog_shares(hogs, started)
+    # Control: the hogs did fight for the CPU.
+    assert max(shares) < 0.5, shares
+    assert statistics.median(stretches) < (HOGS_COUNT + 1) / 2, stretches
+
+
+def test_endless_short_calls_do_not_stop_those_who_burn(scheduled: Scheduled) -> None:
+    server = scheduled.server
+    with ThreadPoolExecutor(3) as pool:
+        hog = pool.submit(server.invoke, "burn", cpu_ms=150)
+        until = time.monotonic() + 40
+        rounds = [pool.submit(calls_until, server.gateway_url, server.tenant, server.key, until, hog) for _ in range(2)]
+        assert hog.result().status_code == 200
+        assert sum(one.result() for one in rounds) > 10
+    assert time.monotonic() < until, "it ended only when the short calls did"
+
+
+def test_a_tiers_weight_is_its_workers_nice_value(scheduled: Scheduled) -> None:
+    server = scheduled.server
+    try:
+        for weight, nice in ((50, 3), (200, -3), (100, 0)):
+            scheduled.table(lambda tenant, weight=weight: tenant.update(cpu_weight=weight))  # type: ignore[misc]
+            assert server.invoke("burn", cpu_ms=1).status_code == 200
+            server.wait_for(lambda nice=nice: nice in nices(scheduled), what=f"a worker at {nice}")  # type: ignore[misc]
+    finally:
+        scheduled.table(lambda tenant: tenant.update(cpu_weight=100))
+
+
+def policy(pid: int) -> int | None:
+    seen = kernel.scheduling(pid)
+    return seen.policy if seen is not None else None
+
+
+def nices(scheduled: Scheduled) -> set[int]:
+    seen = [kernel.scheduling(pid) for pid in scheduled.server.worker_pids()]
+    return {one.nice for one in seen if one is not None}
+
+
+def demotions(scheduled: Scheduled) -> float:
+    lines = scheduled.server.metrics().splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith("tailcut_demotions_total"))
+
+
+def stretch(answer: httpx.Response) -> float:
+    assert answer.status_code == 200, answer.text
+    return answer.elapsed.total_seconds() * 1e6 / int(answer.headers["Tailcut-Cpu-Us"])
+
+
+def hog_shares(hogs: list[Future[httpx.Response]], started: float) -> list[float]:
+    answers = [hog.result() for hog in hogs]
+    assert {answer.status_code for answer in answers} == {200}
+    wall_s = time.monotonic() - started
+    return [int(answer.headers["Tailcut-Cpu-Us"]) / 1e6 / wall_s for answer in answers]
+
+
+def calls_until(url: str, tenant: str, key: str, until: float, hog: Future[httpx.Response]) -> int:
+    """Short calls without a pause, until the hog has answered."""
+    count = 0
+    with httpx.Client(headers={"Authorization": f"Bearer {key}"}, timeout=60, trust_env=False) as client:
+        while not hog.done() and time.monotonic() < until:
+            assert client.post(f"{url}/{tenant}/burn-wall", json={"seconds": 0.003}).status_code == 200
+            count += 1
+    return count
