@@ -19,12 +19,21 @@ from control_plane.problems import Problem
 from control_plane.settings import Settings
 from control_plane.tenants import repository, service
 from control_plane.tenants.schemas import TenantCreate
+from control_plane.tiers.catalog import CatalogError
 
 
 def main() -> int:
     arguments = _parse()
     settings = Settings()
     configure_logs(settings.log_level)
+    try:
+        return _run(settings, arguments)
+    except CatalogError as error:
+        print(f"control plane: the tier catalogue cannot be used\n{error}", file=sys.stderr)
+        return 2
+
+
+def _run(settings: Settings, arguments: argparse.Namespace) -> int:
     match arguments.command:
         case "migrate":
             migrate(settings)

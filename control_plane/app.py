@@ -33,6 +33,8 @@ from control_plane.problems import Problem, render
 from control_plane.settings import Settings
 from control_plane.system import endpoints as system
 from control_plane.tenants import endpoints as tenants
+from control_plane.tiers import endpoints as tiers
+from control_plane.tiers.periods import PeriodWatch
 
 log = structlog.get_logger(__name__)
 
@@ -53,7 +55,7 @@ def create_app(settings: Settings) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.settings = settings
-    for router in (system.router, tenants.router, auth.router, functions.router, dashboard.router):
+    for router in (system.router, tenants.router, tiers.router, auth.router, functions.router, dashboard.router):
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=_STATIC_DIR), name="static")
     app.add_exception_handler(Problem, _answer_problem)
@@ -88,6 +90,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         tasks = [
             asyncio.create_task(_keep_running("relay", Relay(context, redis).run)),
             asyncio.create_task(_keep_running("reports", ReportConsumer(context, redis).run)),
+            asyncio.create_task(_keep_running("periods", PeriodWatch(context).run)),
         ]
     try:
         yield

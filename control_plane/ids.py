@@ -9,7 +9,7 @@ import threading
 import time
 from typing import Final, Literal
 
-Prefix = Literal["tnt", "key", "fn", "ver", "mov", "req"]
+Prefix = Literal["tnt", "key", "fn", "ver", "mov", "req", "tv", "av", "pur", "inv"]
 
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
 _RANDOM_BITS: Final = 80

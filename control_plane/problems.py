@@ -27,6 +27,7 @@ KINDS: Final[dict[str, tuple[int, str]]] = {
     "overloaded": (503, "The control plane is busy; nothing was done"),
     "request-timeout": (408, "The request took too long to arrive"),
     "content-too-large": (413, "The request is too large"),
+    "tier-limit": (402, "The tier does not allow more"),
     "unauthorized": (401, "No valid key"),
     "unsupported-media-type": (415, "The content type is not accepted here"),
 }

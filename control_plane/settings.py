@@ -36,6 +36,16 @@ class Settings(BaseSettings):
     runtime_python: str = f"{sys.version_info.major}.{sys.version_info.minor}"
     """The Python that functions run on."""
 
+    tier_catalog: Path = Path(__file__).with_name("tiers") / "catalog.toml"
+    """What there is to buy; control_plane/tiers/catalog.py says what such a file holds."""
+
+    payment_grace: timedelta = timedelta(days=14)
+    """After an unpaid invoice the tier stays for so long."""
+    period_watch_interval: timedelta = timedelta(seconds=10)
+    """How often it is looked whether somebody's month has ended."""
+    stripe_simulated: bool = False
+    """Purchases are simulated: no money moves, and every page and answer says so."""
+
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
     request_bytes_max: int = Field(default=2**20, ge=1024)
     """Of a request that is not an upload."""
@@ -79,6 +89,11 @@ class Settings(BaseSettings):
     @property
     def public_gateway_url(self) -> str:
         return self.gateway_url.rstrip("/")
+
+    @property
+    def upgrade_url(self) -> str:
+        """Where a larger tier can be bought; it is in refusals of gateways."""
+        return f"{self.public_url}/billing"
 
     @property
     def private_dir(self) -> Path:

@@ -33,6 +33,7 @@ from control_plane.functions.service import Bundle
 from control_plane.models import Function
 from control_plane.pagination import PageDependency
 from control_plane.problems import Problem
+from control_plane.tiers import views as tiers
 from gateway.contract.table import NAME_PATTERN
 
 router = APIRouter(prefix="/v1/functions", tags=["functions"])
@@ -89,7 +90,7 @@ async def deploy(
             bundle,
             alias=fields.alias,
             public=fields.public,
-            functions_max=settings.functions_per_tenant_max,
+            functions_max=await tiers.functions_max(session, caller.tenant_id, settings),
         )
         deployed = Deployed.model_validate(
             {

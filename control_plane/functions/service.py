@@ -14,6 +14,7 @@ from control_plane.ids import new_id
 from control_plane.models import Alias, AliasMove, Function, Version, now
 from control_plane.outbox import repository as outbox
 from control_plane.problems import Problem, not_found
+from control_plane.tiers.views import FunctionsMax
 from gateway.contract.bundle import Manifest
 
 LIVE: Final = "live"
@@ -49,13 +50,13 @@ async def deploy(
     *,
     alias: str,
     public: bool | None,
-    functions_max: int,
+    functions_max: FunctionsMax,
 ) -> Deployment:
     """The same bytes for the same function are the same version; the alias moves to it either way."""
     function = await repository.find_function(session, tenant_id, name)
     if function is None:
-        if await repository.count_functions(session, tenant_id) >= functions_max:
-            raise Problem("conflict", f"The tenant has {functions_max} functions, the most allowed; delete one first.")
+        if await repository.count_functions(session, tenant_id) >= functions_max.count:
+            raise functions_max.refusal
         function = Function(id=new_id("fn"), tenant_id=tenant_id, name=name, public=False, created_at=now())
         session.add(function)
         await session.flush()

@@ -13,5 +13,4 @@ class Tenant(Base):
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     name: Mapped[str] = mapped_column(String(63), unique=True)
-    concurrency_max: Mapped[int] = mapped_column(default=64)
     created_at: Mapped[datetime] = mapped_column(default=now)

@@ -85,7 +85,10 @@ class Relay:
 
     async def _publish_table(self) -> int:
         async with self._context.reading() as session:
-            table = await build_table(session, newest_count=self._context.settings.versions_in_table_max)
+            settings = self._context.settings
+            table = await build_table(
+                session, newest_count=settings.versions_in_table_max, upgrade_url=settings.upgrade_url
+            )
         document = table.model_dump_json()
         written = await self._publish(
             keys=[TABLE_KEY, HELD_REVISION_KEY], args=[table.revision, document, REVISION_CHANNEL]

@@ -31,6 +31,10 @@ async def current_revision(session: AsyncSession) -> int:
     return (await session.scalars(select(RevisionCounter.revision).where(RevisionCounter.id == _COUNTER_ID))).one()
 
 
+async def newest_change_at(session: AsyncSession) -> datetime | None:
+    return await session.scalar(select(OutboxRow.created_at).order_by(OutboxRow.revision.desc()).limit(1))
+
+
 async def pending_count(session: AsyncSession) -> int:
     return await session.scalar(select(func.count()).select_from(OutboxRow).where(OutboxRow.relayed_at.is_(None))) or 0
 

@@ -32,11 +32,9 @@ async def get_tenant(context: ContextDependency, caller: AnyKey) -> TenantWithCa
     """The tenant that the key belongs to, and what the key may do."""
     async with context.reading() as session:
         tenant = await repository.get_tenant(session, caller.tenant_id)
-    if tenant is None:
-        raise not_found("tenant", caller.tenant_id)
+        if tenant is None:
+            raise not_found("tenant", caller.tenant_id)
+        shown = await service.tenant_out(session, tenant)
     return TenantWithCaller.model_validate(
-        {
-            **service.tenant_out(tenant).model_dump(),
-            "caller": {"key_id": caller.key_id, "scopes": sorted(caller.scopes)},
-        }
+        {**shown.model_dump(), "caller": {"key_id": caller.key_id, "scopes": sorted(caller.scopes)}}
     )

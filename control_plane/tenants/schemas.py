@@ -12,12 +12,16 @@ from gateway.contract.table import Name
 class TenantCreate(BaseModel):
     model_config = ConfigDict(extra="forbid")
     name: Name
-    concurrency_max: Annotated[int, Field(ge=1, le=65_536)] = 64
+    tier: Name = "free"
+    """One of the catalogue's; an operator may give one that is not sold."""
+    concurrency_max: Annotated[int, Field(ge=1, le=65_536)] | None = None
+    """Absent: the tier's."""
 
 
 class TenantOut(BaseModel):
     id: str
     name: str
+    tier: str
     concurrency_max: int
     """Invocations that may be in a gateway at once, running or queued."""
     created_at: datetime

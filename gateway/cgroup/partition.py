@@ -1,12 +1,12 @@
 """Reserved CPUs: an exclusive partition for each that is in use, so that SCHED_DEADLINE can be pinned to it.
 
 ``Partitions`` is the zygote's: a partition is made for the first worker that needs it and dissolved after the last.
-``sweep_dead_partitions`` is everybody's who starts, ``release`` is for who ends (supervisor, guard). A deadline thread's
-affinity must cover its whole root domain; a domain of one CPU is made by
+``sweep_dead_partitions`` is for whoever starts, ``release`` for whoever ends (supervisor, guard). The affinity of a
+deadline thread must cover its whole root domain; a domain of one CPU is made by
 
 - v1: a group of that CPU alone with ``cpuset.cpu_exclusive``, and no load balancing in the root group. What the root
-  group had is noted in an extended attribute of its folder: as lasting as the change itself, whoever is killed. A second
-  group, of nobody, over the other CPUs keeps them balanced.
+  group had is noted in an extended attribute of its folder: as lasting as the change itself, whoever is killed.
+  A second group, of nobody, over the other CPUs keeps them balanced.
 - v2: ``cpuset.cpus.partition``.
 
 Why not a file on disk for the former values: two servers on one machine share the root group, and a file would survive
@@ -15,6 +15,7 @@ hierarchy's folder); the last partition of whichever server puts the root group 
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import re
@@ -59,19 +60,19 @@ class Partitions:
 
     def take(self, cpu: int) -> Group:
         """The partition of a CPU, made if it is not there. Raises OSError with what cannot be had."""
+        hierarchy = self.hierarchy
+        if hierarchy is None or (cpu not in self.taken and (why_not(hierarchy, self.files) is not None)):
+            raise OSError(errno.EPERM, why_not(hierarchy, self.files))
         if cpu not in self.taken:
-            if (reason := why_not(self.hierarchy, self.files)) is not None:
-                raise OSError(1, reason)
-            assert self.hierarchy is not None
-            with _locked(self.hierarchy):
-                self.taken[cpu] = _make(self.hierarchy, f"tailcut-cpu{cpu}-{self.owner}", cpu, self.files)
-        assert self.hierarchy is not None
-        return Group({"cpuset": self.taken[cpu]}, {"cpuset": self.hierarchy.version}, self.files)
+            with _locked(hierarchy):
+                self.taken[cpu] = _make(hierarchy, f"tailcut-cpu{cpu}-{self.owner}", cpu, self.files)
+        return Group({"cpuset": self.taken[cpu]}, {"cpuset": hierarchy.version}, self.files)
 
     def tidy(self) -> int:
         """Dissolves those that nobody is in; returns how many are left."""
+        if self.hierarchy is None:
+            return 0
         for cpu, folder in list(self.taken.items()):
-            assert self.hierarchy is not None
             with _locked(self.hierarchy), contextlib.suppress(OSError):
                 _dissolve(self.hierarchy, folder, self.files)
                 del self.taken[cpu]
@@ -104,9 +105,7 @@ def sweep_dead_partitions(
     return _end(hierarchies, files, lambda name: not owner_lives(name, process))
 
 
-def dead_partition_count(
-    hierarchies: list[Hierarchy], files: Files = KERNEL, process: Path = Path("/proc")
-) -> int:
+def dead_partition_count(hierarchies: list[Hierarchy], files: Files = KERNEL, process: Path = Path("/proc")) -> int:
     hierarchy = cpuset_of(hierarchies)
     found = _partitions(hierarchy, files) if hierarchy is not None else []
     return sum(not owner_lives(name, process) for _folder, _cpu, name in found)

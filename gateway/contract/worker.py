@@ -4,10 +4,15 @@ Dataclasses and not pydantic: the zygote and the worker import this, and they im
 """
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 JAIL_FAILED = "JailFailed"
 """``type`` of a start failure that is the node's fault and not the function's."""
+
+
+State = Literal["warm", "fresh", "forked"]
+"""What an invocation finds. ``warm``: what the one before it left. ``fresh``, ``forked``: what the import left, because
+the worker goes back to it, or because each invocation gets a process of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +33,9 @@ class SpawnSpec:
     processes_max: int = 32
     processes: bool = False
     network: bool = False
-    state: str = "warm"
-    """``warm``: an invocation finds what the one before it left. ``fresh``: it finds what the import left."""
+    state: State = "warm"
+    describe: bool = False
+    """Whether ``Ready`` is to carry the OpenAPI description: only of the worker that proves a version it is read."""
 
 
 @dataclass(frozen=True, slots=True)

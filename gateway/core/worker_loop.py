@@ -36,7 +36,7 @@ class WorkerLoop:
 
     def memory(self, address: int, size: int) -> bytes:
         """The process's own memory: to check the layout of an object before anything relies on it."""
-        return bytes(ffi.buffer(ffi.cast("char *", address), size))
+        return memory_of_this_process(address, size)
 
     def immortalise(self) -> int:
         """Makes what lives now immortal; the layout of objects has been checked. How many objects that were."""
@@ -78,3 +78,7 @@ class WorkerLoop:
     def failed(self, document: bytes) -> None:
         """The one word of a worker that cannot start."""
         binding.check(self._library.zc_worker_failed(document, len(document)))
+
+
+def memory_of_this_process(address: int, size: int) -> bytes:
+    return bytes(ffi.buffer(ffi.cast("char *", address), size))

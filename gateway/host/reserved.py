@@ -1,7 +1,7 @@
 """How much of a reserved CPU can be sold: what the kernel's own admission test for SCHED_DEADLINE would let pass.
 
 Called once, when the data plane is configured. Measured on Linux 6.18 with its defaults: 0.90 of a CPU is admitted and
-0.905 is EBUSY, which is the bound of sched(7) less the share that the kernel keeps for ordinary tasks (its fair server).
+0.905 is EBUSY: the bound of sched(7) less what the kernel keeps for ordinary threads (its fair server).
 """
 
 from pathlib import Path

@@ -84,7 +84,7 @@ def encode(revision: Revision) -> bytes:
     return msgspec.json.encode(revision)
 
 
-def spawn_document(version: Version, tenant_name: str, bundles: Bundles) -> str:
+def spawn_document(version: Version, tenant_name: str, bundles: Bundles, *, describe: bool = True) -> str:
     """SpawnSpec as JSON text."""
     spec = SpawnSpec(
         tenant=tenant_name,
@@ -99,6 +99,7 @@ def spawn_document(version: Version, tenant_name: str, bundles: Bundles) -> str:
         processes=version.limits.processes,
         network=version.limits.network,
         state=version.limits.state,
+        describe=describe,
     )
     return msgspec.json.encode(asdict(spec)).decode()
 
@@ -159,7 +160,7 @@ def _version_row(
         id=version.id,
         tenant=tenants[version.tenant_id],
         function=version.function,
-        spawn=spawn_document(version, names[version.tenant_id], bundles),
+        spawn=spawn_document(version, names[version.tenant_id], bundles, describe=state.stage is Stage.PROBING),
         timeout_ms=limits.timeout_ms,
         concurrency_max=limits.concurrency_max,
         workers_min=limits.workers_min if state.stage is Stage.READY else 0,

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from gateway.supervisor.tree import Tree
 
 TENANT = "dev"
+_TIER = "development"
+"""Everything that the software can do, and no bill (control_plane/tiers/catalog.toml)."""
 FUNCTION = "hello"
 ARGUMENTS = {"name": "Tailcut"}
 _EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "hello"
@@ -70,7 +72,7 @@ async def _create_tenant(tree: "Tree", client: httpx.AsyncClient) -> str | None:
     if not token:
         text = f"{tree.places.data_dir / 'operator-token'} is empty, perhaps of a full disk: remove it and start again"
         raise CannotStart(text, EXIT_CHILD_FAILED)
-    answer = await client.post("/v1/tenants", json={"name": TENANT}, headers=_bearer(token))
+    answer = await client.post("/v1/tenants", json={"name": TENANT, "tier": _TIER}, headers=_bearer(token))
     if answer.status_code == 409:
         return None
     if not answer.is_success:

@@ -59,7 +59,7 @@ def prepare(loop: Loop, known: list[int]) -> Callable[[], None] | None:
     # Objects that the zygote froze are looked at, too.
     gc.unfreeze()
     gc.collect()
-    if _layout_known(loop):
+    if layout_known(loop):
         loop.immortalise()
     refresh = _refresher(loop)
     gc.freeze()
@@ -75,11 +75,11 @@ def _generator(loop: Loop) -> int:
     return id(instance) if found == (index, *words) else 0
 
 
-def _layout_known(loop: Loop) -> bool:
+def layout_known(loop: Loop) -> bool:
     """Whether code objects look as runtime/immortal.zig assumes, and the build counts references as 3.12 does."""
     if sys.version_info[:2] not in _IMMORTAL_VERSIONS or hasattr(sys, "gettotalrefcount"):
         return False
-    code = _layout_known.__code__
+    code = layout_known.__code__
     (none_count,) = struct.unpack("<Q", loop.memory(id(None), 8))
     return none_count == 0xFFFF_FFFF and all(
         struct.unpack("<Q", loop.memory(id(code) + offset, 8))[0] == id(getattr(code, name))

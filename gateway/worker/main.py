@@ -55,7 +55,7 @@ def serve(spec: SpawnSpec, loop: Loop, channel_fd: int, shared_fd: int) -> bool:
         handler = signature.recognise(function)
         runner = Runner()
         invoke = adapter.make(handler, spec, streams, runner)
-        operation, schemas = openapi.describe(handler, spec.function)
+        operation, schemas = openapi.describe(handler, spec.function) if spec.describe else (None, {})
         is_fresh = spec.state == "fresh"
         refresh = None
         if is_fresh:

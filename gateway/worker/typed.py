@@ -20,6 +20,8 @@ from gateway.worker.signature import Argument, Handler
 
 _SHOWN_MAX = 12
 _PLAIN = (str, int, float, bool, bytes, type(None))
+_JSON_HINTS = frozenset({*_PLAIN, list, dict, tuple, set, frozenset})
+"""What JSON fills for sure: nobody needs to be asked."""
 
 
 def make_struct(handler: Handler) -> type[msgspec.Struct]:
@@ -45,6 +47,8 @@ def _default(value: Any) -> Any:
 
 
 def _check(argument: Argument) -> None:
+    if argument.hint is Any or (type(argument.hint) is type and argument.hint in _JSON_HINTS):
+        return
     try:
         convert.schemas([argument.hint])
     except Exception as error:  # a bundle's own classes describe themselves here

@@ -10,12 +10,21 @@ import socket
 import sys
 
 from gateway.core.jail import JailError
+from gateway.zygote import child
 from gateway.zygote.jail import Jail
 from gateway.zygote.reserved import Reserved
 from gateway.zygote.server import Server
-from gateway.zygote.settings import FD_VARIABLE, SettingsError, jail_settings, listener_fd, owner, ready_fd, reserved_cpus
+from gateway.zygote.settings import (
+    FD_VARIABLE,
+    SettingsError,
+    jail_settings,
+    listener_fd,
+    owner,
+    ready_fd,
+    reserved_cpus,
+)
 from gateway.zygote.spawner import Spawner, partial_spawner, probe
-from gateway.zygote.warm import WarmError, warm
+from gateway.zygote.warm import WarmError, settle, warm
 
 
 def main() -> int:
@@ -43,10 +52,13 @@ def main() -> int:
     except (SettingsError, JailError) as error:
         sys.stderr.write(f"zygote: {error}\n")
         return 1
-    if (ready := ready_fd()) is not None:
+    ready = ready_fd()
+    reserved = Reserved.of(reserved_cpus(), owner())
+    child.prepare()
+    settle()
+    if ready is not None:
         os.write(ready, b"ready\n")
         os.close(ready)
-    reserved = Reserved.of(reserved_cpus(), owner())
     try:
         Server(listener, spawner, reserved).serve()
     finally:

@@ -7,7 +7,6 @@ read before the jail is closed; a jail that cannot be closed is said and ends th
 
 import importlib.machinery
 import os
-import random
 import resource
 import signal
 import sys
@@ -15,7 +14,6 @@ import sysconfig
 import types
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import NoReturn
 
 import msgspec
@@ -41,7 +39,6 @@ _PACKAGES_FOLDER = "_packages"
 _LIBRARY = os.path.dirname(os.__file__)  # noqa: PTH120 (sys.path holds strings)
 _STANDARD_PATHS = (_LIBRARY, sysconfig.get_config_var("DESTSHARED") or f"{_LIBRARY}/lib-dynload")
 _DEFAULT_SIGNALS = (
-    signal.SIGTERM,
     signal.SIGHUP,
     signal.SIGQUIT,
     signal.SIGCHLD,
@@ -50,7 +47,7 @@ _DEFAULT_SIGNALS = (
     signal.SIGALRM,
     signal.SIGXCPU,
 )
-"""Those that the zygote handles, or may have been started with ignored."""
+"""Those that the zygote may have been started with ignored."""
 _BASE_ENVIRONMENT = {
     "PATH": "/usr/local/bin:/usr/bin:/bin",
     "LANG": "C.UTF-8",
@@ -96,6 +93,28 @@ _CORE_MODULES = frozenset(
 
 _hidden: list[types.ModuleType] = []
 """Modules of the server that tenant code cannot import; they live on here, where their own functions need them."""
+_hidden_names: list[str] = []
+"""Theirs; ``prepare`` fills it and the next."""
+_replaceable: dict[str, list[str]] = {}
+"""Modules that a bundle's own file may replace, by the first part of the dotted name."""
+
+
+def prepare() -> None:
+    """In the zygote, once, when it has read its settings and imported everything: what is the same for all workers."""
+    for number in _DEFAULT_SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+    # What every Python program expects: an OSError instead of death by SIGPIPE.
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    sys.dont_write_bytecode = True
+    os.environ.clear()
+    os.environ.update(_BASE_ENVIRONMENT)
+    kept = _CORE_MODULES | set(sys.builtin_module_names)
+    for name in sys.modules:
+        top = name.partition(".")[0]
+        if top != "tailcut" and top not in sys.stdlib_module_names:
+            _hidden_names.append(name)
+        elif top not in kept:
+            _replaceable.setdefault(top, []).append(name)
 
 
 def become_worker(
@@ -110,20 +129,32 @@ def become_worker(
     """``code_path``: where the code is once the jail is closed. ``place``: on a reserved CPU."""
     status = EXIT_BROKEN
     try:
-        _descriptors(channel_fd, shared_fd)
-        _process()
         try:
-            _onto(cpu, place)
-            enter_jail()
+            arrange(spec, cpu, channel_fd, shared_fd, enter_jail, code_path, place)
         except JailError as error:
             _refuse(str(error))
             os._exit(EXIT_START_FAILED)
-        spec = replace(spec, code_path=code_path)
-        _environment(spec)
-        _modules(spec.code_path)
-        status = _serve(spec)
+        status = _serve(replace(spec, code_path=code_path))
     finally:
         os._exit(status)
+
+
+def arrange(
+    spec: SpawnSpec,
+    cpu: int,
+    channel_fd: int,
+    shared_fd: int,
+    enter_jail: Callable[[], None],
+    code_path: str,
+    place: ReservedPlace | None = None,
+) -> None:
+    """All but the function itself. Raises JailError."""
+    _descriptors(channel_fd, shared_fd)
+    _process()
+    _onto(cpu, place)
+    enter_jail()
+    _environment(spec, code_path)
+    import_scope(code_path)
 
 
 def _refuse(reason: str) -> None:
@@ -168,32 +199,37 @@ def _process() -> None:
     # hands nothing over, and a same-CPU call costs three times as much (docs/decisions/).
     os.setpgid(0, 0)
     os.umask(0o077)
-    for number in _DEFAULT_SIGNALS:
-        signal.signal(number, signal.SIG_DFL)
-    # What every Python program expects: KeyboardInterrupt for SIGINT, an OSError instead of death by SIGPIPE.
+    # The zygote's own two; the others are as ``prepare`` left them.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(_DESCRIPTORS_MAX, hard), hard))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    adjustment = Path("/proc/self/oom_score_adj")
-    if adjustment.exists():
-        adjustment.write_text(str(max(_OOM_SCORE_ADJ, int(adjustment.read_text()))))
+    _end_first()
 
 
-def _environment(spec: SpawnSpec) -> None:
-    os.environ.clear()
-    os.environ.update(_BASE_ENVIRONMENT)
+def _end_first() -> None:
+    try:
+        fd = os.open("/proc/self/oom_score_adj", os.O_RDWR)
+    except FileNotFoundError:
+        return
+    try:
+        if int(os.read(fd, 16)) < _OOM_SCORE_ADJ:
+            os.pwrite(fd, b"%d" % _OOM_SCORE_ADJ, 0)
+    finally:
+        os.close(fd)
+
+
+def _environment(spec: SpawnSpec, code_path: str) -> None:
+    # ``random`` needs nothing here: CPython seeds it anew at the fork, and every worker's own stream is promised.
     os.environ.update(
         TAILCUT_TENANT=spec.tenant, TAILCUT_FUNCTION=spec.function, TAILCUT_VERSION=spec.version_id, **spec.env
     )
-    os.chdir(spec.code_path)
-    # CPython reseeds at fork already; stated here because every worker's own stream is promised.
-    random.seed()
+    os.chdir(code_path)
 
 
-def _modules(code_path: str) -> None:
+def import_scope(code_path: str) -> None:
     """What tenant code can import: its bundle, the standard library, ``tailcut``; nothing of the server's."""
     sys.path[:] = [code_path, f"{code_path}/{_PACKAGES_FOLDER}", *_STANDARD_PATHS]
     sys.path_importer_cache.clear()
@@ -204,15 +240,10 @@ def _modules(code_path: str) -> None:
         if finder
         in (importlib.machinery.BuiltinImporter, importlib.machinery.FrozenImporter, importlib.machinery.PathFinder)
     ]
-    shadowed = _top_level_names(code_path) - _CORE_MODULES - set(sys.builtin_module_names)
-    for name in list(sys.modules):
-        top = name.partition(".")[0]
-        ours = top != "tailcut" and top not in sys.stdlib_module_names
-        if ours or top in shadowed:
-            _hidden.append(sys.modules.pop(name))
-    main = types.ModuleType("__main__")
-    _hidden.append(sys.modules.get("__main__", main))
-    sys.modules["__main__"] = main
+    _hidden.extend(sys.modules.pop(name) for name in _hidden_names)
+    for top in _top_level_names(code_path):
+        _hidden.extend(sys.modules.pop(name) for name in _replaceable.get(top, ()))
+    sys.modules["__main__"] = types.ModuleType("__main__")
     sys.argv[:] = [""]
     sys.orig_argv[:] = []
 
@@ -223,7 +254,7 @@ def _top_level_names(code_path: str) -> set[str]:
         return {
             entry.name.removesuffix(".py")
             for entry in entries
-            if entry.name.endswith(".py") or (entry.is_dir() and Path(entry.path, "__init__.py").exists())
+            if entry.name.endswith(".py") or (entry.is_dir() and os.path.exists(f"{entry.path}/__init__.py"))  # noqa: PTH110
         }
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gateway.core.jail import EVERYTHING, JailConfig, Mount, MountKind, Part
+from gateway.core.jail import EVERYTHING, JailConfig, Mount, MountKind, Part, State
 from gateway.zygote.settings import JailSettings
 
 CODE_PATH = "/function"
@@ -43,7 +43,7 @@ class Jail:
         parts = Part(0) if settings.mode == "off" else EVERYTHING
         return cls(settings, parts, is_privileged(), tuple(_mounts()))
 
-    def config(self, code_path: str) -> JailConfig:
+    def config(self, code_path: str, state: State = State.WARM) -> JailConfig:
         """For the next worker, whose id nobody else has had for a long time."""
         settings = self.settings
         owner_id = settings.uid_min + self._next % settings.uid_count
@@ -58,6 +58,7 @@ class Jail:
             address_space_bytes=settings.address_space_bytes,
             descriptors_max=settings.descriptors_max,
             threads_max=settings.threads_max,
+            state=state,
         )
 
     def code_path(self, outside: str) -> str:

@@ -17,10 +17,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NoReturn
 
+from gateway.core.jail import State
 from gateway.zygote import child, protocol
 from gateway.zygote.protocol import KIND_EXITED, KIND_REFUSED, KIND_SPAWNED, ProtocolError, Spawn
 from gateway.zygote.reserved import Reserved, ReservedPlace
-from gateway.zygote.spawner import Spawner
+from gateway.zygote.spawner import Forked, Spawner
 
 WORKERS_MAX = 4096
 CONNECTIONS_MAX = 256
@@ -43,6 +44,8 @@ class _Worker:
     pidfd: int
     request: int
     connection: _Connection | None
+    asks: Forked | None
+    """Its question for its id maps is still to come."""
     place: ReservedPlace | None = None
 
 
@@ -55,6 +58,8 @@ class Server:
         self._connections: dict[int, _Connection] = {}
         self._workers: dict[int, _Worker] = {}
         """By pidfd."""
+        self._asking: dict[int, _Worker] = {}
+        """By the descriptor of their ear."""
         self._cpus = os.sched_getaffinity(0)
         self._ending = False
 
@@ -80,6 +85,8 @@ class Server:
             self._accept()
         elif (worker := self._workers.get(fd)) is not None:
             self._reap(worker)
+        elif (worker := self._asking.get(fd)) is not None:
+            self._answer(worker)
         elif (connection := self._connections.get(fd)) is not None:
             if events & (select.POLLIN | select.POLLHUP | select.POLLERR):
                 self._receive(connection)
@@ -146,12 +153,14 @@ class Server:
             child.become_worker(spawn.spec, spawn.cpu, channel_fd, shared_fd, enter_jail, code_path, place)
 
         try:
-            pid = self._spawner.fork(jail.config(spawn.spec.code_path), worker)
+            config = jail.config(spawn.spec.code_path, State[spawn.spec.state.upper()])
+            forked = self._spawner.fork(config, worker)
         except OSError as error:
             if place is not None:
                 self._reserved.gone(place)
             self._refuse(connection, spawn.request, error.errno or errno.EAGAIN, f"fork: {error.strerror}")
             return
+        pid = forked.pid
         try:
             pidfd = os.pidfd_open(pid)
         except OSError as error:
@@ -160,14 +169,33 @@ class Server:
             os.waitpid(pid, 0)
             if place is not None:
                 self._reserved.gone(place)
+            if forked.ear is not None:
+                forked.ear.close()
             self._refuse(connection, spawn.request, error.errno or errno.EMFILE, f"pidfd_open: {error.strerror}")
             return
         if place is not None:
             place.pid = pid
-        self._workers[pidfd] = _Worker(pid, pidfd, spawn.request, connection, place)
+        made = self._workers[pidfd] = _Worker(pid, pidfd, spawn.request, connection, forked, place)
+        if forked.ear is not None:
+            self._asking[forked.ear.fileno()] = made
+            self._poll.register(forked.ear, select.POLLIN)
         connection.pidfds.add(pidfd)
         self._poll.register(pidfd, select.POLLIN)
         self._send(connection, protocol.reply(KIND_SPAWNED, spawn.request, pid, 0), pidfd)
+
+    def _answer(self, worker: _Worker) -> None:
+        forked = worker.asks
+        if forked is None or forked.ear is None:
+            return
+        try:
+            forked.ear.recv(1, socket.MSG_DONTWAIT | socket.MSG_PEEK)
+        except OSError:
+            # Told of another's ear, which had the same number a moment ago.
+            return
+        worker.asks = None
+        del self._asking[forked.ear.fileno()]
+        self._poll.unregister(forked.ear)
+        forked.answer()
 
     def _refuse(self, connection: _Connection, request: int, number: int, text: str) -> None:
         self._send(connection, protocol.reply(KIND_REFUSED, request, 0, number, text))
@@ -176,6 +204,11 @@ class Server:
         pid, status = os.waitpid(worker.pid, os.WNOHANG)
         if pid == 0:
             return
+        # It may have ended without asking; its pid names somebody else from now on.
+        if (forked := worker.asks) is not None and forked.ear is not None:
+            del self._asking[forked.ear.fileno()]
+            self._poll.unregister(forked.ear)
+            forked.ear.close()
         self._poll.unregister(worker.pidfd)
         del self._workers[worker.pidfd]
         if (connection := worker.connection) is not None:

@@ -4,21 +4,21 @@ Called by ``server`` for each worker and at the start, to try whether the jail c
 takes in only what is forked after it was made:
 
 - root: the zygote makes one, forks into it, and goes back to its own; the worker is its child as ever. The worker asks
-  (one byte) for its id maps, which only a process outside may write.
+  (one byte) for its id maps, which only a process outside may write; ``fork`` does not wait for that, for the worker's
+  mounts are made before: ``Forked.ear`` is where the question comes, and ``answer`` answers it.
 - otherwise: a short-lived process between the two makes user and PID namespace and forks the worker; when it ends, the
   worker becomes the zygote's child (subreaper).
 
 What always holds: ``fork`` returns the worker's pid as the zygote and the gateway see it, once it is a child of ours.
 """
 
+import contextlib
 import ctypes
 import fcntl
 import os
-import select
-import signal
 import socket
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -27,16 +27,35 @@ from gateway.core.jail import JailConfig, JailError, MountKind, Part
 from gateway.zygote.jail import INNER_ID, Jail
 
 _PR_SET_CHILD_SUBREAPER = 36
-FIRST_UNWANTED_FD = 5
-"""0–2, the channel and the shared memory stay."""
 _EAR_FD_MIN = 16
-_DESCRIPTORS_CEILING = 2**20
-_MAPS_TIMEOUT_MS = 5_000
-"""From the fork to a worker's mounts being made."""
 _PROBE_REPORT_BYTES_MAX = 600
 
 Body = Callable[[Callable[[], None]], NoReturn]
 """What the worker does; it calls its argument to enter the jail (may raise JailError), which closes descriptors."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forked:
+    pid: int
+    owner_id: int
+    ear: socket.socket | None = None
+    """Readable when the worker asks for its id maps, or has ended before; none: it does not ask."""
+
+    def answer(self) -> None:
+        """Writes the maps if that is asked; one that fails before it asks says so itself."""
+        if self.ear is None:
+            return
+        # It may end meanwhile, or the id cannot be mapped: without the answer it refuses to go on.
+        with self.ear, contextlib.suppress(OSError):
+            if self.ear.recv(1) == b"u":
+                line = f"{INNER_ID} {self.owner_id} 1".encode()
+                for name in ("uid_map", "gid_map"):
+                    fd = os.open(f"/proc/{self.pid}/{name}", os.O_WRONLY | os.O_CLOEXEC)
+                    try:
+                        os.write(fd, line)
+                    finally:
+                        os.close(fd)
+                self.ear.send(b"m")
 
 
 class Spawner:
@@ -50,20 +69,21 @@ class Spawner:
             else:
                 ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
-    def fork(self, config: JailConfig, body: Body) -> int:
+    def fork(self, config: JailConfig, body: Body) -> Forked:
         """Raises OSError; then there is no worker."""
         if not self.jail.parts:
-            return _forked(lambda: body(lambda: os.closerange(FIRST_UNWANTED_FD, _DESCRIPTORS_CEILING)))
+            return Forked(_forked(lambda: body(lambda: core.enter(config, -1))), config.owner_id)
         if self.jail.privileged:
             return self._fork_as_root(config, body)
-        return self._fork_between(config, body)
+        return Forked(self._fork_between(config, body), config.owner_id)
 
-    def _fork_as_root(self, config: JailConfig, body: Body) -> int:
+    def _fork_as_root(self, config: JailConfig, body: Body) -> Forked:
         ours, low = socket.socketpair()
         # Out of the way of those that the worker puts in their places.
         theirs = socket.socket(fileno=fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, _EAR_FD_MIN))
         low.close()
-        with ours, theirs:
+        with contextlib.ExitStack() as unused, theirs:
+            unused.enter_context(ours)
             if self._own_pids is not None:
                 os.unshare(os.CLONE_NEWPID)
             try:
@@ -71,10 +91,10 @@ class Spawner:
             finally:
                 if self._own_pids is not None:
                     os.setns(self._own_pids, os.CLONE_NEWPID)
-            theirs.close()
-            if Part.USER in config.parts:
-                _write_maps(pid, config.owner_id, ours)
-        return pid
+            if Part.USER not in config.parts:
+                return Forked(pid, config.owner_id)
+            unused.pop_all()
+        return Forked(pid, config.owner_id, ours)
 
     def _fork_between(self, config: JailConfig, body: Body) -> int:
         if Part.PID not in config.parts:
@@ -117,15 +137,16 @@ def probe(spawner: Spawner) -> str | None:
             os._exit(0)
 
     try:
-        pid = spawner.fork(spawner.jail.config(str(Path(os.__file__).parent / "json")), body)
+        forked = spawner.fork(spawner.jail.config(str(Path(os.__file__).parent / "json")), body)
     except OSError as error:
         os.close(read)
         return f"fork into a PID namespace: {error.strerror}"
     finally:
         os.close(write)
+    forked.answer()
     report = os.read(read, _PROBE_REPORT_BYTES_MAX).decode(errors="replace")
     os.close(read)
-    _pid, status = os.waitpid(pid, 0)
+    _pid, status = os.waitpid(forked.pid, 0)
     return None if report == "ok" else report or f"the trial worker ended with status {status}"
 
 
@@ -151,22 +172,6 @@ def _forked(run: Callable[[], NoReturn]) -> int:
         finally:
             os._exit(1)
     return pid
-
-
-def _write_maps(pid: int, owner_id: int, ours: socket.socket) -> None:
-    """Answers the worker's question; one that fails before it asks says so itself."""
-    if not select.select([ours], [], [], _MAPS_TIMEOUT_MS / 1000)[0]:
-        os.kill(pid, signal.SIGKILL)
-        return
-    try:
-        if ours.recv(1) != b"u":
-            return
-        for name in ("uid_map", "gid_map"):
-            Path(f"/proc/{pid}/{name}").write_text(f"{INNER_ID} {owner_id} 1")
-        ours.send(b"m")
-    except OSError:
-        # It ended meanwhile, or the id cannot be mapped: without the answer it refuses to go on.
-        return
 
 
 def _begin_and_enter(config: JailConfig) -> None:

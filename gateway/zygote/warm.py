@@ -1,8 +1,9 @@
 """What every worker needs is imported here, once, before the first fork; then the heap is made quiet.
 
-Called by ``__main__``. Starting a worker must neither exec Python nor import the standard library again: a fork of a
-warm interpreter is a millisecond, its imports would be fifty. What always holds afterwards: one thread, a frozen heap
-(the collector does not touch, and so does not copy, pages that are shared with the workers).
+Called by ``__main__``: ``warm`` first, ``settle`` last. Starting a worker must neither exec Python nor import the
+standard library again: a fork of a warm interpreter is a millisecond, its imports would be fifty. What always holds
+afterwards: one thread; a rehearsed, immortal and frozen heap, so that neither the collector nor the counting of
+references nor the specialising of code touches, and so copies, pages that are shared with the workers.
 """
 
 import gc
@@ -10,7 +11,8 @@ import importlib
 from pathlib import Path
 
 from gateway.core import binding
-from gateway.worker import openapi, signature
+from gateway.worker import fresh
+from gateway.zygote import rehearsal
 
 STANDARD = (
     "abc",
@@ -129,33 +131,32 @@ class WarmError(Exception):
 
 
 def warm() -> None:
+    """Imports, and one thread after them."""
     for name in (*STANDARD, *OURS):
         try:
             importlib.import_module(name)
         except ImportError:
             if name not in OPTIONAL:
                 raise
-    _exercise()
     threads = _threads()
     if threads != 1:
         raise WarmError(
             f"{threads} threads after the imports, only one may be: a fork copies only the thread that forks"
         )
+
+
+def settle() -> None:
+    """Just before the first fork: what a worker would do first is done, and nothing writes to what is shared."""
+    rehearsal.rehearse()
     gc.collect()
+    library = binding.load()
+    if fresh.layout_known(rehearsal.Loop()):
+        # Counting references would copy the page that the object lies on, into each worker.
+        library.zc_worker_immortalise()
+    library.zc_zygote_fill()
     gc.freeze()
 
 
 def _threads() -> int:
     status = Path("/proc/self/status").read_text()
     return int(status.partition("\nThreads:")[2].split(maxsplit=1)[0])
-
-
-def _exercise() -> None:
-    """Runs once what is imported or cached on first use."""
-    binding.load()
-    openapi.describe(signature.recognise(_sample), "sample")
-    "x".encode("idna")
-
-
-def _sample(a: int, b: list[str] | None = None) -> dict[str, float]:
-    return {str(b): float(a)}

@@ -101,10 +101,11 @@ class ControlPlane:
         except httpx.TransportError:
             return False
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, **settings: object) -> subprocess.CompletedProcess[str]:
         """Another command on the same data."""
+        env = {**self._environment, **{name: str(value) for name, value in settings.items()}}
         return subprocess.run(
-            [sys.executable, "-m", "control_plane", *arguments], env=self._environment, capture_output=True, text=True
+            [sys.executable, "-m", "control_plane", *arguments], env=env, capture_output=True, text=True
         )
 
     def restart(self) -> None:

@@ -1,5 +1,6 @@
 """What a process looks like from outside, thread by thread: all that the jail has changed about it."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,7 +49,8 @@ def _namespace(process: Path, name: str) -> str:
 
 
 def _kind(target: str) -> str:
-    """``socket:[123]`` → ``socket``"""
+    """``socket:[123]`` → ``socket``, ``/proc/123/maps`` → ``/proc/PID/maps``"""
+    target = re.sub(r"^/proc/[0-9]+/", "/proc/PID/", target)
     return target.partition(":")[0] if ":[" in target else target.removesuffix(" (deleted)")
 
 

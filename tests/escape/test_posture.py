@@ -24,7 +24,12 @@ SETTINGS = JailSettings()
 NONE = "0000000000000000"
 
 
-def expected(owner: str) -> Posture:
+REWINDERS = {5: "/proc/PID/pagemap", 6: "/proc/PID/maps", 7: "/proc/PID/stat", 8: "/proc/PID/timers",
+             9: "/memfd:tailcut-checkpoint", 10: "/dev/null", 11: "/function"}  # fmt: skip
+"""What a fresh function's worker has besides: all of it about itself."""
+
+
+def expected(owner: str, state: str) -> Posture:
     trees = {str(LIBRARY), str(Path(tailcut.__file__).parent), "/usr/lib/x86_64-linux-gnu", "/function"}
     if Path("/usr/share/zoneinfo").is_dir():
         trees.add("/usr/share/zoneinfo")
@@ -61,7 +66,12 @@ def expected(owner: str) -> Posture:
             "Seccomp_filters": "1",
         },
         shared=set(),
-        descriptors={0: "/dev/null", 1: "/dev/null", 2: "/dev/null", 3: "socket", 4: "/memfd:tailcut-body"},
+        descriptors={
+            **dict.fromkeys((0, 1, 2), "/dev/null"),
+            3: "socket",
+            4: "/memfd:tailcut-body",
+            **(REWINDERS if state == "fresh" else {}),
+        },
         mounts=mounts,
         limits={name: (str(value), str(value)) for name, value in same.items()},
         uid_map=[["1000", owner, "1"]],
@@ -70,17 +80,17 @@ def expected(owner: str) -> Posture:
     )
 
 
-def start(server: Server, name: str) -> int:
+def start(server: Server, name: str, state: str = "warm") -> int:
     before = server.worker_pids()
-    server.deploy(name, FUNCTION, workers_min=1)
+    server.deploy(name, FUNCTION, workers_min=1, state=state)
     # One worker at least on each reactor: any of the new ones will do.
     return min(server.wait_for(lambda: server.worker_pids() - before, what="a worker"))
 
 
-def judge(found: Posture) -> None:
+def judge(found: Posture, state: str = "warm") -> None:
     owner = found.status["Uid"].split()[0]
     assert SETTINGS.uid_min <= int(owner) < SETTINGS.uid_min + SETTINGS.uid_count, "each worker is a user of its own"
-    wanted = expected(owner)
+    wanted = expected(owner, state)
     unlimited = {name: pair for name, pair in found.limits.items() if name not in wanted.limits}
     assert set(unlimited) == {
         "Max cpu time", "Max data size", "Max stack size", "Max resident set", "Max file locks", "Max realtime timeout",
@@ -106,6 +116,26 @@ def test_a_cold_and_a_warm_worker_are_jailed_in_every_thread(server: Server) -> 
         assert Path(f"/proc/{pid}/mem").stat().st_uid == 0
         assert Path(f"/proc/{pid}/net/dev").read_text().count(":") == 1, "one interface, lo"
         assert Path(f"/proc/{pid}/net/route").read_text().count("\n") <= 1
+
+
+def test_a_fresh_worker_has_the_rewinders_descriptors_besides_and_no_view_of_physical_memory(server: Server) -> None:
+    judge(posture(Path(f"/proc/{start(server, 'posture-fresh', 'fresh')}")), "fresh")
+    server.deploy("frames", FRAMES, state="fresh")
+    assert server.invoke("frames").json() == 0
+    # The control: who has the right sees them.
+    with Path("/proc/self/pagemap").open("rb") as pagemap:
+        pagemap.seek((id(FRAMES) >> 12) * 8)
+        assert int.from_bytes(pagemap.read(8), "little") & PHYSICAL != 0
+
+
+PHYSICAL = (1 << 55) - 1
+FRAMES = """
+import os
+def handler():
+    page = int.from_bytes(os.pread(5, 8, (id(handler) >> 12) * 8), "little")
+    assert page >> 63, "the page is there"
+    return page & ((1 << 55) - 1)
+"""
 
 
 def test_two_workers_share_neither_user_nor_namespaces(server: Server) -> None:

@@ -1,26 +1,24 @@
-"""The workers of tests/worker and a whole server, both without the jail: it does not give a worker yet what a
-checkpoint needs (test_inside_the_jail_it_is_refused_with_the_reason)."""
+"""The workers of tests/worker, as they are delivered; and without the jail, for what it does not let happen."""
 
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 
-from tests.conftest import FREE_PORTS, server_environment
 from tests.support.frames import Zygote
-from tests.support.server import Server
-from tests.worker.conftest import connection, start
+from tests.worker.conftest import Start, connection, start, starter, zygote
 
-__all__ = ["connection", "server", "start", "zygote"]
+__all__ = ["connection", "start", "start_unjailed", "zygote"]
 
 
 @pytest.fixture(scope="package")
-def zygote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
+def unjailed_zygote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
     with Zygote(tmp_path_factory.mktemp("zygote"), environment={"TAILCUT_JAIL": "off"}) as running:
         yield running
 
 
-@pytest.fixture(scope="package")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    running = Server(tmp_path_factory.mktemp("unjailed"), server_environment(jail="off"), *FREE_PORTS, "--no-example")
-    yield running
-    running.stop()
+@pytest.fixture
+def start_unjailed(unjailed_zygote: Zygote, tmp_path: Path) -> Iterator[Start]:
+    with closing(unjailed_zygote.connect()) as connection:
+        yield from starter(connection, tmp_path / "unjailed")

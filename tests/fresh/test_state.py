@@ -64,7 +64,7 @@ CHANGES: dict[str, tuple[str, str, str]] = {
         "(signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2}), os.kill(os.getpid(), signal.SIGUSR2))",
     ),
     "interval timer": ("import signal", "signal.getitimer(signal.ITIMER_REAL)[0] > 0", "signal.alarm(1000)"),
-    "descriptors": ("import os", "len([n for n in os.listdir('/proc/self/fd') if int(n) < 900])", "os.dup(1)"),
+    "descriptors": ("import fcntl, os", "len([n for n in os.listdir('/proc/self/fd') if int(n) >= 100])", "fcntl.fcntl(1, fcntl.F_DUPFD, 100)"),
     "standard output's descriptor": (
         "import os",
         "os.readlink('/proc/self/fd/1')",
@@ -132,6 +132,12 @@ CHANGES: dict[str, tuple[str, str, str]] = {
     ),
 }  # fmt: skip
 
+UNJAILED = {
+    *("signal handler of C", "descriptors", "standard output's descriptor", "soft limit", "mapping"),
+    *("untouched mapping", "program that ended"),
+}
+"""What the jail does not let happen, or not let see."""
+
 SOURCE = """
 {setup}
 
@@ -152,7 +158,9 @@ def observed(worker: Worker, count: int) -> list[object]:
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_a_change_is_not_seen_by_the_next_invocation(start: Start, name: str) -> None:
+def test_a_change_is_not_seen_by_the_next_invocation(start: Start, start_unjailed: Start, name: str) -> None:
+    if name in UNJAILED:
+        start = start_unjailed
     setup, found, change = CHANGES[name]
     source = SOURCE.format(setup=setup, found=found, change=change)
     fresh = observed(start(source, state="fresh"), 6)

@@ -2,12 +2,11 @@
 
 import json
 import socket
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from tests.support.frames import BODY_INLINE_BYTES_MAX, Worker, Zygote
+from tests.support.frames import BODY_INLINE_BYTES_MAX, Worker
 from tests.worker.conftest import Start
 
 
@@ -93,12 +92,12 @@ ENDINGS = {
 
 
 @pytest.mark.parametrize("name", ENDINGS)
-def test_what_cannot_be_undone_ends_the_worker_after_its_answer(start: Start, name: str) -> None:
+def test_what_cannot_be_undone_ends_the_worker_after_its_answer(start_unjailed: Start, name: str) -> None:
     source = (
         "import ctypes, subprocess, threading, time\nf = open(__file__)\n"
         f"def handler(leave: bool) -> int:\n    if leave:\n        {ENDINGS[name]}\n    return 7\n"
     )
-    worker = start(source, state="fresh")
+    worker = start_unjailed(source, state="fresh")
     for _ in range(3):
         assert not worker.call(leave=False).answer.last
     outcome = worker.call(leave=True)
@@ -121,9 +120,10 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize("name", REFUSALS)
-def test_what_no_checkpoint_can_hold_fails_the_start_and_says_why(start: Start, name: str) -> None:
+def test_what_no_checkpoint_can_hold_fails_the_start_and_says_why(start_unjailed: Start, name: str) -> None:
     statement, reason = REFUSALS[name]
     source = f"import mmap, socket, subprocess, threading, time\n{statement}\ndef handler() -> int: return 1\n"
+    start = start_unjailed
     word = start(source, state="fresh", ready=False).first_word()
     assert word.kind == "failed"
     assert word.json["type"].endswith("FreshStateUnavailable")
@@ -196,7 +196,8 @@ def test_large_bodies_come_and_go(start: Start) -> None:
         assert worker.invoke(body[:size]).answer.body == body[:size][::-1]
 
 
-def test_bodies_in_shared_memory_are_not_seen_by_the_next_invocation(start: Start) -> None:
+def test_bodies_in_shared_memory_are_not_seen_by_the_next_invocation(start_unjailed: Start) -> None:
+    start = start_unjailed
     fresh, warm = start(PEEK, state="fresh"), start(PEEK)
     for worker in (fresh, warm):
         assert worker.invoke(b"s" * 100_000).answer.body == b"s" * 100_000
@@ -219,8 +220,8 @@ def handler(ask: bool = False) -> list[int]:
 """
 
 
-def test_in_the_steady_state_nothing_is_searched_and_few_pages_are_copied(start: Start) -> None:
-    worker = start(FIGURES, state="fresh")
+def test_in_the_steady_state_nothing_is_searched_and_few_pages_are_copied(start_unjailed: Start) -> None:
+    worker = start_unjailed(FIGURES, state="fresh")
     for _ in range(2000):
         worker.call()
     generation, scans, mends, _ns, hot_pages, *_ = worker.call(ask=True).json
@@ -230,7 +231,7 @@ def test_in_the_steady_state_nothing_is_searched_and_few_pages_are_copied(start:
     assert 0 < hot_pages < 150
 
 
-def test_arguments_of_the_invocation_before_are_nowhere_in_memory(start: Start) -> None:
+def test_arguments_of_the_invocation_before_are_nowhere_in_memory(start_unjailed: Start) -> None:
     source = """
 import re
 
@@ -256,22 +257,9 @@ def handler(secret: str = "") -> int:
     return found
 """
     secret = "the-secret-code1234"
+    start = start_unjailed
     fresh, warm = start(source, state="fresh"), start(source)
     for worker in (fresh, warm):
         assert worker.call(secret=secret).json == len(secret)
     assert json.dumps(fresh.call().json) == "0"
     assert warm.call().json > 0
-
-
-def test_inside_the_jail_it_is_refused_with_the_reason(tmp_path: Path) -> None:
-    with Zygote(tmp_path) as jailed, closing(jailed.connect()) as connection:
-        folder = tmp_path / "bundle"
-        folder.mkdir()
-        (folder / "main.py").write_text("def handler():\n    return 1\n")
-        for state, expected in (("warm", "ready"), ("fresh", "failed")):
-            worker = connection.spawn(folder, "main:handler", state=state)
-            word = worker.first_word()
-            assert word.kind == expected, word.body
-            worker.close()
-    assert word.json["type"] == "FreshStateUnavailable"
-    assert "jail" in word.json["message"]

@@ -91,7 +91,9 @@ class Scheduled:
 
     def deploy_all(self, names: tuple[str, ...] = STYLES) -> None:
         for name in names:
-            self.server.deploy(name.replace("_", "-"), FUNCTIONS, handler=f"main:{name}", timeout_ms=60_000, cpu_ms=60_000)
+            self.server.deploy(
+                name.replace("_", "-"), FUNCTIONS, handler=f"main:{name}", timeout_ms=60_000, cpu_ms=60_000
+            )
 
     def table(self, change: Callable[[dict[str, Any]], None]) -> None:
         """Changes the tenant's row of the table, as a change of its tier would; returns once it is served."""

@@ -1,9 +1,9 @@
 """On a shared CPU: whoever burns is demoted and promoted again, short calls stay quick, weights are nice values."""
 
-import os
 import statistics
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 
@@ -18,9 +18,11 @@ def test_who_burns_is_demoted_with_its_threads_and_promoted_after_its_answer(sch
     before = demotions(scheduled)
     with ThreadPoolExecutor(1) as pool:
         call = pool.submit(server.invoke, "burn-threads", seconds=2.0, threads=2)
-        demoted = server.wait_for(lambda: [pid for pid in server.worker_pids() if policy(pid) == kernel.IDLE], what="it")
+        demoted = server.wait_for(
+            lambda: [pid for pid in server.worker_pids() if policy(pid) == kernel.IDLE], what="it"
+        )
         (pid,) = demoted
-        threads = [int(name) for name in os.listdir(f"/proc/{pid}/task")]  # noqa: PTH208 - numbers, not paths
+        threads = [int(folder.name) for folder in Path("/proc", str(pid), "task").iterdir()]
         assert len(threads) == 3
         assert {policy(thread) for thread in threads} == {kernel.IDLE}
         assert call.result().status_code == 200

@@ -230,7 +230,7 @@ class Connection:
         os.ftruncate(memory, SHARED_BYTES)
         spec = {
             "tenant": "acme", "function": "sample", "version_id": "ver_1",
-            "code_path": str(code_path), "handler": handler, "env": env or {}, "state": state,
+            "code_path": str(code_path), "handler": handler, "env": env or {}, "state": state, "describe": True,
         }  # fmt: skip
         where = min(os.sched_getaffinity(0)) if cpu is None else cpu
         request = self.ask(json.dumps(spec).encode(), where, [theirs.fileno(), memory])

@@ -92,7 +92,7 @@ class Server:
         alias: str | None = None,
         env: Mapping[str, str] | None = None,
         expect: str = "ready",
-        **limits: int,
+        **limits: int | str,
     ) -> Deployed:
         """Uploads ``source`` (text of main.py, or path → content) by REST and waits until it is ``expect``.
 
@@ -290,7 +290,7 @@ def bundle(
     *,
     handler: str = "main:handler",
     env: Mapping[str, str] | None = None,
-    limits: Mapping[str, int] | None = None,
+    limits: Mapping[str, int | str] | None = None,
 ) -> bytes:
     """A reproducible archive as the command line packs it."""
     manifest = {

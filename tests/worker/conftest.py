@@ -27,6 +27,10 @@ def connection(zygote: Zygote) -> Iterator[Connection]:
 @pytest.fixture
 def start(connection: Connection, tmp_path: Path) -> Iterator[Start]:
     """``start(source, handler="main:handler", files={...}, ready=True)``: writes a bundle, starts a worker of it."""
+    yield from starter(connection, tmp_path)
+
+
+def starter(connection: Connection, tmp_path: Path) -> Iterator[Start]:
     workers: list[Worker] = []
     numbers = itertools.count()
 
@@ -40,7 +44,7 @@ def start(connection: Connection, tmp_path: Path) -> Iterator[Start]:
         state: str = "warm",
     ) -> Worker:
         folder = tmp_path / f"bundle{next(numbers)}"
-        folder.mkdir()
+        folder.mkdir(parents=True)
         for name, text in {"main.py": source, **(files or {})}.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(text)

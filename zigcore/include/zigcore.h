@@ -113,13 +113,13 @@ typedef struct {
     uint32_t descriptors_max;
     uint32_t threads_max;
     uint32_t privileged;     /* 1: root, with the capabilities that namespaces and mounts need */
-    uint32_t reserved;
+    uint32_t state;          /* of the function: 0 warm, 1 fresh (it keeps descriptors 5 to 9 to rewind itself), 2 forked */
 } zc_jail_config;
 
 /* Without root, in a process between the zygote and the worker: its next child is the first of a PID namespace and has
  * every capability in a user namespace of its own. `error`: step, call and errno. */
 int zc_jail_begin(const zc_jail_config *config, zc_error *error);
-/* The whole jail, in the forked child, before anything of the tenant is read. Descriptors 0 to 4 stay. zygote_fd: where
+/* The whole jail, in the forked child, before anything of the tenant is read. Descriptors 0 to 4 stay, 5 to 9 are the rewinder's (fds.zig). zygote_fd: where
  * the zygote is asked (one byte "u") to write the id maps and answers "m"; -1 without root. `error` as above. */
 int zc_jail_enter(const zc_jail_config *config, int zygote_fd, zc_error *error);
 
@@ -144,6 +144,9 @@ void zc_worker_figures(zc_worker_fresh_figures *figures);
 /* Makes the objects that the collector tracks, and what they refer to, immortal; returns how many. Only where the layout
  * of objects has been checked (gateway/worker/fresh.py). Called without the GIL; takes it. */
 uint64_t zc_worker_immortalise(void);
+/* In the zygote: fills the holes of its heaps, so that what workers allocate lies together. How many bytes that took.
+ * Called without the GIL; takes it. */
+uint64_t zc_zygote_fill(void);
 /* Serves invocations until the gateway closes the channel, then returns ZC_OK.
  * invoke(body, head) -> bytes | (status, block, body);   failure(exception) -> block.  PyObject* of callables.
  * head: the bytes of the Request frame up to its body (frame.zig); None for POST, PUT and PATCH unless `flags` has

@@ -143,6 +143,11 @@ pub const burn_threads_max = 512;
 pub const burn_floor_count = 16;
 pub const burn_floor_pause_ns = 200 * ms_ns;
 
+// -- Memory that workers share with the zygote --------------------------------------------------------------------
+
+/// Blocks of one size that fill holes before the first fork.
+pub const holes_blocks_max = 64 * kib;
+
 // -- Fresh state for each invocation ------------------------------------------------------------------------------
 
 /// Mappings of a process at its checkpoint, and later; more cannot be put back.

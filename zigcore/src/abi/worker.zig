@@ -5,8 +5,10 @@ const std = @import("std");
 const channel = @import("../io/channel.zig");
 const confine = @import("../io/confine.zig");
 const jail = @import("../jail/apply.zig");
+const fds = @import("../jail/fds.zig");
 const JailConfig = @import("../jail/config.zig").Config;
 const Checkpoint = @import("../runtime/checkpoint.zig");
+const holes = @import("../runtime/holes.zig");
 const immortal = @import("../runtime/immortal.zig");
 const Loop = @import("../runtime/loop.zig");
 const py = @import("../runtime/python.zig");
@@ -39,8 +41,18 @@ export fn zc_worker_attach(channel_fd: c_int) c_int {
 export fn zc_worker_prepare(known: [*]const c_int, known_count: usize, random: usize, err: ?*ErrorText) c_int {
     if (Checkpoint.control != null) return say(err, .state, "prepared already", .{});
     var buffer: [256]u8 = undefined;
-    const reason = Checkpoint.prepare(.{ .known = known[0..known_count], .random = random }, &buffer) orelse
-        return @backingInt(Status.ok);
+    const Files = fds.Rewinder;
+    const reason = Checkpoint.prepare(.{
+        .known = known[0..known_count],
+        .random = random,
+        .files = if (fds.rewinder_missing) |why| .{ .missing = why } else .{ .opened = .{
+            .pagemap = Files.pagemap,
+            .maps = Files.maps,
+            .stat = Files.stat,
+            .timers = Files.timers,
+            .memory = Files.memory,
+        } },
+    }, &buffer) orelse return @backingInt(Status.ok);
     return say(err, .system, "{s}", .{reason});
 }
 
@@ -52,6 +64,12 @@ export fn zc_worker_immortalise() u64 {
     const gil = py.Gil.take();
     defer gil.release();
     return immortal.all();
+}
+
+export fn zc_zygote_fill() u64 {
+    const gil = py.Gil.take();
+    defer gil.release();
+    return holes.fill();
 }
 
 export fn zc_worker_run(

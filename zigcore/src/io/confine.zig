@@ -43,6 +43,32 @@ pub fn closeFrom(first: Fd) Error!void {
     _ = try check("close_range", linux.syscall3(.close_range, arg(first), std.math.maxInt(u32), 0));
 }
 
+pub fn closeBetween(first: Fd, last: Fd) Error!void {
+    _ = try check("close_range", linux.syscall3(.close_range, arg(first), arg(last), 0));
+}
+
+pub fn isOpen(fd: Fd) bool {
+    const getfd = 1;
+    _ = check("fcntl", linux.syscall3(.fcntl, arg(fd), getfd, 0)) catch return false;
+    return true;
+}
+
+/// A file in memory that can be sealed.
+pub fn memoryFile(name: [*:0]const u8) Error!Fd {
+    const cloexec_and_sealing = 1 | 2;
+    return @intCast(try check("memfd_create", linux.syscall2(.memfd_create, @intFromPtr(name), cloexec_and_sealing)));
+}
+
+pub fn setFileSize(fd: Fd, bytes: u64) Error!void {
+    _ = try check("ftruncate", linux.syscall2(.ftruncate, arg(fd), bytes));
+}
+
+/// Whether the process's files in /proc belong to its user (or to root), and others of that user may look inside.
+pub fn setDumpable(yes: bool) Error!void {
+    const pr_set_dumpable = 4;
+    _ = try prctl("SET_DUMPABLE", pr_set_dumpable, @intFromBool(yes));
+}
+
 pub fn moveTo(fd: Fd, wanted: Fd) Error!void {
     assert(fd != wanted);
     const cloexec = 0o2000000;

@@ -21,7 +21,7 @@ pub var step: []const u8 = "";
 /// `zygote` is a descriptor on which the zygote is asked to write the id maps.
 pub fn enter(config: *const Config, zygote: confine.Fd) Error!void {
     // Nothing inherited may outlive this line: a descriptor of the host's would be a way out of every wall below.
-    try does("descriptors", fds.keepOnly(zygote));
+    try does("descriptors", fds.keepOnly(config, zygote));
 
     // Whoever is not root has entered its user namespace before (`begin`), and has its rights from there.
     // Before the mounts: these are made in namespaces that no other process is in.
@@ -34,13 +34,15 @@ pub fn enter(config: *const Config, zygote: confine.Fd) Error!void {
     // Last of what needs root: from here on the process has rights only over itself. The namespaces above stay root's
     // own, so that not even a hole that hands out capabilities in here reaches them.
     try does("user namespace", namespaces.leaveRoot(config, fds.zygote));
-    try does("descriptors", fds.keepWorkers());
 
     // While a limit may still be set; before the capabilities that could lift one are gone, harmlessly: all go down.
     try does("rlimits", rlimits.set(config));
 
     // The bounding set first: taking from it needs a capability that is dropped next.
     try does("capabilities", privileges.drop(config));
+
+    // With no rights left, and before the process may not be looked into any more, by itself neither.
+    try does("descriptors", fds.keepWorkers(config));
     try does("no_new_privs", privileges.seal(config));
 
     // Both need no_new_privs. The filter comes last, for it forbids every call made above.

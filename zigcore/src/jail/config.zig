@@ -19,7 +19,7 @@ pub const Config = extern struct {
     threads_max: u32,
     /// 1: root. The namespaces and mounts are made with its rights and then left behind.
     privileged: u32,
-    reserved: u32 = 0,
+    state: State,
 
     pub fn has(config: *const Config, part: Part) bool {
         return config.parts & part.bit() != 0;
@@ -28,6 +28,16 @@ pub const Config = extern struct {
     pub fn mountsOf(config: *const Config) []const Mount {
         return config.mounts[0..config.mounts_count];
     }
+};
+
+/// What becomes of an invocation's state; each way needs a little more than the ordinary worker has.
+pub const State = enum(u32) {
+    warm = 0,
+    /// The worker rewinds itself, and keeps the descriptors of `fds.Rewinder` for it.
+    fresh = 1,
+    /// The worker forks a process for each invocation.
+    forked = 2,
+    _,
 };
 
 pub const Mount = extern struct {

@@ -113,6 +113,40 @@ pub const thread_flags = 0x3d0f00;
 const msg_oob = 1;
 const map_hugetlb = 0x40000;
 
+/// One more way for a call of `rules` to be allowed, in workers that need it.
+pub const Exception = struct {
+    call: []const u8,
+    why: []const u8,
+    conditions: []const Condition,
+};
+
+/// Tenant code shares the process with the rewinder and may do the same. What that gives it:
+/// PAGEMAP_SCAN tells which of the process's own pages are present, its to know anyway; the flags that write (protection
+/// of pages) need a userfaultfd, which is refused. Physical addresses are hidden, as the file was opened without rights.
+/// Sealing the checkpoint early breaks the worker's own start.
+pub const rewinding = [_]Exception{
+    .{ .call = "ioctl", .why = "PAGEMAP_SCAN on the process's own pagemap: finds the pages that an invocation has written", .conditions = &.{
+        .{ .argument = 0, .test_ = .{ .exactly = pagemap_fd } },
+        .{ .argument = 1, .test_ = .{ .one_of = &.{0xc0606610} } },
+    } },
+    .{ .call = "fcntl", .why = "F_ADD_SEALS (all) on the file that holds the checkpoint: nobody writes to it any more", .conditions = &.{
+        .{ .argument = 0, .test_ = .{ .exactly = memory_fd } },
+        .{ .argument = 1, .test_ = .{ .one_of = &.{1033} } },
+        .{ .argument = 2, .test_ = .{ .exactly = 15 } },
+    } },
+};
+
+/// Tenant code of such a function may fork, too: what it leaves is killed with the invocation, and all of it counts for
+/// the worker (PID namespace, RLIMIT_NPROC, control group).
+pub const forking = [_]Exception{
+    .{ .call = "clone", .why = "fork, with the flags of glibc's: a process for each invocation", .conditions = &.{
+        .{ .argument = 0, .test_ = .{ .exactly = 0x01200011 } },
+    } },
+};
+
+const pagemap_fd = @import("fds.zig").Rewinder.pagemap;
+const memory_fd = @import("fds.zig").Rewinder.memory;
+
 /// The hottest first: these are never in the kernel's own cache of verdicts.
 pub const rules = [_]Rule{
     .{ .call = "recvfrom", .why = "the channel; out-of-band bytes have been a way into the garbage collector of sockets", .otherwise = .eperm, .conditions = &.{

@@ -5,7 +5,6 @@
 const confine = @import("../io/confine.zig");
 const Config = @import("config.zig").Config;
 
-const pr_set_dumpable = 4;
 const pr_capbset_drop = 24;
 const pr_set_securebits = 28;
 const pr_set_no_new_privs = 38;
@@ -36,5 +35,5 @@ pub fn seal(config: *const Config) confine.Error!void {
     if (!config.has(.privileges)) return;
     _ = try confine.prctl("SET_NO_NEW_PRIVS", pr_set_no_new_privs, 1);
     // Its files in /proc belong to root now, and no debugger of the same user may attach.
-    _ = try confine.prctl("SET_DUMPABLE", pr_set_dumpable, 0);
+    try confine.setDumpable(false);
 }

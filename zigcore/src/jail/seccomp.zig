@@ -14,7 +14,11 @@ const Call = std.os.linux.SYS;
 
 pub fn install(config: *const Config) confine.Error!void {
     if (!config.has(.seccomp)) return;
-    try confine.installFilter(&program);
+    try confine.installFilter(switch (config.state) {
+        .fresh => &program_rewinding,
+        .forked => &program_forking,
+        .warm, _ => &program,
+    });
 }
 
 /// The first number that this list does not know (Linux 6.18).
@@ -50,8 +54,16 @@ fn numberOf(comptime name: []const u8) ?u32 {
     return if (@hasField(Call, name)) @intCast(@backingInt(@field(Call, name))) else null;
 }
 
-pub const program = compile: {
-    @setEvalBranchQuota(200_000);
+pub const program = compiled(&.{});
+const program_rewinding = compiled(&policy.rewinding);
+const program_forking = compiled(&policy.forking);
+
+fn compiled(comptime exceptions: []const policy.Exception) [codeOf(exceptions).len]Instruction {
+    return codeOf(exceptions)[0..codeOf(exceptions).len].*;
+}
+
+fn codeOf(comptime exceptions: []const policy.Exception) []const Instruction {
+    @setEvalBranchQuota(400_000);
     var code: []const Instruction = &.{
         .{ .code = load_word, .value = offset_architecture },
         .{ .code = jump_equal, .value = architecture, .jump_true = 1 },
@@ -60,7 +72,7 @@ pub const program = compile: {
     };
     for (policy.rules) |rule| {
         const number = numberOf(rule.call) orelse continue;
-        const body = ruleBody(rule);
+        const body = ruleBody(rule, exceptions);
         code = code ++ [_]Instruction{.{ .code = jump_equal, .value = number, .jump_true = 0, .jump_false = body.len }} ++ body;
     }
     var at: usize = 0;
@@ -79,9 +91,8 @@ pub const program = compile: {
         .{ .code = answer, .value = verdict(.enosys) },
         .{ .code = answer, .value = verdict(.kill) },
     };
-    const fixed: [code.len]Instruction = code[0..code.len].*;
-    break :compile fixed;
-};
+    return code;
+}
 
 /// By number; calls with argument rules are judged before it is looked at.
 const table: [numbers_count]Action = fill: {
@@ -104,22 +115,30 @@ fn put(actions: *[numbers_count]Action, named: *[numbers_count]bool, comptime na
     actions[number] = action;
 }
 
-/// Each condition falls through to the next when it holds, and jumps to the refusal behind the last when not.
-fn ruleBody(comptime rule: policy.Rule) []const Instruction {
+/// The rule, then the exceptions to it, then the refusal.
+fn ruleBody(comptime rule: policy.Rule, comptime exceptions: []const policy.Exception) []const Instruction {
+    comptime {
+        var code = wayIn(rule.conditions);
+        for (exceptions) |exception| {
+            if (std.mem.eql(u8, exception.call, rule.call)) code = code ++ wayIn(exception.conditions);
+        }
+        return code ++ [_]Instruction{.{ .code = answer, .value = verdict(rule.otherwise) }};
+    }
+}
+
+/// Each condition falls through to the next when it holds, and jumps behind the last when not.
+fn wayIn(comptime conditions: []const policy.Condition) []const Instruction {
     comptime {
         var bytes: []const Instruction = &.{};
-        var left = rule.conditions.len;
-        var parts: [rule.conditions.len][]const Instruction = undefined;
+        var left = conditions.len;
+        var parts: [conditions.len][]const Instruction = undefined;
         var after: usize = 1; // the `allow` behind the last condition
         while (left > 0) : (left -= 1) {
-            parts[left - 1] = conditionCode(rule.conditions[left - 1], after);
+            parts[left - 1] = conditionCode(conditions[left - 1], after);
             after += parts[left - 1].len;
         }
         for (parts) |part| bytes = bytes ++ part;
-        return bytes ++ [_]Instruction{
-            .{ .code = answer, .value = verdict(.allow) },
-            .{ .code = answer, .value = verdict(rule.otherwise) },
-        };
+        return bytes ++ [_]Instruction{.{ .code = answer, .value = verdict(.allow) }};
     }
 }
 
@@ -166,10 +185,14 @@ fn exactCode(comptime low: u32, comptime high: u32, comptime value: u32, comptim
 const Data = struct { number: u32, architecture: u32 = architecture, arguments: [6]u64 = @splat(0) };
 
 fn run(data: Data) u32 {
+    return runOn(&program, data);
+}
+
+fn runOn(code: []const Instruction, data: Data) u32 {
     var at: usize = 0;
     var accumulator: u32 = 0;
     while (true) {
-        const one = program[at];
+        const one = code[at];
         at += 1;
         const taken = switch (one.code) {
             load_word => {
@@ -225,6 +248,38 @@ test "the verdicts that everything hangs on" {
     try expectEqual(verdict(.enotsup), call("setxattr", @splat(0)));
     inline for (policy.killed.calls) |name| {
         if (comptime numberOf(name) != null) try expectEqual(verdict(.kill), call(name, @splat(0)));
+    }
+}
+
+test "what a rewinding or forking worker may do more, exactly" {
+    const exact = [_]struct { []const Instruction, []const u8, [6]u64, Action }{
+        .{ &program_rewinding, "ioctl", .{ 5, 0xc0606610, 0, 0, 0, 0 }, .enotty },
+        .{ &program_rewinding, "fcntl", .{ 9, 1033, 15, 0, 0, 0 }, .eperm },
+        .{ &program_forking, "clone", .{ 0x01200011, 0, 0, 0, 0, 0 }, .eperm },
+    };
+    inline for (exact) |one| {
+        const code, const name, const good, const otherwise = one;
+        const number = comptime numberOf(name).?;
+        try expectEqual(verdict(.allow), runOn(code, .{ .number = number, .arguments = good }));
+        try expectEqual(verdict(otherwise), run(.{ .number = number, .arguments = good }));
+        for (0..3) |argument| {
+            if (good[argument] == 0) continue;
+            for (0..32) |bit| {
+                var bad = good;
+                bad[argument] ^= @as(u64, 1) << @intCast(bit);
+                // Some neighbours are what every worker may do.
+                try expectEqual(run(.{ .number = number, .arguments = bad }), runOn(code, .{ .number = number, .arguments = bad }));
+            }
+        }
+    }
+    // All else is as for everybody.
+    inline for (.{ &program_rewinding, &program_forking }) |code| {
+        for (0..numbers_count + 2) |number| {
+            for ([_]u64{ 0, 1, 5, 9, 0xffff_ffff }) |value| {
+                const data: Data = .{ .number = @intCast(number), .arguments = @splat(value) };
+                try expectEqual(run(data), runOn(code, data));
+            }
+        }
     }
 }
 

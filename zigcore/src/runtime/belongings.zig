@@ -14,8 +14,6 @@ const Belongings = @This();
 const File = struct { fd: self.Fd, device: u64, inode: u64, position: usize };
 const Gap = struct { first: self.Fd, last: u32 };
 
-/// Descriptors that this needs; close-on-exec, above the others.
-const own_least = 960;
 const descriptors_max = 4096;
 const gaps_max = 128;
 
@@ -39,6 +37,8 @@ signal_stack: self.SignalStack,
 mask: u64,
 umask: usize,
 rlimits: [resources.len]self.Limit,
+/// The jail lets nobody in here change them; the gateway may, from outside.
+rlimits_fixed: bool,
 ignored: u64,
 caught: u64,
 stat_text: [1024]u8,
@@ -54,15 +54,17 @@ pub const Stat = struct {
     caught: u64,
 };
 
-/// Opens what is needed, moved out of the way of tenants' descriptors.
-pub fn open(own: *Belongings) self.Error!void {
-    own.pagemap = try self.moveUp(try self.openRead("/proc/self/pagemap"), own_least);
-    own.maps = try self.moveUp(try self.openRead("/proc/self/maps"), own_least);
-    own.stat = try self.moveUp(try self.openRead("/proc/self/stat"), own_least);
-    own.timers = try self.moveUp(try self.openRead("/proc/self/timers"), own_least);
-    own.null_device = try self.moveUp(try self.openNull(), own_least);
-    own.here = try self.moveUp(try self.openHere(), own_least);
-    own.memory = try self.moveUp(try self.memfd(), own_least);
+/// Opened before the jail closed: it has no /proc, and memory files only for the start.
+pub const Files = struct { pagemap: self.Fd, maps: self.Fd, stat: self.Fd, timers: self.Fd, memory: self.Fd };
+
+pub fn open(own: *Belongings, files: Files) self.Error!void {
+    own.pagemap = files.pagemap;
+    own.maps = files.maps;
+    own.stat = files.stat;
+    own.timers = files.timers;
+    own.memory = files.memory;
+    own.null_device = try self.openNull();
+    own.here = try self.openHere();
 }
 
 /// Notes everything; `known` are descriptors that may be open although they are no files. Null: all of it can be put back.
@@ -80,6 +82,7 @@ pub fn note(own: *Belongings, known: []const self.Fd, reason: *[256]u8) ?Reason 
     for (1..self.signals_max + 1) |signal| self.actionGet(signal, &own.actions[signal]);
     self.signalStackGet(&own.signal_stack);
     for (resources, &own.rlimits) |resource, *limit| self.limitGet(resource, limit);
+    own.rlimits_fixed = !self.limitSet(resources[0], &own.rlimits[0]);
     return own.noteDescriptors(known, reason);
 }
 
@@ -125,12 +128,12 @@ fn isOwn(own: *const Belongings, fd: self.Fd) bool {
 /// a file of the checkpoint's that was closed.
 pub fn leftovers(own: *Belongings, stat: Stat) bool {
     if (stat.threads != 1 or self.hasChildren() or own.timersLeft()) return true;
-    for (resources, &own.rlimits) |resource, *noted| {
+    if (!own.rlimits_fixed) for (resources, &own.rlimits) |resource, *noted| {
         var limit: self.Limit = undefined;
         self.limitGet(resource, &limit);
         if (limit[0] == noted[0] and limit[1] == noted[1]) continue;
         if (!self.limitSet(resource, noted)) return true;
-    }
+    };
     for (own.files[0..own.files_count]) |file| {
         const about = self.about(file.fd) catch return true;
         if (about.device != file.device or about.inode != file.inode) return true;

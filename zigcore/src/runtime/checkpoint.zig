@@ -80,14 +80,20 @@ pub const Options = struct {
     known: []const self.Fd,
     /// Address of the object behind `random.random` (see random.zig), or 0.
     random: usize,
+    /// What jail/fds opened before the jail closed, or why it could not.
+    files: union(enum) { opened: Belongings.Files, missing: []const u8 },
 };
 
 /// Whether a checkpoint can be taken of this process: null, or the reason why not, for people.
 pub fn prepare(options: Options, reason: *[256]u8) ?[]const u8 {
     assert(control == null);
     if (!stack_switch.supported) return "checkpoints need an x86-64 processor";
+    const files = switch (options.files) {
+        .opened => |files| files,
+        .missing => |why| return why,
+    };
     const c = create() catch return "memory for the checkpoint could not be reserved";
-    c.belongings.open() catch return "fresh state needs /proc/self/pagemap, maps, stat and timers, which the jail does not give yet: deploy with --state warm";
+    c.belongings.open(files) catch return "the descriptors of the rewinder could not be opened";
     if (c.belongings.note(options.known, reason)) |why| return why;
     var next: usize = 0;
     _ = self.pagesOwn(c.belongings.pagemap, 0, self.address_end, c.ranges[0..1], &next) catch
@@ -125,7 +131,7 @@ pub fn take(c: *Checkpoint) Error!void {
     try c.noteStack();
     try c.baseline.read(c.belongings.maps, &c.text);
     try c.areasFind();
-    try self.resize(c.belongings.memory, c.total_bytes);
+    if (c.total_bytes > try self.sizeOf(c.belongings.memory)) return error.TooLarge;
     try c.copyOut();
     try self.sealWrites(c.belongings.memory);
     c.source = try self.mapPrivate(c.belongings.memory, 0, c.total_bytes, self.Prot.read, 0);
@@ -200,14 +206,14 @@ fn copyOut(c: *Checkpoint) Error!void {
         if (area.kind == .stack or area.kind == .ignored) continue;
         while (mappings[0].start != area.start) mappings = mappings[1..];
         if (mappings[0].inode != 0) {
-            try self.writeAt(c.belongings.memory, area.start, area.end - area.start, area.offset);
+            try self.copyInto(c.belongings.memory, area.start, area.end - area.start, area.offset);
             continue;
         }
         var at = area.start;
         while (at < area.end) {
             const count = try self.pagesOwn(c.belongings.pagemap, at, area.end, &c.ranges, &at);
             for (c.ranges[0..count]) |range| {
-                try self.writeAt(c.belongings.memory, range.start, range.end - range.start, area.offset + (range.start - area.start));
+                try self.copyInto(c.belongings.memory, range.start, range.end - range.start, area.offset + (range.start - area.start));
             }
         }
     }

@@ -1,0 +1,1 @@
+"""Tiers as data: what each allows, includes and costs; what a tenant may use right now."""

@@ -1,0 +1,1 @@
+"""Usage in SQL: rolled up by the hour, queried and exported."""
