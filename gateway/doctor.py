@@ -12,6 +12,7 @@ import sys
 from dataclasses import asdict, dataclass
 
 from gateway.core.jail import Part
+from gateway.zygote import trials
 from gateway.zygote.jail import Jail
 from gateway.zygote.settings import JailSettings, SettingsError, jail_settings
 from gateway.zygote.spawner import Spawner, partial_spawner, probe
@@ -43,6 +44,21 @@ _COSTS: dict[Part, tuple[str, str]] = {
 }
 
 
+_BEST_EFFORT = "tenants with a CPU reservation run best-effort, and every answer says so"
+_SCHEDULING: dict[str, tuple[str, str]] = {
+    "partition": (
+        _BEST_EFFORT,
+        "two CPUs or more, root in the root CPU set with cgroup's cpuset writable (not in a container), no other group "
+        "on the CPU; then `tailcut-server up --reserved-cpus`",
+    ),
+    "deadline": (_BEST_EFFORT, "root with CAP_SYS_NICE; bandwidth left below kernel.sched_rt_runtime_us"),
+    "demotion": (
+        "a worker that was demoted for burning CPU serves one call and is replaced",
+        "root with CAP_SYS_NICE, or a limit (RLIMIT_NICE) of 20 or more for the server's user",
+    ),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     part: str
@@ -63,6 +79,8 @@ class Diagnosis:
     """All parts hold together: TAILCUT_JAIL=on starts."""
     workers_are: str
     lines: list[Line]
+    scheduling: list[Line]
+    """What CPU reservations need; not parts of the jail."""
 
 
 def diagnose(settings: JailSettings) -> Diagnosis:
@@ -89,7 +107,18 @@ def diagnose(settings: JailSettings) -> Diagnosis:
         whole=whole,
         workers_are=each if jail.privileged else "the server's own user, in user namespaces of their own",
         lines=lines,
+        scheduling=_scheduling(),
     )
+
+
+def _scheduling() -> list[Line]:
+    """Not parts of the jail: without them everything runs, on whatever CPU time is left over."""
+    partition, deadline = trials.reservation()
+    refusals = {"partition": partition, "deadline": deadline, "demotion": trials.demotion()}
+    return [
+        Line(name, "active") if refusal is None else Line(name, "missing", refusal, *_SCHEDULING[name])
+        for name, refusal in refusals.items()
+    ]
 
 
 def show(diagnosis: Diagnosis) -> str:
@@ -100,7 +129,7 @@ def show(diagnosis: Diagnosis) -> str:
         f"TAILCUT_JAIL  {diagnosis.setting}",
         "",
     ]
-    for line in diagnosis.lines:
+    for line in [*diagnosis.lines, *diagnosis.scheduling]:
         rows.append(f"{line.part:<12}  {line.state:<{_WIDTH_STATE}}{line.refused}".rstrip())
         if line.costs:
             rows.append(f"{'':14}costs: {line.costs}")

@@ -161,8 +161,8 @@ class SupervisorSettings(BaseSettings):
     cpus: Numbers = ()
     """Shared CPUs; empty: all that this process may run on."""
     reserved_cpus: Numbers = ()
-    """CPUs that tenants with a CPU reservation may take. They are taken out of the shared ones for as long as the server
-    runs, whether or not anybody uses them; empty: reservations are served best-effort, and answers say so."""
+    """CPUs that tenants with a CPU reservation may take. They are not shared for as long as the server runs, whether or
+    not anybody uses them; empty: reservations are served best-effort, and answers say so."""
     redis_url: str | None = Field(default=None, validation_alias="REDIS_URL")
     database_url: str | None = Field(default=None, validation_alias="DATABASE_URL")
     bundle_store_url: str | None = None

@@ -270,7 +270,7 @@ class Tree:
         # The slowest first. Who comes before Valkey tries again: that is also how its restarts are survived.
         control_plane = self._keep("control-plane", lambda: programs.control_plane(self.settings, places, "serve"))
         zygote = self._keep("zygote", lambda: programs.zygote(listeners, self.settings.reserved_cpus))
-        gateway = self._keep("gateway", lambda: self._gateway())
+        gateway = self._keep("gateway", self._gateway)
         waiting = []
         if places.own_valkey:
             waiting.append(self._healthy(self._keep("valkey", lambda: programs.valkey(places)), self._valkey_answers))

@@ -1,9 +1,9 @@
 """A process that outlives its server: when that is killed whole, somebody must give the reserved CPUs back.
 
-``Reserved`` starts one, a fork of the zygote, before the first partition is made. It sleeps until the zygote has ended. If the
-supervisor lives, the next zygote takes over and the guard ends; if not, it ends the workers that are left (one that
-computes hears nothing of its server's death), removes their groups and dissolves the partitions. What always holds: it runs
-no code of tenants and holds no descriptor of the zygote's.
+``Reserved`` starts one, a fork of the zygote, before the first partition is made. It sleeps until the zygote has ended.
+If the supervisor lives, the next zygote takes over and the guard ends; if not, it ends the workers that are left (one
+that computes hears nothing of its server's death), removes their groups and dissolves the partitions. What always
+holds: it runs no code of tenants and holds no descriptor of the zygote's.
 """
 
 import os

@@ -17,7 +17,8 @@ KIND_SPAWNED = 17
 KIND_REFUSED = 18
 KIND_EXITED = 19
 SPAWN = struct.Struct("<IBB2xQII")
-"""magic, kind, whether the CPU is a reserved one, request, cpu, bytes of the document that follows. Two descriptors: channel, shared memory."""
+"""magic, kind, whether the CPU is a reserved one, request, cpu, bytes of the document that follows. Two descriptors:
+channel, shared memory."""
 REPLY = struct.Struct("<IB3xQii")
 """magic, kind, request, pid, status. A refusal's text follows."""
 FRAME_BYTES_MAX = 64 * 1024

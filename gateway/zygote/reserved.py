@@ -1,9 +1,9 @@
 """Workers with a CPU reservation: the partition of their CPU, and a cap on what they do outside the reservation.
 
-``Server`` asks for a ``ReservedPlace`` before it forks such a worker, and says when it is gone; ``tick`` does the rest. The
-reservation itself (SCHED_DEADLINE) is the gateway's to set, once the worker is ready, and holds the thread that serves.
-Other threads are outside it: from then on a CFS quota gives them, together, as much again as was reserved, so that a
-worker uses at most twice what was bought. What always holds: no partition without a worker in it for longer than
+``Server`` asks for a ``ReservedPlace`` before it forks such a worker, and says when it is gone; ``tick`` does the rest.
+The reservation itself (SCHED_DEADLINE) is the gateway's to set, once the worker is ready, and holds the thread that
+serves. Other threads are outside it: from then on a CFS quota gives them, together, as much again as was reserved, so
+that a worker uses at most twice what was bought. What always holds: no partition without a worker in it for longer than
 ``_IDLE_S``; a guard outlives us and dissolves what is there when the whole server is killed.
 """
 

@@ -1,4 +1,4 @@
-"""A server with a CPU that may be reserved, and the tenant's reservation put into its table as the control plane would."""
+"""A server with a CPU that may be reserved; the tenant's reservation is put into its table, as a tier would do it."""
 
 import json
 import os

@@ -55,8 +55,8 @@ class Burning:
         )
         if scheduled.can:
             (self.worker,) = server.wait_for(scheduled.deadline_workers, what="the worker that burns")
-            cpu_s = process_cpu_s(self.worker)
-            server.wait_for(lambda: process_cpu_s(self.worker) > cpu_s + 0.05, what="its burning")
+            cpu_s = kernel.cpu_s(self.worker)
+            server.wait_for(lambda: kernel.cpu_s(self.worker) > cpu_s + 0.05, what="its burning")
 
     def end(self) -> None:
         self.process.kill()
@@ -124,8 +124,3 @@ def test_what_is_left_after_all_is_swept_by_the_next_server(own: Callable[[], Sc
     # Its bandwidth is free again: the fixture's call was as promised.
     scheduled.withdraw()
     scheduled.server.wait_for(lambda: kernel.cpusets() == before, what="the CPU sets as they were")
-
-
-def process_cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

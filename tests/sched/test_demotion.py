@@ -1,5 +1,7 @@
 """On a shared CPU: whoever burns is demoted and promoted again, short calls stay quick, weights are nice values."""
 
+import contextlib
+import os
 import statistics
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,6 +11,7 @@ import httpx
 
 from tests.sched import kernel
 from tests.sched.conftest import Scheduled
+from tests.sched.hog import Hog
 
 HOGS_COUNT = 8
 
@@ -43,20 +46,29 @@ def test_who_sleeps_or_is_short_is_not_demoted(scheduled: Scheduled) -> None:
 
 
 def test_short_calls_stay_quick_while_eight_burn(scheduled: Scheduled) -> None:
-    """Wall clock ÷ CPU time: nine that share a CPU fairly would have about nine."""
+    """Against eight that nobody demotes: ordinary processes on the same CPU."""
     server = scheduled.server
+    cpu = min(os.sched_getaffinity(0))
     with ThreadPoolExecutor(HOGS_COUNT) as pool:
-        started = time.monotonic()
-        hogs = [pool.submit(server.invoke, "burn-wall", seconds=8.0) for _ in range(HOGS_COUNT)]
-        server.wait_for(
-            lambda: sum(policy(pid) == kernel.IDLE for pid in server.worker_pids()) == HOGS_COUNT, what="eight demoted"
-        )
-        stretches = [stretch(server.invoke("burn", cpu_ms=4)) for _ in range(25)]
-        assert not any(hog.done() for hog in hogs), "the control needs hogs that still run"
-        shares = hog_shares(hogs, started)
-    # Control: the hogs did fight for the CPU.
-    assert max(shares) < 0.5, shares
-    assert statistics.median(stretches) < (HOGS_COUNT + 1) / 2, stretches
+        calls = [pool.submit(server.invoke, "burn-wall", seconds=50.0) for _ in range(HOGS_COUNT)]
+        demoted = server.wait_for(lambda: who_is_demoted(scheduled, HOGS_COUNT), what="eight demoted")
+        beside_demoted = median_us(scheduled)
+        before = {pid: kernel.cpu_s(pid) for pid in demoted}
+        with Hog(cpu) as ordinary:
+            time.sleep(1.0)
+            got = {pid: kernel.cpu_s(pid) - before[pid] for pid in demoted}
+            theirs = ordinary.progress()
+        assert not any(call.done() for call in calls), "the control needs hogs that still run"
+        for pid in demoted:
+            server.kill(pid)
+        assert {call.result().status_code for call in calls} == {500}
+    # One ordinary process takes more than the eight together: fairly, it would have had a ninth.
+    assert theirs > sum(got.values()), (theirs, got)
+    with contextlib.ExitStack() as ordinary_hogs:
+        for _ in range(HOGS_COUNT):
+            ordinary_hogs.enter_context(Hog(cpu))
+        beside_ordinary = median_us(scheduled)
+    assert beside_demoted < beside_ordinary
 
 
 def test_endless_short_calls_do_not_stop_those_who_burn(scheduled: Scheduled) -> None:
@@ -96,16 +108,17 @@ def demotions(scheduled: Scheduled) -> float:
     return sum(float(line.split()[-1]) for line in lines if line.startswith("tailcut_demotions_total"))
 
 
-def stretch(answer: httpx.Response) -> float:
-    assert answer.status_code == 200, answer.text
-    return answer.elapsed.total_seconds() * 1e6 / int(answer.headers["Tailcut-Cpu-Us"])
-
-
-def hog_shares(hogs: list[Future[httpx.Response]], started: float) -> list[float]:
-    answers = [hog.result() for hog in hogs]
+def median_us(scheduled: Scheduled) -> float:
+    """Of short calls, as their client sees them."""
+    answers = [scheduled.server.invoke("burn", cpu_ms=4) for _ in range(20)]
     assert {answer.status_code for answer in answers} == {200}
-    wall_s = time.monotonic() - started
-    return [int(answer.headers["Tailcut-Cpu-Us"]) / 1e6 / wall_s for answer in answers]
+    return statistics.median(answer.elapsed.total_seconds() * 1e6 for answer in answers)
+
+
+def who_is_demoted(scheduled: Scheduled, count: int) -> list[int]:
+    """All of them, or none yet."""
+    found = [pid for pid in scheduled.server.worker_pids() if policy(pid) == kernel.IDLE]
+    return found if len(found) == count else []
 
 
 def calls_until(url: str, tenant: str, key: str, until: float, hog: Future[httpx.Response]) -> int:
