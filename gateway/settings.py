@@ -128,6 +128,9 @@ class HostSettings(BaseSettings):
     reports_max: int = Field(default=10_000, ge=1)
     """Reports that wait for Redis; the oldest go first (they are made again at the next start)."""
 
+    lease_ttl: Duration = timedelta(seconds=60)
+    """How long a node spends what it leased of a quota while Redis does not answer; then such calls are refused."""
+
     # -- logs ------------------------------------------------------------------------------------------------------
     function_log_bytes_max: int = Field(default=64 * MIB, ge=MIB)
     """Of one file of ``functions.jsonl``; then it is renamed to ``.1``, and so on."""

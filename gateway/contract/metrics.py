@@ -15,6 +15,9 @@ Outcome = Literal[
     "timeout",
     "output_limit",
     "refused_concurrency",
+    "refused_rate",
+    "refused_quota",
+    "refused_status",
     "refused_queue",
     "refused_not_ready",
     "cancelled",
@@ -85,6 +88,9 @@ class Outcomes(TypedDict, total=False):
     timeout: int
     output_limit: int
     refused_concurrency: int
+    refused_rate: int
+    refused_quota: int
+    refused_status: int
     refused_queue: int
     refused_not_ready: int
     cancelled: int

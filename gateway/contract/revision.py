@@ -23,6 +23,10 @@ class TenantRow:
     rate_per_s: int = 0
     """0: no bound. Otherwise a token bucket of ``burst`` that fills at this rate."""
     burst: int = 0
+    leased: bool = False
+    """It has a quota: invocations are taken from the tenant's purse, which ``host/leases`` fills."""
+    resets_at_s: int = 0
+    """Unix time of the end of the quota's period."""
     cpu_weight: int = 100
     """Share of a shared CPU, 1 … 10000 (cgroup v2's units)."""
     reserved_runtime_us: int = 0
@@ -71,6 +75,8 @@ class VersionRow:
     open_files_max: int = 0
     """``open_files_max``, ``processes_max``: 0: what the worker was started with."""
     processes_max: int = 0
+    leased: bool = False
+    """Its function has a quota of its own."""
     upgrade_timeout: str = ""
     """``upgrade_*``: the tier that would allow this version more of it; empty: none would, or it asks for no more."""
     upgrade_cpu: str = ""

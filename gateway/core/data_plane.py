@@ -44,6 +44,27 @@ class DataPlaneConfig:
     """Of each, in millionths."""
 
 
+class PurseReason(IntEnum):
+    """Why a purse gets no more (``zc_gateway_purse_fill``)."""
+
+    NONE = 0
+    INVOCATIONS = 1
+    CPU = 2
+    MEMORY = 3
+    SPEND = 4
+    UNKNOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class PurseState:
+    """What is left of a purse's leases and what was spent since the start: (invocations, CPU µs, MiB·µs)."""
+
+    name: str
+    """``tenant`` or ``tenant/function``"""
+    left: tuple[int, int, int]
+    spent: tuple[int, int, int]
+
+
 class LogStream(IntEnum):
     STDOUT = 1
     STDERR = 2
@@ -183,6 +204,27 @@ class DataPlane:
         """Takes a buffer's worth of events; empty when none wait. Call until it is."""
         size = self._library.zc_gateway_events(self._buffer, EVENTS_BYTES)
         return list(decode_events(ffi.buffer(self._buffer, size)[:]))
+
+    def purses(self) -> list[PurseState]:
+        """The purses that changed since the last call; call until it is empty."""
+        size = self._library.zc_gateway_purses(self._buffer, EVENTS_BYTES)
+        rows = json.loads(ffi.buffer(self._buffer, size)[:] or b"[]")
+        return [PurseState(row["name"], tuple(row["left"]), tuple(row["spent"])) for row in rows]
+
+    def fill_purse(
+        self,
+        name: str,
+        amount: tuple[int, int, int],
+        *,
+        set_to: bool,
+        reason: PurseReason = PurseReason.NONE,
+        allowed: int = 0,
+        used: int = 0,
+    ) -> bool:
+        """Adds to what a purse may spend, or sets it. False: no revision has that purse (any more)."""
+        native = ffi.new("int64_t[3]", list(amount))
+        status = self._library.zc_gateway_purse_fill(name.encode(), native, int(set_to), int(reason), allowed, used)
+        return int(status) == 0
 
     def metrics(self) -> Metrics:
         """The counters (gateway/contract/metrics.py) as Zig wrote them."""

@@ -42,6 +42,7 @@ from gateway.host import routing, self_check
 from gateway.host.bundles import BundleRefused, Bundles, BundleUnavailable
 from gateway.host.function_log import FunctionLog, OutputLine, rfc3339
 from gateway.host.indexes import Indexes, OutOfIndexes
+from gateway.host.leases import Leases
 from gateway.host.memory import Memory, WorkerReadyDocument, is_version_id
 from gateway.host.reports import Reports
 from gateway.host.reserved import sellable_ppm
@@ -83,6 +84,7 @@ class Node:
         self.versions.restore(self.memory.load_ready(), self.bundles.on_disk(), time.monotonic())
         revision = self.table.revision if self.table else -1
         self.feed = TableFeed(settings, self.reports, revision, self._take_table, self._report_again)
+        self.leases = Leases(settings, self.data_plane, f"{self.identity.name}:{self.identity.epoch}")
         self.applied: Revision | None = None
         self.apply_failures = 0
         self.workers = Workers()
@@ -123,14 +125,16 @@ class Node:
             # Before a connection is accepted, so that a reload or a restart answers nobody with not-ready.
             await self._reconcile()
         feed = asyncio.create_task(self.feed.run())
+        leases = asyncio.create_task(self.leases.run())
         heart = asyncio.create_task(self._beat())
         ended = asyncio.create_task(self._ended.wait())
-        done, _ = await asyncio.wait({feed, heart, ended}, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait({feed, leases, heart, ended}, return_when=asyncio.FIRST_COMPLETED)
         if feed in done and feed.exception() is None:  # no Redis configured
-            done, _ = await asyncio.wait({heart, ended}, return_when=asyncio.FIRST_COMPLETED)
-        for task in (feed, heart, ended, *self._fetches):
+            done, _ = await asyncio.wait({leases, heart, ended}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (feed, heart, ended, leases, *self._fetches):
             task.cancel()
         loop.remove_reader(self.data_plane.event_fd)
+        await self.leases.give_back()
         self.data_plane.stop()
         self._on_events()
         self.function_log.close()
@@ -217,6 +221,7 @@ class Node:
         for version_id in before - {row.id for row in revision.versions}:
             self.indexes.release(version_id, now)
         self.applied = revision
+        self.leases.take_table(table)
         _log.info("revision applied", revision=revision.revision, routes=len(revision.routes), bytes=len(document))
 
     async def _housekeeping(self, now: float) -> None:

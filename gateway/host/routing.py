@@ -4,7 +4,7 @@
 that served before. ``build`` writes the document. Both are pure; ``node`` calls them after every change.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import asdict
 
 import msgspec
@@ -59,8 +59,10 @@ def build(
         for version_id, state in states.items()
         if state.stage in (Stage.READY, Stage.PROBING) and state.version.tenant_id in tenants and state.wanted_s == now
     }
+    capped = {(function.tenant_id, function.name) for function in table.functions if function.quota is not None}
     versions = [
-        _version_row(state, tenants, names, indexes.of(version_id, now), bundles) for version_id, state in live.items()
+        _version_row(state, tenants, names, capped, indexes.of(version_id, now), bundles)
+        for version_id, state in live.items()
     ]
     functions = [function for function in table.functions if function.tenant_id in tenants]
     routes = [
@@ -152,7 +154,12 @@ def _route(
 
 
 def _version_row(
-    state: VersionState, tenants: Mapping[str, int], names: Mapping[str, str], index: int, bundles: Bundles
+    state: VersionState,
+    tenants: Mapping[str, int],
+    names: Mapping[str, str],
+    capped: Set[tuple[str, str]],
+    index: int,
+    bundles: Bundles,
 ) -> VersionRow:
     version, limits = state.version, state.version.limits
     return VersionRow(
@@ -170,6 +177,7 @@ def _version_row(
         probe=state.stage is Stage.PROBING,
         cpu_ms=limits.cpu_ms,
         memory_bytes=limits.memory_bytes,
+        leased=(version.tenant_id, version.function) in capped,
         open_files_max=limits.open_files_max,
         processes_max=limits.processes_max,
         upgrade_timeout=version.upgrade.get("timeout_ms", ""),
@@ -220,6 +228,8 @@ def _tenant_row(tenant: Tenant, typed: list[TypedFunction], gateway_url: str) ->
         status=tenant.status,
         rate_per_s=tenant.rate_per_s,
         burst=tenant.burst,
+        leased=tenant.quota is not None,
+        resets_at_s=tenant.quota.resets_at_s if tenant.quota else 0,
         cpu_weight=tenant.cpu_weight,
         reserved_runtime_us=reservation.runtime_us if reservation else 0,
         reserved_deadline_us=reservation.deadline_us if reservation else 0,

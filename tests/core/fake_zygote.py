@@ -230,7 +230,10 @@ class Zygote:
                     self.hear(key.fileobj)  # type: ignore[arg-type]
 
     def hear(self, connection: socket.socket) -> None:
-        data, ancillary, _, _ = connection.recvmsg(65536, socket.CMSG_SPACE(8))
+        try:
+            data, ancillary, _, _ = connection.recvmsg(65536, socket.CMSG_SPACE(8))
+        except ConnectionResetError:  # a gateway that ended without reading its last reply
+            data = b""
         if not data:
             self.selector.unregister(connection)
             connection.close()

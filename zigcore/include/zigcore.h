@@ -55,6 +55,15 @@ int zc_gateway_drain(void);
 /* Ends the reactors now, kills the workers. */
 int zc_gateway_stop(void);
 
+/* What was spent of leased quotas: a JSON array of the purses that changed since the last call,
+ * [{"name":"tenant" or "tenant/function","left":[invocations, CPU µs, MiB·µs],"spent":[the same, since the start]},…].
+ * Returns its bytes; what does not fit comes with the next call. */
+size_t zc_gateway_purses(uint8_t *buffer, size_t buffer_bytes);
+/* Adds to (mode 0) or sets (1) what a purse may spend. `reason` says why there is no more (0 none, 1 invocations, 2 CPU,
+ * 3 memory, 4 spending cap, 5 nobody can be asked), `allowed` and `used` are that bound's, for the owner's answer.
+ * ZC_INVALID: no revision has such a purse. */
+int zc_gateway_purse_fill(const char *name, const int64_t *amount, uint32_t mode, uint32_t reason, int64_t allowed, int64_t used);
+
 /* An eventfd that is readable while events wait. */
 int zc_gateway_event_fd(void);
 /* Moves whole events into `buffer`; returns their bytes (0: none). */

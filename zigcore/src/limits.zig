@@ -187,6 +187,8 @@ pub const malloc_trim_bytes = 1024 * mib;
 pub const revision_bytes_max = 64 * mib;
 pub const tenants_max = 16 * kib;
 pub const keys_max = 64 * kib;
+/// Tenants, and functions with a quota of their own.
+pub const leased_max = 32 * kib;
 pub const versions_max = 64 * kib;
 pub const routes_max = 64 * kib;
 pub const name_bytes_max = 63;
@@ -212,6 +214,10 @@ pub const reserved_runtime_us_min = 10_000;
 pub const reserved_period_us_min = 50_000;
 pub const reserved_period_us_max = 1_000_000;
 pub const upgrade_url_bytes_max = 512;
+/// What a node lends a tenant before the first lease of its quota is there; each node may overshoot by it once.
+pub const credit_invocations_max = 16;
+pub const credit_cpu_us_max = 1_000_000;
+pub const credit_mib_us_max = 1024 * 1_000_000;
 /// What the zygote is told about a version, as opaque bytes.
 pub const spawn_bytes_max = 48 * kib;
 
@@ -235,6 +241,7 @@ comptime {
     assert(events_reserve_bytes * 2 <= events_bytes);
     assert(events_header_reserve_bytes * 2 <= events_reserve_bytes);
     assert(version_concurrency_max <= workers_max);
+    assert(leased_max > tenants_max);
     assert(spawn_bytes_max < frame_bytes_max);
     assert(chunk_line_bytes_max < receive_buffer_bytes);
     assert(std.math.isPowerOfTwo(receive_buffers_count));

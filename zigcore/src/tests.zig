@@ -23,6 +23,9 @@ comptime {
     _ = @import("route/key.zig");
     _ = @import("route/reader.zig");
     _ = @import("route/revision.zig");
+    _ = @import("admit/bucket.zig");
+    _ = @import("admit/purse.zig");
+    _ = @import("admit/purses.zig");
     _ = @import("admit/slots.zig");
     _ = @import("admit/ledger.zig");
     _ = @import("admit/admit.zig");

@@ -11,6 +11,7 @@ const Revisions = @import("../route/revision.zig").Revisions;
 const Table = @import("../route/table.zig").Table;
 const Slots = @import("../admit/slots.zig").Slots;
 const Ledger = @import("../admit/ledger.zig");
+const purses = @import("../admit/purses.zig");
 const counters = @import("../meter/counters.zig");
 const problem = @import("../http/problem.zig");
 
@@ -50,6 +51,8 @@ const Gateway = struct {
     revisions: *Revisions = undefined,
     slots: *Slots = undefined,
     ledger: Ledger = .{},
+    /// Where `zc_gateway_purses` goes on.
+    purses_at: u32 = 0,
     event_fd: sys.Fd = sys.none,
     undrained: std.atomic.Value(u32) = .init(0),
     reserved_bytes: u64 = 0,
@@ -152,6 +155,26 @@ export fn zc_gateway_metrics(buffer: [*]u8, buffer_bytes: usize) usize {
         .cpus = gateway.cpus[0..gateway.reactors_count],
         .reserved_bytes = gateway.reserved_bytes,
     }, Versions{ .table = table }, Tenants{ .table = table });
+}
+
+/// Purses in which something changed, as a JSON array; those that do not fit wait for the next call.
+export fn zc_gateway_purses(buffer: [*]u8, buffer_bytes: usize) usize {
+    lockTake();
+    defer lockGive();
+    if (gateway.state == .absent) return 0;
+    return purses.write(gateway.slots, &gateway.purses_at, buffer[0..buffer_bytes]);
+}
+
+export fn zc_gateway_purse_fill(name: [*:0]const u8, amount: *const [3]i64, mode: u32, reason: u32, allowed: i64, used: i64) c_int {
+    lockTake();
+    defer lockGive();
+    if (gateway.state == .absent) return @backingInt(Status.state);
+    if (mode > 1 or reason >= std.enums.values(purses.Purse.Reason).len) return @backingInt(Status.invalid);
+    const purse = gateway.slots.purseFind(std.mem.span(name)) orelse return @backingInt(Status.invalid);
+    purse.allowed.store(allowed, .monotonic);
+    purse.used.store(used, .monotonic);
+    purse.fill(.{ .invocations = amount[0], .cpu_us = amount[1], .mib_us = amount[2] }, @fromBackingInt(mode), @fromBackingInt(@intCast(reason)));
+    return @backingInt(Status.ok);
 }
 
 const Versions = struct {
@@ -306,7 +329,7 @@ fn apply(document: []const u8, error_text: ?*ErrorText) Status {
             error.TooLarge => .too_large,
         };
     };
-    gateway.slots.assign(table.tenants) catch
+    gateway.slots.assign(table.tenants, table.versions) catch
         return say(error_text, .too_large, "there is no slot left for the revision's tenants: too many deleted ones have invocations in flight", .{});
     for (reactors()) |r| if (gateway.state == .running) r.tableGive(table) else r.tableTake(table);
     for (reactors()) |r| while (!r.tableTaken(table)) sys.sleep(20 * limits.us_ns);

@@ -1,7 +1,9 @@
-//! How many invocations of each tenant are in the gateway now: one atomic number per tenant, shared by the reactors.
+//! What the reactors share about each tenant, and about each function with a quota of its own: how many invocations are
+//! in the gateway now, the bucket of its rate, the purse of its quota.
 //!
 //! `assign`/`commit` are the host thread's, around a swap of revisions; `acquire`/`release` are any reactor's.
-//! A slot belongs to a tenant's name and outlives revisions: a swap neither loses nor doubles what is in flight.
+//! A slot belongs to a name ("tenant" or "tenant/function") and outlives revisions: a swap neither loses nor doubles
+//! what is in flight, and does not fill a bucket.
 //! A deleted tenant's slot is reused only once nothing of it is in flight and no reactor knows it any more.
 const std = @import("std");
 const assert = std.debug.assert;
@@ -9,10 +11,14 @@ const limits = @import("../limits.zig");
 const pages = @import("../io/pages.zig");
 const table_module = @import("../route/table.zig");
 const Tenant = table_module.Tenant;
+const Version = table_module.Version;
+const Bucket = @import("bucket.zig");
+const Purse = @import("purse.zig");
 const Index = table_module.Index;
 
-/// Tenants of the revision in use, of the next one, and nothing else for long.
-pub const slots_max = 2 * limits.tenants_max;
+/// Of the revision in use, of the next one, and nothing else for long.
+pub const slots_max = 2 * limits.leased_max;
+const name_bytes_max = 2 * limits.name_bytes_max + 1;
 
 pub const Slots = struct {
     slots: [slots_max]Slot,
@@ -47,28 +53,70 @@ pub const Slots = struct {
         assert(before > 0); // Ours: every release follows one acquire.
     }
 
+    pub fn bucket(slots: *Slots, slot: u32) *Bucket {
+        assert(slot < slots_max);
+        return &slots.slots[slot].bucket;
+    }
+
+    pub fn purse(slots: *Slots, slot: u32) *Purse {
+        assert(slot < slots_max);
+        return &slots.slots[slot].purse;
+    }
+
+    /// The host's thread: the purse of "tenant" or "tenant/function", null when no revision has it.
+    pub fn purseFind(slots: *Slots, text: []const u8) ?*Purse {
+        const index: Index = .{ .entries = slots.entries[0..Index.capacity(slots_max)] };
+        const at = slots.find(&index, table_module.tenantHash(0, text), text) orelse return null;
+        return &slots.slots[at].purse;
+    }
+
+    pub const Named = struct { name: []const u8, purse: *Purse };
+
+    /// The host's thread: the next purse from `at` on that was touched since it was asked for, and is untouched now.
+    pub fn touchedNext(slots: *Slots, at: *u32) ?Named {
+        while (at.* < slots.used) {
+            const slot = &slots.slots[at.*];
+            at.* += 1;
+            if (slot.name_bytes == 0 or !slot.purse.touched.load(.monotonic)) continue;
+            slot.purse.touched.store(false, .monotonic);
+            return .{ .name = slot.name(), .purse = &slot.purse };
+        }
+        return null;
+    }
+
     pub fn inFlight(slots: *const Slots, slot: u32) u32 {
         assert(slot < slots_max);
         return slots.slots[slot].in_flight.load(.monotonic);
     }
 
-    /// Before the swap: gives each tenant of the next revision its slot. On error the next revision must not be used.
-    pub fn assign(slots: *Slots, tenants: []Tenant) error{TooLarge}!void {
+    /// Before the swap: gives each tenant of the next revision its slot, and each version of a function with a quota
+    /// of its own. On error the next revision must not be used.
+    pub fn assign(slots: *Slots, tenants: []Tenant, versions: []Version) error{TooLarge}!void {
         assert(tenants.len <= limits.tenants_max);
         const index = slots.sweep();
         var free: u32 = 0;
-        for (tenants) |*tenant| {
-            const hash = table_module.tenantHash(0, tenant.name);
-            tenant.slot = slots.find(&index, hash, tenant.name) orelse taken: {
-                while (free < slots.used and slots.slots[free].name_bytes > 0) free += 1;
-                if (free == slots_max) return error.TooLarge;
-                if (free == slots.used) slots.used += 1;
-                slots.slots[free].nameSet(tenant.name);
-                index.insert(hash, free);
-                break :taken free;
-            };
-            slots.slots[tenant.slot].proposed = true;
+        for (tenants) |*tenant| tenant.slot = try slots.slotOf(&index, &free, tenant.name);
+        for (versions) |*version| {
+            if (!version.leased) continue;
+            var buffer: [name_bytes_max]u8 = undefined;
+            const text = std.fmt.bufPrint(&buffer, "{s}/{s}", .{ tenants[version.tenant].name, version.function }) catch unreachable;
+            version.slot = try slots.slotOf(&index, &free, text);
         }
+    }
+
+    fn slotOf(slots: *Slots, index: *const Index, free: *u32, text: []const u8) error{TooLarge}!u32 {
+        const hash = table_module.tenantHash(0, text);
+        const at = slots.find(index, hash, text) orelse taken: {
+            while (free.* < slots.used and slots.slots[free.*].name_bytes > 0) free.* += 1;
+            // The index is sized for `slots_max`; half of it may be of the revision in use.
+            if (free.* == slots_max) return error.TooLarge;
+            if (free.* == slots.used) slots.used += 1;
+            slots.slots[free.*].nameSet(text);
+            index.insert(hash, free.*);
+            break :taken free.*;
+        };
+        slots.slots[at].proposed = true;
+        return at;
     }
 
     /// After the swap: every reactor uses the revision of the last `assign`.
@@ -96,24 +144,28 @@ pub const Slots = struct {
     }
 };
 
-/// Two cache lines: reactors that serve different tenants do not disturb each other.
+/// Whole cache lines: reactors that serve different tenants do not disturb each other.
 const Slot = struct {
     in_flight: std.atomic.Value(u32) align(64),
+    bucket: Bucket,
+    purse: Purse,
     /// The revision in use has this tenant.
     committed: bool,
     /// The next revision has this tenant.
     proposed: bool,
     /// 0: free.
     name_bytes: u8,
-    name_buffer: [limits.name_bytes_max]u8,
+    name_buffer: [name_bytes_max]u8,
 
     fn name(slot: *const Slot) []const u8 {
         return slot.name_buffer[0..slot.name_bytes];
     }
 
     fn nameSet(slot: *Slot, text: []const u8) void {
-        assert(text.len > 0 and text.len <= limits.name_bytes_max);
+        assert(text.len > 0 and text.len <= name_bytes_max);
         assert(slot.in_flight.load(.monotonic) == 0);
+        slot.bucket = .{};
+        slot.purse = .{};
         @memcpy(slot.name_buffer[0..text.len], text);
         slot.name_bytes = @intCast(text.len);
     }
@@ -127,7 +179,7 @@ test "in flight survives a swap, under the same name only" {
     const slots = try Slots.create();
     defer slots.destroy();
     var first = [_]Tenant{ testTenant("acme"), testTenant("zeta") };
-    try slots.assign(&first);
+    try slots.assign(&first, &.{});
     slots.commit();
     try std.testing.expect(first[0].slot != first[1].slot);
     try std.testing.expect(slots.acquire(first[0].slot, 2));
@@ -137,7 +189,7 @@ test "in flight survives a swap, under the same name only" {
 
     // The order changes, a tenant comes, one keeps its name.
     var second = [_]Tenant{ testTenant("new"), testTenant("acme") };
-    try slots.assign(&second);
+    try slots.assign(&second, &.{});
     slots.commit();
     try std.testing.expectEqual(first[0].slot, second[1].slot);
     try std.testing.expect(second[0].slot != first[1].slot); // zeta is still in flight
@@ -150,7 +202,7 @@ test "in flight survives a swap, under the same name only" {
 
     slots.release(first[1].slot);
     var third = [_]Tenant{ testTenant("acme"), testTenant("new"), testTenant("late") };
-    try slots.assign(&third);
+    try slots.assign(&third, &.{});
     slots.commit();
     try std.testing.expectEqual(first[1].slot, third[2].slot); // zeta's, now free
 }
@@ -159,20 +211,20 @@ test "a refused revision takes nothing away from the one in use" {
     const slots = try Slots.create();
     defer slots.destroy();
     var used = [_]Tenant{testTenant("acme")};
-    try slots.assign(&used);
+    try slots.assign(&used, &.{});
     slots.commit();
     for (0..3) |_| {
         // Assigned, then never committed, with acme in it and without.
         var refused = [_]Tenant{ testTenant("other"), testTenant("acme") };
-        try slots.assign(&refused);
+        try slots.assign(&refused, &.{});
         try std.testing.expectEqual(used[0].slot, refused[1].slot);
         var without = [_]Tenant{testTenant("third")};
-        try slots.assign(&without);
+        try slots.assign(&without, &.{});
         try std.testing.expect(without[0].slot != used[0].slot);
     }
     try std.testing.expect(slots.used <= 3);
     var again = [_]Tenant{testTenant("acme")};
-    try slots.assign(&again);
+    try slots.assign(&again, &.{});
     try std.testing.expectEqual(used[0].slot, again[0].slot);
 }
 
@@ -183,29 +235,62 @@ test "deleted tenants that are still in flight may use up the slots: an answer, 
     defer std.testing.allocator.free(tenants);
     const names = try std.testing.allocator.alloc([8]u8, limits.tenants_max);
     defer std.testing.allocator.free(names);
-    for ("abc") |generation| {
+    for ("abcde") |generation| {
         for (tenants, names, 0..) |*tenant, *name, i| {
             tenant.* = testTenant(try std.fmt.bufPrint(name, "{c}{d}", .{ generation, i }));
         }
-        if (generation == 'c') break;
-        try slots.assign(tenants);
+        if (generation == 'e') break;
+        try slots.assign(tenants, &.{});
         slots.commit();
-        if (generation == 'a') for (tenants) |tenant| try std.testing.expect(slots.acquire(tenant.slot, 1));
+        if (generation != 'd') for (tenants) |tenant| try std.testing.expect(slots.acquire(tenant.slot, 1));
     }
-    // All slots are taken: a's by what is in flight, b's by the revision in use.
-    for (0..2) |_| try std.testing.expectError(error.TooLarge, slots.assign(tenants));
+    comptime assert(slots_max == 4 * limits.tenants_max);
+    // All slots are taken: those before d by what is in flight, d's by the revision in use.
+    for (0..2) |_| try std.testing.expectError(error.TooLarge, slots.assign(tenants, &.{}));
     for (0..slots_max) |slot| {
         if (slots.inFlight(@intCast(slot)) > 0) slots.release(@intCast(slot));
     }
-    try slots.assign(tenants);
+    try slots.assign(tenants, &.{});
     slots.commit();
+}
+
+test "a function with a quota of its own has a purse, found by both names, that outlives its versions" {
+    const slots = try Slots.create();
+    defer slots.destroy();
+    var tenants = [_]Tenant{ testTenant("acme"), testTenant("zeta") };
+    var versions = [_]Version{ testVersion(1, "hello", true), testVersion(1, "hello", true), testVersion(0, "hello", false) };
+    try slots.assign(&tenants, &versions);
+    slots.commit();
+    try std.testing.expectEqual(versions[0].slot, versions[1].slot);
+    const purse = slots.purseFind("zeta/hello").?;
+    try std.testing.expectEqual(purse, slots.purse(versions[0].slot));
+    try std.testing.expectEqual(null, slots.purseFind("acme/hello"));
+    try std.testing.expect(slots.purseFind("acme") != null);
+    purse.fill(.{ .invocations = 3, .cpu_us = 1, .mib_us = 1 }, .set, .none);
+    var at: u32 = 0;
+    try std.testing.expectEqual(null, slots.touchedNext(&at));
+    try std.testing.expectEqual(null, purse.take());
+    at = 0;
+    try std.testing.expectEqualStrings("zeta/hello", slots.touchedNext(&at).?.name);
+    try std.testing.expectEqual(null, slots.touchedNext(&at));
+    try slots.assign(&tenants, versions[0..1]);
+    slots.commit();
+    try std.testing.expectEqual(2, slots.purse(versions[0].slot).invocations.load(.monotonic));
+}
+
+fn testVersion(tenant: u32, function: []const u8, leased: bool) Version {
+    var version: Version = undefined;
+    version.tenant = tenant;
+    version.function = function;
+    version.leased = leased;
+    return version;
 }
 
 test "reactors together never exceed the limit" {
     const slots = try Slots.create();
     defer slots.destroy();
     var tenants = [_]Tenant{testTenant("acme")};
-    try slots.assign(&tenants);
+    try slots.assign(&tenants, &.{});
     slots.commit();
     const Racer = struct {
         fn run(shared: *Slots, slot: u32, most: *std.atomic.Value(u32)) void {

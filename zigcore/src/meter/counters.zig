@@ -25,6 +25,11 @@ pub const Outcome = enum(u8) {
     output_limit,
     /// 429: not executed.
     refused_concurrency,
+    refused_rate,
+    /// 402 or 429: the month's quota or a spending cap; not executed.
+    refused_quota,
+    /// The tenant is unpaid or suspended; not executed.
+    refused_status,
     /// 503: no place in the queue, or no worker in time; not executed.
     refused_queue,
     /// The version is not ready; not executed.

@@ -24,6 +24,7 @@ const Worker = @import("worker.zig");
 const burn = @import("burn.zig");
 const claim = @import("claim.zig");
 const dispatch = @import("dispatch.zig");
+const quota = @import("quota.zig");
 const reap = @import("reap.zig");
 
 /// One datagram from a worker that is starting, idle or busy.
@@ -96,10 +97,11 @@ fn log(p: *Pool, w: *Worker, stream: u16, line: []const u8) void {
 }
 
 /// CPU time of the process since it was read last, in µs.
-fn cpuTake(w: *Worker) u64 {
+fn cpuTake(p: *Pool, w: *Worker) u64 {
     const cpu_ns = clock.cpuOf(w.pid) orelse return 0;
     const used_ns = cpu_ns -| w.cpu_ns;
     w.cpu_ns = cpu_ns;
+    p.invocations.items[w.invocation].cpu_us = used_ns / limits.us_ns;
     return used_ns / limits.us_ns;
 }
 
@@ -107,7 +109,7 @@ fn cpuTake(w: *Worker) u64 {
 
 fn answered(p: *Pool, w: *Worker, header: *const frame.Answer, block: []const u8, body: []const u8) void {
     const invocation = &p.invocations.items[w.invocation];
-    const cpu_us = cpuTake(w);
+    const cpu_us = cpuTake(p, w);
     if (header.status < 200 or header.status > 599) return reap.die(p, w, .garbage, "answered with a status outside 200 to 599");
     if (header.body_bytes > invocation.output_bytes_max) {
         problemOf(p, w, .output_limit, "The function's answer is larger than allowed.", cpu_us, &.{
@@ -186,7 +188,7 @@ pub fn feed(p: *Pool) void {
 /// No buffer came free in time.
 pub fn waitExpired(p: *Pool, w: *Worker) void {
     waitEnd(p, w);
-    problemOf(p, w, .internal, "All buffers for large bodies are in use: the function ran, its answer is lost.", cpuTake(w), &.{
+    problemOf(p, w, .internal, "All buffers for large bodies are in use: the function ran, its answer is lost.", cpuTake(p, w), &.{
         .{ .integer = .{ "allowed_ms", @intCast(p.listener.options.write_timeout_ns / limits.ms_ns) } },
     });
     release(p, w, .internal);
@@ -233,7 +235,7 @@ fn pagesRelease(w: *Worker) void {
 /// The function's failure: a block of entries instead of headers.
 fn failed(p: *Pool, w: *Worker, header: *const frame.Answer, block: []const u8) void {
     const invocation = &p.invocations.items[w.invocation];
-    const cpu_us = cpuTake(w);
+    const cpu_us = cpuTake(p, w);
     var it = frame.BlockIterator.init(block, header.headers_count, limits.failure_entries_max) catch
         return reap.die(p, w, .garbage, "sent a failure with more entries than allowed");
     var failure: Failure = .{};
@@ -326,14 +328,20 @@ pub fn refuseWith(p: *Pool, c: *Connection, kind: problem.Type, detail: []const 
     problemSend(p, c, &response, &id, kind, detail, members);
 }
 
-pub fn refuseQuota(p: *Pool, c: *Connection, owner: bool, refusal: admit.Refusal) void {
-    const members = [_]Member{
-        .{ .texts = .{ "violated-policies", &.{@tagName(refusal.policy)} } },
-        .{ .text = .{ "limit", @tagName(refusal.policy) } },
-        .{ .integer = .{ "allowed", refusal.allowed } },
-        .{ .integer = .{ "used", refusal.used } },
-    };
-    refuseWith(p, c, .quota_exceeded, "The tenant already has as many invocations in flight as its tier allows; this one was not executed.", members[0..if (owner) 4 else 2]);
+/// Headers that only some refusals have.
+pub const More = struct {
+    /// Instead of the type's own.
+    retry_after_s: ?u32 = null,
+    /// `Link: <…>; rel="payment"`; empty: none.
+    payment_url: []const u8 = "",
+    rate: admit.Rate = .{},
+};
+
+pub fn refuseMore(p: *Pool, c: *Connection, kind: problem.Type, detail: []const u8, members: []const Member, more: More) void {
+    const id = reply.idNext(p.listener);
+    var response = reply.begin(p.listener, c, kind.about().status, &id);
+    quota.rateHeaders(&response, more.rate);
+    problemSendMore(p, c, &response, &id, kind, detail, members, more);
 }
 
 /// An admitted invocation that no worker has seen.
@@ -369,11 +377,21 @@ pub fn problemOf(p: *Pool, w: *Worker, kind: problem.Type, detail: []const u8, c
 }
 
 fn problemSend(p: *Pool, c: *Connection, response: *Response, id: *const [16]u8, kind: problem.Type, detail: []const u8, members: []const Member) void {
+    problemSendMore(p, c, response, id, kind, detail, members, .{});
+}
+
+fn problemSendMore(p: *Pool, c: *Connection, response: *Response, id: *const [16]u8, kind: problem.Type, detail: []const u8, members: []const Member, more: More) void {
     const about = kind.about();
     var body: problem.Body = .init(p.problem_scratch, kind, p.options.problem_base_url, &std.fmt.bytesToHex(id.*, .lower), detail);
     for (members) |member| member.write(&body);
     response.header("Content-Type", problem.content_type);
-    if (about.retry_after_s) |seconds| response.headerNumber("Retry-After", seconds);
+    const retry_after_s: u32 = more.retry_after_s orelse @as(u32, about.retry_after_s orelse 0);
+    if (retry_after_s > 0) response.headerNumber("Retry-After", retry_after_s);
+    if (more.payment_url.len > 0) {
+        response.text("Link: <");
+        response.text(more.payment_url);
+        response.text(">; rel=\"payment\"\r\n");
+    }
     if (kind == .unauthorized) response.header("WWW-Authenticate", "Bearer realm=\"tailcut\"");
     if (kind == .method_not_allowed) response.header("Allow", "GET, HEAD");
     finish(p, c, response, about.status, .{ .bytes = body.finish() });
@@ -387,6 +405,7 @@ fn begin(p: *Pool, c: *Connection, invocation: *const Invocation, status: u16, c
     const waited_until_ns = if (invocation.state == .running) invocation.dispatched_ns else p.now_ns;
     if (invocation.state == .running) response.header("Tailcut-Sched", if (p.workers[invocation.worker].deadline) "deadline" else "best-effort");
     response.headerNumber("Tailcut-Queue-Us", (waited_until_ns -| invocation.arrived_ns) / limits.us_ns);
+    if (invocation.owner) quota.rateHeaders(&response, invocation.admission.rate);
     return response;
 }
 
@@ -403,7 +422,11 @@ pub fn finish(p: *Pool, c: *Connection, response: *Response, status: u16, body: 
 pub fn settle(p: *Pool, invocation: *Invocation, outcome: Outcome) void {
     assert(invocation.state != .free);
     if (invocation.connection) |c| assert(c.invocation == null);
-    admit.release(p.slots, invocation.admission);
+    // What never ran, and what we broke, costs nothing.
+    const free = invocation.state != .running or outcome == .internal;
+    const wall_us = (p.now_ns -| invocation.dispatched_ns) / limits.us_ns;
+    const memory_mib = std.math.divCeil(u64, invocation.memory_bytes, limits.mib) catch unreachable;
+    admit.release(p.slots, invocation.admission, if (free) null else .{ .cpu_us = invocation.cpu_us, .mib_us = memory_mib * wall_us });
     p.counters.outcome(invocation.version, outcome);
     p.invocations.give(invocation);
 }

@@ -30,6 +30,9 @@ timeout_ns: u64,
 output_bytes_max: u32,
 log_bytes_max: u32,
 log_bytes: u32,
+/// What it used, once it is known.
+cpu_us: u64 = 0,
+memory_bytes: u64 = 0,
 /// In the version's queue, or in the list of free ones.
 next: u32,
 previous: u32,

@@ -17,6 +17,7 @@ const Pool = @import("pool.zig");
 const Invocation = @import("invocation.zig");
 const answer = @import("answer.zig");
 const dispatch = @import("dispatch.zig");
+const quota = @import("quota.zig");
 
 const Resolved = struct {
     tenant: *const table_module.Tenant,
@@ -126,15 +127,12 @@ fn invoke(p: *Pool, c: *Connection, r: Resolved) void {
             .{ .integer = .{ "used_bytes", body_bytes } },
         });
     }
-    const admission = switch (admit.admit(p.slots, r.tenant)) {
+    const admission = switch (admit.admit(p.slots, r.tenant, r.row, p.now_ns, p.listener.date_s)) {
         .admitted => |admission| admission,
-        .refused => |refusal| {
-            p.counters.outcome(r.row.index, .refused_concurrency);
-            return answer.refuseQuota(p, c, r.owner, refusal);
-        },
+        .refused => |refusal| return quota.refuse(p, c, r.tenant, r.row, r.owner, refusal),
     };
     const invocation = p.invocations.take() orelse {
-        admit.release(p.slots, admission);
+        admit.release(p.slots, admission, null);
         p.counters.outcome(r.row.index, .refused_queue);
         return answer.refuse(p, c, .overloaded, "The node holds as many invocations as it can.");
     };

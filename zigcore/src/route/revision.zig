@@ -93,6 +93,8 @@ const tenant_fields = [_]Field{
     .{ .name = "status", .rule = .{ .text = limits.name_bytes_max }, .default = .{ .text = "active" } },
     .{ .name = "rate_per_s", .rule = .{ .integer = .{ 0, limits.rate_per_s_max } }, .default = zero },
     .{ .name = "burst", .rule = .{ .integer = .{ 0, limits.burst_max } }, .default = zero },
+    .{ .name = "leased", .rule = .flag, .default = .{ .flag = false } },
+    .{ .name = "resets_at_s", .rule = .{ .integer = .{ 0, std.math.maxInt(u32) } }, .default = zero },
     .{ .name = "cpu_weight", .rule = .{ .integer = .{ limits.cpu_weight_min, limits.cpu_weight_max } }, .default = .{ .integer = table_module.cpu_weight_default } },
     .{ .name = "reserved_runtime_us", .rule = .{ .integer = .{ 0, limits.reserved_period_us_max } }, .default = zero },
     .{ .name = "reserved_deadline_us", .rule = .{ .integer = .{ 0, limits.reserved_period_us_max } }, .default = zero },
@@ -130,6 +132,7 @@ const version_fields = [_]Field{
     .{ .name = "probe", .rule = .flag },
     .{ .name = "cpu_ms", .rule = .{ .integer = .{ limits.timeout_ms_min, limits.timeout_ms_max } }, .default = .{ .integer = limits.timeout_ms_max } },
     .{ .name = "memory_bytes", .rule = .{ .integer = .{ limits.memory_bytes_min, limits.memory_bytes_max } }, .default = .{ .integer = limits.memory_bytes_max } },
+    .{ .name = "leased", .rule = .flag, .default = .{ .flag = false } },
     .{ .name = "open_files_max", .rule = .{ .integer = .{ 0, limits.open_files_max } }, .default = zero },
     .{ .name = "processes_max", .rule = .{ .integer = .{ 0, limits.processes_max } }, .default = zero },
     .{ .name = "upgrade_timeout", .rule = .{ .text = limits.name_bytes_max }, .default = empty },
@@ -256,6 +259,11 @@ const Decoder = struct {
             r.field = "status";
             if (tenant.status == .unknown) return r.invalid("one of active, unpaid, suspended is expected", .{});
             try d.reservationCheck(&tenant.reservation);
+            r.field = "upgrade_url";
+            // It goes into a header between angle brackets.
+            for (tenant.upgrade_url) |byte| if (byte <= ' ' or byte >= 0x7f or byte == '>') {
+                return r.invalid("\"{f}\" has a byte that no URL has", .{quoted(tenant.upgrade_url)});
+            };
         }
     }
 
@@ -395,6 +403,8 @@ fn tenantStore(region: *Region, row: usize, values: *const [tenant_fields.len]Va
         .status = std.meta.stringToEnum(table_module.Status, of.text(values, "status")) orelse .unknown,
         .rate_per_s = of.integer(values, "rate_per_s"),
         .burst = of.integer(values, "burst"),
+        .leased = valueOf(&tenant_fields, values, "leased").flag,
+        .resets_at_s = of.integer(values, "resets_at_s"),
         .cpu_weight = of.integer(values, "cpu_weight"),
         .reservation = .{
             .runtime_us = of.integer(values, "reserved_runtime_us"),
@@ -450,6 +460,7 @@ fn versionStore(region: *Region, row: usize, values: *const [version_fields.len]
         .output_bytes_max = @intCast(of.integer(values, "output_bytes_max")),
         .log_bytes_max = @intCast(of.integer(values, "log_bytes_max")),
         .probe = valueOf(&version_fields, values, "probe").flag,
+        .leased = valueOf(&version_fields, values, "leased").flag,
         .upgrade = .{
             .timeout = of.text(values, "upgrade_timeout"),
             .cpu = of.text(values, "upgrade_cpu"),

@@ -88,6 +88,7 @@ const bad = [_]Bad{
     .{ .find = "\"openapi_public\":\"\"", .put = "\"openapi_public\":\"\",\"cpu_weight\":0", .says = "tenants[1].cpu_weight: 0 is not within 1 … 10000" },
     .{ .find = "\"openapi_public\":\"\"", .put = "\"openapi_public\":\"\",\"reserved_runtime_us\":9999", .says = "tenants[1].reserved_runtime_us: 9999 is not within 10000 … 0" },
     .{ .find = "\"openapi_public\":\"\"", .put = "\"openapi_public\":\"\",\"reserved_runtime_us\":20000,\"reserved_deadline_us\":90000,\"reserved_period_us\":60000", .says = "tenants[1].reserved_period_us: 60000 is below" },
+    .{ .find = "\"openapi_public\":\"\"", .put = "\"openapi_public\":\"\",\"upgrade_url\":\"https://x/>\\r\\nSet-Cookie: a\"", .says = "tenants[1].upgrade_url: \"https://x/>" },
     // Keys.
     .{ .find = "\"sha256\":\"aa0", .put = "\"sha256\":\"aa", .says = "keys[0].sha256: 63 bytes are not a SHA-256" },
     .{ .find = "\"sha256\":\"aa0", .put = "\"sha256\":\"AA0", .says = "keys[0].sha256: 64 bytes are not a SHA-256" },
@@ -245,6 +246,8 @@ test "the dataclasses of gateway/contract/revision.py, as the host writes them" 
     try testing.expectEqual(100, row.rate_per_s);
     try testing.expectEqual(200, row.burst);
     try testing.expectEqual(300, row.cpu_weight);
+    try testing.expect(row.leased);
+    try testing.expectEqual(4_000_000_000, row.resets_at_s);
     try testing.expectEqual(20_000, row.reservation.runtime_us);
     try testing.expectEqual(90_000, row.reservation.deadline_us);
     try testing.expectEqual(100_000, row.reservation.period_us);
@@ -257,6 +260,7 @@ test "the dataclasses of gateway/contract/revision.py, as the host writes them" 
     try testing.expectEqual(.active, table.tenants[table.tenantFind("zeta").?].status);
 
     const limited = table.versionFind(5).?;
+    try testing.expect(limited.leased and !table.versionFind(0).?.leased);
     try testing.expectEqual(200 * limits.ms_ns, limited.cpu_ns);
     try testing.expectEqual(128 * limits.mib, limited.memory_bytes);
     try testing.expectEqual(64, limited.open_files_max);

@@ -80,6 +80,10 @@ pub const Tenant = struct {
     /// Token bucket of admitted invocations; 0: no bound.
     rate_per_s: u32 = 0,
     burst: u32 = 0,
+    /// It has a quota: invocations are taken from its purse.
+    leased: bool = false,
+    /// Unix time at which the quota's period ends; 0: it has none.
+    resets_at_s: u64 = 0,
     /// Share of a shared CPU, in cgroup v2's units.
     cpu_weight: u32 = cpu_weight_default,
     reservation: Reservation = .{},
@@ -132,6 +136,9 @@ pub const Version = struct {
     output_bytes_max: u32,
     log_bytes_max: u32,
     probe: bool,
+    /// Its function has a quota of its own, kept in `slot` of admit/slots.zig.
+    leased: bool = false,
+    slot: u32 = 0,
     upgrade: VersionUpgrade,
 };
 
