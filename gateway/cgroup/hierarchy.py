@@ -28,9 +28,13 @@ class Hierarchy:
 
 def discover(process: Path = Path("/proc/self"), files: Files = KERNEL) -> list[Hierarchy]:
     """v1 and v2 may be mounted side by side; the kernel gives each controller to one of them."""
-    groups = _own_groups(files.read(process / "cgroup"))
+    try:
+        groups = _own_groups(files.read(process / "cgroup"))
+        mounts = files.read(process / "mountinfo").splitlines()
+    except OSError:  # a kernel without control groups, or no /proc
+        return []
     found: dict[frozenset[str], Hierarchy] = {}
-    for line in files.read(process / "mountinfo").splitlines():
+    for line in mounts:
         about, _dash, source = line.partition(" - ")
         kind, _name, options = source.split(maxsplit=2)
         root, mount = (_unescaped(text) for text in about.split()[3:5])

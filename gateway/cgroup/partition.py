@@ -26,7 +26,7 @@ from pathlib import Path
 from gateway.cgroup.files import KERNEL, Files
 from gateway.cgroup.group import Group
 from gateway.cgroup.hierarchy import Hierarchy
-from gateway.cgroup.instance import destroy, enable, owner_lives
+from gateway.cgroup.instance import end, enable, owner_lives
 
 _NAME = re.compile(r"tailcut-cpu([0-9]+)-(.+)")
 REST = "tailcut-shared"
@@ -120,7 +120,7 @@ def _end(hierarchies: list[Hierarchy], files: Files, whose: Callable[[str], bool
         for folder, _cpu, name in _partitions(hierarchy, files):
             if not whose(name):
                 continue
-            if not destroy(folder, files):
+            if not end(folder, files):
                 left.append(str(folder))
         with contextlib.suppress(OSError):
             _restore(hierarchy, files)

@@ -14,6 +14,7 @@ Outcome = Literal[
     "crashed",
     "timeout",
     "output_limit",
+    "memory_limit",
     "refused_concurrency",
     "refused_rate",
     "refused_quota",
@@ -66,6 +67,8 @@ class Reactor(TypedDict):
     worker_starts_failed_total: int
     workers_crashed_total: int
     """Ended without being asked to."""
+    forbidden_calls_total: int
+    """Of them, ended for a system call that only a break-out needs."""
     events_dropped_total: int
     """Log lines that found the ring of events full."""
     workers_deadline: int
@@ -87,6 +90,7 @@ class Outcomes(TypedDict, total=False):
     crashed: int
     timeout: int
     output_limit: int
+    memory_limit: int
     refused_concurrency: int
     refused_rate: int
     refused_quota: int

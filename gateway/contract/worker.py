@@ -27,6 +27,8 @@ class SpawnSpec:
     handler: str
     """``module:attribute``"""
     env: dict[str, str] = field(default_factory=dict)
+    memory_bytes: int = 256 * 2**20
+    """Until the gateway sets the worker's bound, which it does for each invocation."""
     tmp_bytes: int = 64 * 2**20
     """``tmp_bytes`` and below: ceilings that are set once, when the worker starts (``Limits`` in table.py)."""
     open_files_max: int = 128

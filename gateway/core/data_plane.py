@@ -104,11 +104,14 @@ class FunctionOutput:
 
 @dataclass(frozen=True, slots=True)
 class WorkerExited:
-    """A worker ended that was not asked to; ``status`` as waitpid gives it."""
+    """A worker ended that was not asked to."""
 
     version: int
     pid: int
-    status: int
+    status: int | None
+    """As waitpid gives it; None: nobody knows."""
+    forbidden_call: int | None
+    """The number of the system call that it was ended for."""
     time_ns: int
     invocation_id: str
 
@@ -255,7 +258,9 @@ def decode_events(data: bytes) -> Iterator[Event]:
             case 3:
                 yield FunctionOutput(version, time_ns, _invocation(invocation), stream, payload)
             case 4:
-                yield WorkerExited(version, pid, status, time_ns, _invocation(invocation))
+                call = (status >> 16) - 1 if status >> 16 > 0 else None
+                known = None if status < 0 else status & 0xFFFF
+                yield WorkerExited(version, pid, known, call, time_ns, _invocation(invocation))
             case 5:
                 yield Drained()
             case 6:

@@ -32,14 +32,6 @@ class Part(IntFlag):
 EVERYTHING = Part((1 << 11) - 1)
 
 
-class State(IntEnum):
-    """Of the function: zigcore/src/jail/config.zig has what each needs beyond the ordinary."""
-
-    WARM = 0
-    FRESH = 1
-    FORKED = 2
-
-
 class MountKind(IntEnum):
     """``zc_jail_mount_kind``"""
 
@@ -49,6 +41,23 @@ class MountKind(IntEnum):
     TEXT = 4
     FOLDER = 5
     HIDDEN = 6
+    FILE = 7
+
+
+class Profile(IntFlag):
+    """``zc_jail_profile``: what a version asked for and was allowed."""
+
+    NONE = 0
+    NETWORK = 1
+    PROCESSES = 2
+
+
+class State(IntEnum):
+    """Of the function: zigcore/src/jail/config.zig has what each needs beyond the ordinary."""
+
+    WARM = 0
+    FRESH = 1
+    FORKED = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +81,8 @@ class JailConfig:
     address_space_bytes: int
     descriptors_max: int
     threads_max: int
+    """Threads and processes together."""
+    profile: Profile = Profile.NONE
     state: State = State.WARM
 
 
@@ -87,7 +98,10 @@ def begin(config: JailConfig) -> None:
 
 
 def enter(config: JailConfig, zygote_fd: int) -> None:
-    """Confines this process. Descriptors 0 to 4 stay; a fresh function's worker gets 5 to 9."""
+    """Confines this process. Descriptors 0 to 4 stay; a fresh function's worker gets 5 to 9.
+
+    ``zygote_fd``: a socket of the zygote's, or -1.
+    """
     native, _keep = _native(config)
     error = ffi.new("zc_error *")
     _check(binding.load().zc_jail_enter(native, zygote_fd, error), error)
@@ -122,6 +136,7 @@ def _native(config: JailConfig) -> tuple[Any, Any]:
             "descriptors_max": config.descriptors_max,
             "threads_max": config.threads_max,
             "privileged": int(config.privileged),
+            "profile": config.profile,
             "state": config.state,
         },
     )

@@ -344,9 +344,7 @@ class Node:
             case WorkerStartFailed():
                 self._on_worker_failed(event)
             case WorkerExited():
-                code = os.waitstatus_to_exitcode(event.status)
-                how = {"exit_status": code} if code >= 0 else {"signal": -code}
-                _log.warning("worker ended", pid=event.pid, **how, **self._whose(event.version))
+                _log.warning("worker ended", pid=event.pid, **_how(event), **self._whose(event.version))
             case EventsLost():
                 self.events_lost += event.count
                 _log.warning("output of functions was lost: they write faster than it can be stored", lines=event.count)
@@ -474,3 +472,12 @@ def _data_plane_config(settings: HostSettings, node: int) -> DataPlaneConfig:
         reserved_cpus=settings.reserved_cpus,
         reserved_sellable_ppm=sellable_ppm(),
     )
+
+
+def _how(event: WorkerExited) -> dict[str, int]:
+    if event.status is None:
+        return {}
+    if event.forbidden_call is not None:
+        return {"forbidden_call": event.forbidden_call}
+    code = os.waitstatus_to_exitcode(event.status)
+    return {"exit_status": code} if code >= 0 else {"signal": -code}

@@ -95,6 +95,7 @@ def spawn_document(version: Version, tenant_name: str, bundles: Bundles, *, desc
         code_path=str(bundles.path(version.bundle_sha256)),
         handler=version.handler,
         env=dict(version.env),
+        memory_bytes=version.limits.memory_bytes,
         tmp_bytes=version.limits.tmp_bytes,
         open_files_max=version.limits.open_files_max,
         processes_max=version.limits.processes_max,

@@ -37,6 +37,7 @@ _REACTOR_COUNTERS = {
     "workers_started_total": "Workers that became ready",
     "worker_starts_failed_total": "Workers that did not become ready",
     "workers_crashed_total": "Workers that ended without being asked to",
+    "forbidden_calls_total": "Workers that were ended for a system call that only a break-out needs",
     "events_dropped_total": "Lines of function output that were lost",
     "reservations_admitted_total": "Workers whose CPU reservation the kernel admitted",
     "reservations_refused_total": "Workers whose CPU reservation could not be had",

@@ -90,11 +90,13 @@ def control_plane(settings: SupervisorSettings, places: Places, *arguments: str)
     return Program("control-plane", (*_PYTHON, "control_plane", *arguments), env)
 
 
-def zygote(listeners: Listeners, reserved_cpus: tuple[int, ...]) -> Program:
+def zygote(listeners: Listeners, group: str, reserved_cpus: tuple[int, ...]) -> Program:
+    """``group``: the name of the control group above all workers."""
     descriptor = listeners.zygote.fileno()
     # A library that starts threads when it is imported could not be forked.
     threads = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    env = bare_environment() | threads | {"TAILCUT_ZYGOTE_FD": str(descriptor), "PYTHONDONTWRITEBYTECODE": "1"}
+    own = {"TAILCUT_ZYGOTE_FD": str(descriptor), "TAILCUT_JAIL_GROUP": group, "PYTHONDONTWRITEBYTECODE": "1"}
+    env = bare_environment() | threads | own
     env["TAILCUT_RESERVED_CPUS"] = ",".join(str(one) for one in reserved_cpus)
     return Program("zygote", (*_PYTHON, "gateway.zygote"), env, (descriptor,), says_ready=True)
 

@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 
 from gateway.cgroup.hierarchy import discover
-from gateway.cgroup.instance import instance_name
+from gateway.cgroup.instance import destroy, instance_name, sweep_dead
 from gateway.cgroup.partition import release, sweep_dead_partitions
 from gateway.settings import SupervisorSettings
 from gateway.supervisor import checks, programs, sockets
@@ -138,6 +138,9 @@ class Tree:
             self.instance.release()
             raise
         self.places = programs.find_places(settings, data_dir, run_dir, self.listeners)
+        self.group = instance_name(os.getpid())
+        for stuck in sweep_dead(discover()):
+            self.screen.say(f"a control group of a server that is dead cannot be removed: {stuck}", "yellow")
         for stuck in sweep_dead_partitions(discover()):
             text = f"the partition of a CPU that a dead server had reserved cannot be dissolved: {stuck}"
             self.screen.say(text, "yellow")
@@ -269,7 +272,7 @@ class Tree:
         places, listeners = self.places, self.listeners
         # The slowest first. Who comes before Valkey tries again: that is also how its restarts are survived.
         control_plane = self._keep("control-plane", lambda: programs.control_plane(self.settings, places, "serve"))
-        zygote = self._keep("zygote", lambda: programs.zygote(listeners, self.settings.reserved_cpus))
+        zygote = self._keep("zygote", lambda: programs.zygote(listeners, self.group, self.settings.reserved_cpus))
         gateway = self._keep("gateway", self._gateway)
         waiting = []
         if places.own_valkey:
@@ -374,8 +377,9 @@ class Tree:
         while self._reaper.kill_orphans():
             await asyncio.sleep(_POLL_S)
             self._reaper.reap()
-        for stuck in release(instance_name(os.getpid()), discover()):
+        for stuck in release(self.group, discover()):
             self.screen.say(f"the partition of a reserved CPU cannot be dissolved: {stuck}", "yellow")
+        destroy(self.group, discover())
         self.listeners.close()
         self.instance.release()
         if self.places.run_dir.parent != self.places.data_dir:

@@ -4,6 +4,7 @@ Called by ``main`` for every exception of a handler, SystemExit and KeyboardInte
 returns, whatever an exception's own ``__str__`` does; texts are bounded, what was cut says so.
 """
 
+import errno
 import importlib
 import os
 import struct
@@ -47,8 +48,9 @@ class Describer:
                 ("message", error.message, MESSAGE_BYTES_MAX),
                 *(("argument", f"{name}\0{wrong}", ARGUMENT_BYTES_MAX) for name, wrong in _bounded(error.arguments)),
             )
+        kind = "memory-limit" if is_want_of_memory(error) else "function-error"
         return _entries(
-            ("kind", "function-error", TYPE_BYTES_MAX),
+            ("kind", kind, TYPE_BYTES_MAX),
             ("type", type_name(error), TYPE_BYTES_MAX),
             ("message", message_of(error), MESSAGE_BYTES_MAX),
             ("traceback", self.traceback(error), TRACEBACK_BYTES_MAX),
@@ -85,6 +87,11 @@ class Describer:
         self._strip(described.__context__, left - 1)
         for each in described.exceptions or ():
             self._strip(each, left - 1)
+
+
+def is_want_of_memory(error: BaseException) -> bool:
+    """``mmap`` and the like raise OSError (ENOMEM) where Python's own objects raise MemoryError."""
+    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
 
 
 def type_name(error: BaseException) -> str:

@@ -56,8 +56,7 @@ def prepare(loop: Loop, known: list[int]) -> Callable[[], None] | None:
     reason = loop.prepare(known, _generator(loop))
     if reason:
         raise FreshStateUnavailable(reason)
-    # Objects that the zygote froze are looked at, too.
-    gc.unfreeze()
+    # Objects that the zygote froze are immortal already, and stay out of sight: looking at them would copy them.
     gc.collect()
     if layout_known(loop):
         loop.immortalise()

@@ -11,6 +11,7 @@ import sys
 
 from gateway.core.jail import JailError
 from gateway.zygote import child
+from gateway.zygote.groups import Groups
 from gateway.zygote.jail import Jail
 from gateway.zygote.reserved import Reserved
 from gateway.zygote.server import Server
@@ -49,6 +50,7 @@ def main() -> int:
         return 1
     try:
         spawner = jailed_spawner()
+        groups = Groups.of(spawner.jail.settings)
     except (SettingsError, JailError) as error:
         sys.stderr.write(f"zygote: {error}\n")
         return 1
@@ -60,9 +62,10 @@ def main() -> int:
         os.write(ready, b"ready\n")
         os.close(ready)
     try:
-        Server(listener, spawner, reserved).serve()
+        Server(listener, spawner, groups, reserved).serve()
     finally:
         reserved.close()
+        groups.close()
     return 0
 
 

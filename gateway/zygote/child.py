@@ -11,6 +11,7 @@ import resource
 import signal
 import sys
 import sysconfig
+import threading
 import types
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,10 +19,12 @@ from typing import NoReturn
 
 import msgspec
 
+from gateway.cgroup.group import Group
 from gateway.contract.worker import JAIL_FAILED, SpawnSpec, StartFailed
 from gateway.core.jail import JailError
 from gateway.core.worker_loop import WorkerLoop
 from gateway.worker import main
+from gateway.zygote import groups
 from gateway.zygote.reserved import ReservedPlace
 
 CHANNEL_FD = 3
@@ -29,6 +32,10 @@ SHARED_FD = 4
 _DESCRIPTORS_MAX = 1024
 _OOM_SCORE_ADJ = 500
 """Under memory pressure the kernel ends a worker before the gateway or the zygote."""
+
+_THREAD_STACK_BYTES = 4 * 2**20
+"""Of a thread that Python starts. All of it counts against the soft limit of memory, used or not: less than the usual
+8 MiB; with 2 MiB some deep recursions end in a crash instead of a RecursionError (CPython 3.13)."""
 
 EXIT_OK = 0
 EXIT_START_FAILED = 3
@@ -106,6 +113,7 @@ def prepare() -> None:
     # What every Python program expects: an OSError instead of death by SIGPIPE.
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     sys.dont_write_bytecode = True
+    threading.stack_size(_THREAD_STACK_BYTES)
     os.environ.clear()
     os.environ.update(_BASE_ENVIRONMENT)
     kept = _CORE_MODULES | set(sys.builtin_module_names)
@@ -124,13 +132,15 @@ def become_worker(
     shared_fd: int,
     enter_jail: Callable[[], None],
     code_path: str,
+    group: Group,
     place: ReservedPlace | None = None,
 ) -> NoReturn:
-    """``code_path``: where the code is once the jail is closed. ``place``: on a reserved CPU."""
+    """``code_path``: where the code is once the jail is closed. ``group``: bounded already, still empty.
+    ``place``: on a reserved CPU."""
     status = EXIT_BROKEN
     try:
         try:
-            arrange(spec, cpu, channel_fd, shared_fd, enter_jail, code_path, place)
+            arrange(spec, cpu, channel_fd, shared_fd, enter_jail, code_path, group, place)
         except JailError as error:
             _refuse(str(error))
             os._exit(EXIT_START_FAILED)
@@ -146,11 +156,13 @@ def arrange(
     shared_fd: int,
     enter_jail: Callable[[], None],
     code_path: str,
+    group: Group,
     place: ReservedPlace | None = None,
 ) -> None:
     """All but the function itself. Raises JailError."""
     _descriptors(channel_fd, shared_fd)
     _process()
+    groups.enter(group, spec)
     _onto(cpu, place)
     enter_jail()
     _environment(spec, code_path)

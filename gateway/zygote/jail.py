@@ -8,16 +8,20 @@ libraries, the package ``tailcut``, time zones, five devices and its own version
 import importlib.util
 import os
 import random
+import sys
 import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gateway.core.jail import EVERYTHING, JailConfig, Mount, MountKind, Part, State
+from gateway.contract.worker import SpawnSpec
+from gateway.core.jail import EVERYTHING, JailConfig, Mount, MountKind, Part, Profile, State
 from gateway.zygote.settings import JailSettings
 
 CODE_PATH = "/function"
 """Where every version finds itself."""
+INTERPRETER = os.path.realpath(sys.executable)
+"""What a version that may start processes may execute, besides programs of its own."""
 INNER_ID = 1000
 _CAPABILITIES = {"CAP_SETGID": 6, "CAP_SETUID": 7, "CAP_SYS_ADMIN": 21}
 _DEVICES = ("null", "zero", "full", "random", "urandom")
@@ -43,22 +47,30 @@ class Jail:
         parts = Part(0) if settings.mode == "off" else EVERYTHING
         return cls(settings, parts, is_privileged(), tuple(_mounts()))
 
-    def config(self, code_path: str, state: State = State.WARM) -> JailConfig:
-        """For the next worker, whose id nobody else has had for a long time."""
+    def config(self, spec: SpawnSpec) -> JailConfig:
+        """For the next worker, whose id nobody else has had for a long time; the settings are the node's ceilings."""
         settings = self.settings
+        profile = Profile.NONE
+        mounts = [*self.mounts, Mount(MountKind.TREE, CODE_PATH, _without_links(spec.code_path))]
+        if spec.processes:
+            profile |= Profile.PROCESSES
+            mounts.append(Mount(MountKind.FILE, INTERPRETER, INTERPRETER))
+        if spec.network:
+            profile |= Profile.NETWORK
         owner_id = settings.uid_min + self._next % settings.uid_count
         self._next += 1
         return JailConfig(
             parts=self.parts,
-            mounts=(*self.mounts, Mount(MountKind.TREE, CODE_PATH, code_path)),
+            mounts=mounts,
             privileged=self.privileged,
             owner_id=owner_id,
-            tmp_bytes=settings.tmp_bytes,
+            tmp_bytes=min(settings.tmp_bytes, spec.tmp_bytes),
             tmp_files_max=settings.tmp_files_max,
             address_space_bytes=settings.address_space_bytes,
-            descriptors_max=settings.descriptors_max,
-            threads_max=settings.threads_max,
-            state=state,
+            descriptors_max=min(settings.descriptors_max, spec.open_files_max),
+            threads_max=min(settings.threads_max, spec.processes_max),
+            profile=profile,
+            state=State[spec.state.upper()],
         )
 
     def code_path(self, outside: str) -> str:
@@ -112,6 +124,11 @@ def _mounts() -> Iterator[Mount]:
     yield Mount(MountKind.LINK, "/dev/shm", "/tmp")  # noqa: S108
     for path, content in _TEXTS.items():
         yield Mount(MountKind.TEXT, path, content)
+
+
+def _without_links(path: str) -> str:
+    """The folder above may be reached through links of the operator's; the name itself must not be one."""
+    return os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))  # noqa: PTH118, PTH119, PTH120
 
 
 def _library_folders() -> list[str]:

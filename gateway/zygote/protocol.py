@@ -19,8 +19,9 @@ KIND_EXITED = 19
 SPAWN = struct.Struct("<IBB2xQII")
 """magic, kind, whether the CPU is a reserved one, request, cpu, bytes of the document that follows. Two descriptors:
 channel, shared memory."""
-REPLY = struct.Struct("<IB3xQii")
-"""magic, kind, request, pid, status. A refusal's text follows."""
+REPLY = struct.Struct("<IB3xQiiI4xQ")
+"""magic, kind, request, pid, status, and of an exit: processes that the kernel ended for want of memory, peak of the
+memory in bytes. A refusal's text follows."""
 FRAME_BYTES_MAX = 64 * 1024
 SPAWN_DESCRIPTORS = 2
 REFUSAL_TEXT_BYTES_MAX = 480
@@ -63,4 +64,8 @@ def spawn_request(frame: bytes) -> int:
 
 
 def reply(kind: int, request: int, pid: int, status: int, text: str = "") -> bytes:
-    return REPLY.pack(MAGIC, kind, request, pid, status) + text.encode()[:REFUSAL_TEXT_BYTES_MAX]
+    return REPLY.pack(MAGIC, kind, request, pid, status, 0, 0) + text.encode()[:REFUSAL_TEXT_BYTES_MAX]
+
+
+def exited(request: int, pid: int, status: int, oom_kills: int, memory_peak_bytes: int) -> bytes:
+    return REPLY.pack(MAGIC, KIND_EXITED, request, pid, status, min(oom_kills, 2**32 - 1), memory_peak_bytes)

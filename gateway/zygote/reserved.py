@@ -14,6 +14,7 @@ import struct
 import sys
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from gateway.cgroup.bounds import Bounds
 from gateway.cgroup.group import Group
@@ -36,11 +37,15 @@ class ReservedPlace:
     partition: Group
     cap: Group | None
     """None: there is no cpu controller; then nothing bounds the other threads but the invocation's CPU limit."""
+    inside: Path | None = None
+    """v2: where the worker's own group must be; that is then the cap, too."""
     pid: int = 0
     is_capped: bool = False
 
     def enter(self) -> None:
         """Moves this process, which has one thread. Raises OSError."""
+        if self.inside is not None:
+            return
         self.partition.enter()
         if self.cap is not None:
             self.cap.enter()
@@ -72,7 +77,8 @@ class Reserved:
             raise OSError(22, f"CPU {cpu} is not one of those that may be reserved: {sorted(self.cpus)}")
         self._guard.ensure(self.owner)
         partition = self.partitions.take(cpu)
-        place = ReservedPlace(partition, self._cap())
+        inside = partition.folders["cpuset"] if partition.versions["cpuset"] == 2 else None
+        place = ReservedPlace(partition, self._cap(), inside=inside)
         self._places.append(place)
         self._empty_since_s = None
         return place

@@ -13,13 +13,14 @@ import select
 import signal
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NoReturn
 
-from gateway.core.jail import State
-from gateway.zygote import child, protocol
-from gateway.zygote.protocol import KIND_EXITED, KIND_REFUSED, KIND_SPAWNED, ProtocolError, Spawn
+from gateway.cgroup.group import Group
+from gateway.zygote import child, protocol, tripwire
+from gateway.zygote.groups import Groups
+from gateway.zygote.protocol import KIND_REFUSED, KIND_SPAWNED, ProtocolError, Spawn
 from gateway.zygote.reserved import Reserved, ReservedPlace
 from gateway.zygote.spawner import Forked, Spawner
 
@@ -34,7 +35,7 @@ _TAKE_MAX = 64
 @dataclass(slots=True, eq=False)
 class _Connection:
     socket: socket.socket
-    unsent: deque[tuple[bytes, int | None]] = field(default_factory=deque)
+    unsent: deque[tuple[bytes, list[int]]] = field(default_factory=deque)
     pidfds: set[int] = field(default_factory=set)
 
 
@@ -44,15 +45,20 @@ class _Worker:
     pidfd: int
     request: int
     connection: _Connection | None
+    group: Group
     asks: Forked | None
-    """Its question for its id maps is still to come."""
+    """Its word, once its user namespace is there, is still to come."""
+    tripwire_fd: int | None = None
+    forbidden: int | None = None
+    """The system call that it was ended for."""
     place: ReservedPlace | None = None
 
 
 class Server:
-    def __init__(self, listener: socket.socket, spawner: Spawner, reserved: Reserved) -> None:
+    def __init__(self, listener: socket.socket, spawner: Spawner, groups: Groups, reserved: Reserved) -> None:
         self._listener = listener
         self._spawner = spawner
+        self._groups = groups
         self._reserved = reserved
         self._poll = select.poll()
         self._connections: dict[int, _Connection] = {}
@@ -60,6 +66,8 @@ class Server:
         """By pidfd."""
         self._asking: dict[int, _Worker] = {}
         """By the descriptor of their ear."""
+        self._tripwires: dict[int, _Worker] = {}
+        """By the descriptor on which we hear of a forbidden call."""
         self._cpus = os.sched_getaffinity(0)
         self._ending = False
 
@@ -87,6 +95,8 @@ class Server:
             self._reap(worker)
         elif (worker := self._asking.get(fd)) is not None:
             self._answer(worker)
+        elif (worker := self._tripwires.get(fd)) is not None:
+            self._tripped(worker)
         elif (connection := self._connections.get(fd)) is not None:
             if events & (select.POLLIN | select.POLLHUP | select.POLLERR):
                 self._receive(connection)
@@ -138,26 +148,21 @@ class Server:
             text = f"CPU {spawn.cpu} is not one of ours: {sorted(self._cpus)}"
             self._refuse(connection, spawn.request, errno.EINVAL, text)
             return
-        place = None
-        if spawn.reserved_cpu:
-            try:
-                place = self._reserved.place(spawn.cpu)
-            except OSError as error:
-                text = error.strerror or str(error)
-                self._refuse(connection, spawn.request, error.errno or errno.EPERM, text)
-                return
+        try:
+            group, place = self._room(spawn)
+        except OSError as error:
+            self._refuse(connection, spawn.request, error.errno or errno.EAGAIN, f"control group: {error}")
+            return
         jail = self._spawner.jail
         code_path = jail.code_path(spawn.spec.code_path)
 
         def worker(enter_jail: Callable[[], None]) -> NoReturn:
-            child.become_worker(spawn.spec, spawn.cpu, channel_fd, shared_fd, enter_jail, code_path, place)
+            child.become_worker(spawn.spec, spawn.cpu, channel_fd, shared_fd, enter_jail, code_path, group, place)
 
         try:
-            config = jail.config(spawn.spec.code_path, State[spawn.spec.state.upper()])
-            forked = self._spawner.fork(config, worker)
+            forked = self._spawner.fork(jail.config(spawn.spec), worker)
         except OSError as error:
-            if place is not None:
-                self._reserved.gone(place)
+            self._vacate(group, place)
             self._refuse(connection, spawn.request, error.errno or errno.EAGAIN, f"fork: {error.strerror}")
             return
         pid = forked.pid
@@ -167,21 +172,41 @@ class Server:
             # Without its descriptor it could neither be watched nor killed safely.
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
-            if place is not None:
-                self._reserved.gone(place)
+            self._vacate(group, place)
             if forked.ear is not None:
                 forked.ear.close()
             self._refuse(connection, spawn.request, error.errno or errno.EMFILE, f"pidfd_open: {error.strerror}")
             return
         if place is not None:
             place.pid = pid
-        made = self._workers[pidfd] = _Worker(pid, pidfd, spawn.request, connection, forked, place)
+        made = self._workers[pidfd] = _Worker(pid, pidfd, spawn.request, connection, group, forked, place=place)
         if forked.ear is not None:
             self._asking[forked.ear.fileno()] = made
             self._poll.register(forked.ear, select.POLLIN)
         connection.pidfds.add(pidfd)
         self._poll.register(pidfd, select.POLLIN)
-        self._send(connection, protocol.reply(KIND_SPAWNED, spawn.request, pid, 0), pidfd)
+        memory_fd = group.memory_folder_fd()
+        try:
+            fds = [pidfd] if memory_fd is None else [pidfd, memory_fd]
+            self._send(connection, protocol.reply(KIND_SPAWNED, spawn.request, pid, 0), fds)
+        finally:
+            if memory_fd is not None:
+                os.close(memory_fd)
+
+    def _room(self, spawn: Spawn) -> tuple[Group, ReservedPlace | None]:
+        """Its control group, and its place on a reserved CPU. Raises OSError: there is neither."""
+        place = self._reserved.place(spawn.cpu) if spawn.reserved_cpu else None
+        try:
+            return self._groups.make(spawn.spec, place), place
+        except OSError:
+            if place is not None:
+                self._reserved.gone(place)
+            raise
+
+    def _vacate(self, group: Group, place: ReservedPlace | None) -> None:
+        if place is not None:
+            self._reserved.gone(place)
+        self._groups.remove(group)
 
     def _answer(self, worker: _Worker) -> None:
         forked = worker.asks
@@ -195,7 +220,28 @@ class Server:
         worker.asks = None
         del self._asking[forked.ear.fileno()]
         self._poll.unregister(forked.ear)
-        forked.answer()
+        worker.tripwire_fd = forked.answer()
+        if worker.tripwire_fd is not None:
+            self._tripwires[worker.tripwire_fd] = worker
+            self._poll.register(worker.tripwire_fd, select.POLLIN)
+
+    def _tripped(self, worker: _Worker) -> None:
+        """It has made a call that ends it, which waits for an answer that it will never get; or it has just ended."""
+        worker.forbidden = None if worker.tripwire_fd is None else tripwire.forbidden_call(worker.tripwire_fd)
+        if worker.forbidden is None:
+            return
+        # In this order: closing the descriptor answers the call (ENOSYS); what is killed already returns to nothing.
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(worker.pidfd, signal.SIGKILL)
+        self._let_go(worker)
+
+    def _let_go(self, worker: _Worker) -> None:
+        """Closes its tripwire: from here on the kernel answers ENOSYS by itself."""
+        if worker.tripwire_fd is not None:
+            self._poll.unregister(worker.tripwire_fd)
+            del self._tripwires[worker.tripwire_fd]
+            os.close(worker.tripwire_fd)
+            worker.tripwire_fd = None
 
     def _refuse(self, connection: _Connection, request: int, number: int, text: str) -> None:
         self._send(connection, protocol.reply(KIND_REFUSED, request, 0, number, text))
@@ -209,36 +255,39 @@ class Server:
             del self._asking[forked.ear.fileno()]
             self._poll.unregister(forked.ear)
             forked.ear.close()
+        self._let_go(worker)
+        if worker.forbidden is not None:
+            status = tripwire.wait_status(worker.forbidden)
         self._poll.unregister(worker.pidfd)
         del self._workers[worker.pidfd]
         if (connection := worker.connection) is not None:
             connection.pidfds.discard(worker.pidfd)
             # A reply that still waits with this pidfd keeps a copy of its own.
-            self._send(connection, protocol.reply(KIND_EXITED, worker.request, worker.pid, status))
+            oom_kills, peak_bytes = worker.group.oom_kills(), worker.group.memory_peak_bytes()
+            self._send(connection, protocol.exited(worker.request, worker.pid, status, oom_kills, peak_bytes))
         os.close(worker.pidfd)
-        if worker.place is not None:
-            self._reserved.gone(worker.place)
+        self._vacate(worker.group, worker.place)
 
-    def _send(self, connection: _Connection, frame: bytes, fd: int | None = None) -> None:
+    def _send(self, connection: _Connection, frame: bytes, fds: Sequence[int] = ()) -> None:
         if connection.socket.fileno() < 0:
             return
-        if not connection.unsent and self._send_now(connection, frame, fd):
+        if not connection.unsent and self._send_now(connection, frame, fds):
             return
         if connection.socket.fileno() < 0:
             return
         if len(connection.unsent) >= UNSENT_MAX:
             self._close(connection)
             return
-        connection.unsent.append((frame, os.dup(fd) if fd is not None else None))
+        connection.unsent.append((frame, [os.dup(fd) for fd in fds]))
         self._poll.modify(connection.socket, select.POLLIN | select.POLLOUT)
 
-    def _send_now(self, connection: _Connection, frame: bytes, fd: int | None) -> bool:
+    def _send_now(self, connection: _Connection, frame: bytes, fds: Sequence[int]) -> bool:
         """False: not yet, or never (then the connection is closed)."""
         try:
-            if fd is None:
-                connection.socket.send(frame, socket.MSG_NOSIGNAL)
+            if fds:
+                socket.send_fds(connection.socket, [frame], list(fds), socket.MSG_NOSIGNAL)
             else:
-                socket.send_fds(connection.socket, [frame], [fd], socket.MSG_NOSIGNAL)
+                connection.socket.send(frame, socket.MSG_NOSIGNAL)
         except BlockingIOError:
             return False
         except OSError:
@@ -248,11 +297,11 @@ class Server:
 
     def _flush(self, connection: _Connection) -> None:
         while connection.unsent:
-            frame, fd = connection.unsent[0]
-            if not self._send_now(connection, frame, fd):
+            frame, fds = connection.unsent[0]
+            if not self._send_now(connection, frame, fds):
                 return
             connection.unsent.popleft()
-            if fd is not None:
+            for fd in fds:
                 os.close(fd)
         self._poll.modify(connection.socket, select.POLLIN)
 
@@ -265,8 +314,8 @@ class Server:
         del self._connections[fd]
         connection.socket.close()
         for _frame, waiting in connection.unsent:
-            if waiting is not None:
-                os.close(waiting)
+            for fd in waiting:
+                os.close(fd)
         connection.unsent.clear()
         for pidfd in connection.pidfds:
             self._workers[pidfd].connection = None

@@ -7,9 +7,15 @@ from typing import Literal, get_args
 from gateway.cgroup.instance import instance_name
 
 FD_VARIABLE = "TAILCUT_ZYGOTE_FD"
+GROUP_VARIABLE = "TAILCUT_JAIL_GROUP"
 
+MemoryMode = Literal["group", "rlimits"]
+"""``group``: each worker in a memory control group, or no worker; ``rlimits``: without one, where none can be had."""
 JailMode = Literal["on", "partial", "off"]
 """``on``: all of it or no worker; ``partial``: what this machine gives; ``off``: only for code that you trust."""
+
+
+_ADDRESS_SPACE_WITHOUT_GROUPS = 4 * 2**30
 
 
 class SettingsError(Exception):
@@ -22,12 +28,16 @@ class JailSettings:
     uid_min: int = 0x7000_0000
     """Host ids of the workers, when root chooses: from here on, each worker another one."""
     uid_count: int = 0x0F00_0000
-    tmp_bytes: int = 64 * 2**20
+    memory: MemoryMode = "group"
+    group: str | None = None
+    """The name of the server's parent group; by default this process's own."""
+    tmp_bytes: int = 16 * 2**30
+    """``tmp_bytes``, ``descriptors_max``, ``threads_max``: the node's ceilings over what versions have."""
     tmp_files_max: int = 4096
-    address_space_bytes: int = 4 * 2**30
-    """A backstop, not a bound on memory."""
-    descriptors_max: int = 256
-    threads_max: int = 64
+    address_space_bytes: int = 128 * 2**30
+    """Of mappings, used or not: a backstop. Without control groups (``memory="rlimits"``) 4 GiB, unless it is set."""
+    descriptors_max: int = 4096
+    threads_max: int = 512
 
 
 def listener_fd() -> str | None:
@@ -56,18 +66,31 @@ def jail_settings() -> JailSettings:
     """Raises SettingsError."""
     mode = os.environ.get("TAILCUT_JAIL", "on")
     default = JailSettings()
+    memory = _memory_mode()
     for known in get_args(JailMode):
         if mode == known:
             return JailSettings(
                 mode=known,
                 uid_min=_number("TAILCUT_JAIL_UID_MIN", 1, 2**32 - 2, default.uid_min),
                 uid_count=_number("TAILCUT_JAIL_UID_COUNT", 1, 2**31, default.uid_count),
-                tmp_bytes=_number("TAILCUT_JAIL_TMP_BYTES", 4096, 2**40, default.tmp_bytes),
+                memory=memory,
+                group=os.environ.get(GROUP_VARIABLE),
                 address_space_bytes=_number(
-                    "TAILCUT_JAIL_ADDRESS_SPACE_BYTES", 2**28, 2**46, default.address_space_bytes
+                    "TAILCUT_JAIL_ADDRESS_SPACE_BYTES",
+                    2**28,
+                    2**46,
+                    default.address_space_bytes if memory == "group" else _ADDRESS_SPACE_WITHOUT_GROUPS,
                 ),
             )
     raise SettingsError(f"TAILCUT_JAIL is {mode!r}: on, partial or off")
+
+
+def _memory_mode() -> MemoryMode:
+    text = os.environ.get("TAILCUT_JAIL_MEMORY", "group")
+    for known in get_args(MemoryMode):
+        if text == known:
+            return known  # type: ignore[no-any-return]
+    raise SettingsError(f"TAILCUT_JAIL_MEMORY is {text!r}: group or rlimits")
 
 
 def _number(name: str, least: int, most: int, default: int) -> int:

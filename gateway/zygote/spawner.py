@@ -4,11 +4,12 @@ Called by ``server`` for each worker and at the start, to try whether the jail c
 takes in only what is forked after it was made:
 
 - root: the zygote makes one, forks into it, and goes back to its own; the worker is its child as ever. The worker asks
-  (one byte) for its id maps, which only a process outside may write; ``fork`` does not wait for that, for the worker's
-  mounts are made before: ``Forked.ear`` is where the question comes, and ``answer`` answers it.
+  (one byte) for its id maps, which only a process outside may write.
 - otherwise: a short-lived process between the two makes user and PID namespace and forks the worker; when it ends, the
   worker becomes the zygote's child (subreaper).
 
+Either way the byte brings the descriptor on which we hear of forbidden calls (zigcore/src/jail/tripwire.zig). ``fork``
+does not wait for it, for the worker's mounts are made before: it comes on ``Forked.ear``, and ``answer`` deals with it.
 What always holds: ``fork`` returns the worker's pid as the zygote and the gateway see it, once it is a child of ours.
 """
 
@@ -22,6 +23,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
+from gateway.contract.worker import SpawnSpec
 from gateway.core import jail as core
 from gateway.core.jail import JailConfig, JailError, MountKind, Part
 from gateway.zygote.jail import INNER_ID, Jail
@@ -30,6 +32,9 @@ _PR_SET_CHILD_SUBREAPER = 36
 _EAR_FD_MIN = 16
 _PROBE_REPORT_BYTES_MAX = 600
 
+_TRIAL = SpawnSpec("trial", "trial", "trial", str(Path(os.__file__).parent / "json"), "")
+"""What a trial worker is made of: some folder as its code, nothing of it run."""
+
 Body = Callable[[Callable[[], None]], NoReturn]
 """What the worker does; it calls its argument to enter the jail (may raise JailError), which closes descriptors."""
 
@@ -37,17 +42,25 @@ Body = Callable[[Callable[[], None]], NoReturn]
 @dataclass(frozen=True, slots=True)
 class Forked:
     pid: int
-    owner_id: int
+    owner_id: int | None = None
+    """None: it maps its ids itself."""
     ear: socket.socket | None = None
-    """Readable when the worker asks for its id maps, or has ended before; none: it does not ask."""
+    """Readable when the worker speaks, or has ended before; none: it does not speak."""
 
-    def answer(self) -> None:
-        """Writes the maps if that is asked; one that fails before it asks says so itself."""
+    def answer(self) -> int | None:
+        """Writes the maps if that is asked; one that fails before it asks says so itself.
+
+        Returns its tripwire, ours to close: readable once it has made a forbidden call. None: the kernel ends it then,
+        without a word.
+        """
         if self.ear is None:
-            return
+            return None
+        tripwire_fd = None
         # It may end meanwhile, or the id cannot be mapped: without the answer it refuses to go on.
         with self.ear, contextlib.suppress(OSError):
-            if self.ear.recv(1) == b"u":
+            word, fds, _flags, _address = socket.recv_fds(self.ear, 1, 1, socket.MSG_CMSG_CLOEXEC)
+            tripwire_fd = fds[0] if fds else None
+            if word == b"u" and self.owner_id is not None:
                 line = f"{INNER_ID} {self.owner_id} 1".encode()
                 for name in ("uid_map", "gid_map"):
                     fd = os.open(f"/proc/{self.pid}/{name}", os.O_WRONLY | os.O_CLOEXEC)
@@ -56,6 +69,7 @@ class Forked:
                     finally:
                         os.close(fd)
                 self.ear.send(b"m")
+        return tripwire_fd
 
 
 class Spawner:
@@ -72,36 +86,37 @@ class Spawner:
     def fork(self, config: JailConfig, body: Body) -> Forked:
         """Raises OSError; then there is no worker."""
         if not self.jail.parts:
-            return Forked(_forked(lambda: body(lambda: core.enter(config, -1))), config.owner_id)
-        if self.jail.privileged:
-            return self._fork_as_root(config, body)
-        return Forked(self._fork_between(config, body), config.owner_id)
-
-    def _fork_as_root(self, config: JailConfig, body: Body) -> Forked:
+            return Forked(_forked(lambda: body(lambda: core.enter(config, -1))))
         ours, low = socket.socketpair()
         # Out of the way of those that the worker puts in their places.
         theirs = socket.socket(fileno=fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, _EAR_FD_MIN))
         low.close()
         with contextlib.ExitStack() as unused, theirs:
             unused.enter_context(ours)
-            if self._own_pids is not None:
-                os.unshare(os.CLONE_NEWPID)
-            try:
-                pid = _forked(lambda: body(lambda: core.enter(config, theirs.fileno())))
-            finally:
-                if self._own_pids is not None:
-                    os.setns(self._own_pids, os.CLONE_NEWPID)
+            if self.jail.privileged:
+                pid = self._fork_as_root(config, body, theirs.fileno())
+            else:
+                pid = self._fork_between(config, body, theirs.fileno())
             if Part.USER not in config.parts:
-                return Forked(pid, config.owner_id)
+                return Forked(pid)
             unused.pop_all()
-        return Forked(pid, config.owner_id, ours)
+        return Forked(pid, config.owner_id if self.jail.privileged else None, ours)
 
-    def _fork_between(self, config: JailConfig, body: Body) -> int:
+    def _fork_as_root(self, config: JailConfig, body: Body, ear: int) -> int:
+        if self._own_pids is not None:
+            os.unshare(os.CLONE_NEWPID)
+        try:
+            return _forked(lambda: body(lambda: core.enter(config, ear)))
+        finally:
+            if self._own_pids is not None:
+                os.setns(self._own_pids, os.CLONE_NEWPID)
+
+    def _fork_between(self, config: JailConfig, body: Body, ear: int) -> int:
         if Part.PID not in config.parts:
-            return _forked(lambda: body(lambda: _begin_and_enter(config)))
+            return _forked(lambda: body(lambda: _begin_and_enter(config, ear)))
         read, write = os.pipe2(os.O_CLOEXEC)
         try:
-            between = _forked(lambda: _between(config, body, write))
+            between = _forked(lambda: _between(config, body, write, ear))
         finally:
             os.close(write)
         text = os.read(read, 32)
@@ -137,15 +152,17 @@ def probe(spawner: Spawner) -> str | None:
             os._exit(0)
 
     try:
-        forked = spawner.fork(spawner.jail.config(str(Path(os.__file__).parent / "json")), body)
+        forked = spawner.fork(spawner.jail.config(_TRIAL), body)
     except OSError as error:
         os.close(read)
         return f"fork into a PID namespace: {error.strerror}"
     finally:
         os.close(write)
-    forked.answer()
+    tripwire_fd = forked.answer()
     report = os.read(read, _PROBE_REPORT_BYTES_MAX).decode(errors="replace")
     os.close(read)
+    if tripwire_fd is not None:
+        os.close(tripwire_fd)
     _pid, status = os.waitpid(forked.pid, 0)
     return None if report == "ok" else report or f"the trial worker ended with status {status}"
 
@@ -174,18 +191,18 @@ def _forked(run: Callable[[], NoReturn]) -> int:
     return pid
 
 
-def _begin_and_enter(config: JailConfig) -> None:
+def _begin_and_enter(config: JailConfig, ear: int) -> None:
     core.begin(config)
-    core.enter(config, -1)
+    core.enter(config, ear)
 
 
-def _between(config: JailConfig, body: Body, write: int) -> NoReturn:
+def _between(config: JailConfig, body: Body, write: int, ear: int) -> NoReturn:
     try:
         core.begin(config)
     except JailError as error:
         os.write(write, str(os.getpid()).encode())
         body(_raiser(error))
-    pid = _forked(lambda: body(lambda: core.enter(config, -1)))
+    pid = _forked(lambda: body(lambda: core.enter(config, ear)))
     os.write(write, str(pid).encode())
     os._exit(0)
 

@@ -8,9 +8,11 @@ references nor the specialising of code touches, and so copies, pages that are s
 
 import gc
 import importlib
+import sys
 from pathlib import Path
 
-from gateway.core import binding
+from gateway.core import zygote_memory
+from gateway.core.binding import CoreError
 from gateway.worker import fresh
 from gateway.zygote import rehearsal
 
@@ -149,12 +151,15 @@ def settle() -> None:
     """Just before the first fork: what a worker would do first is done, and nothing writes to what is shared."""
     rehearsal.rehearse()
     gc.collect()
-    library = binding.load()
     if fresh.layout_known(rehearsal.Loop()):
         # Counting references would copy the page that the object lies on, into each worker.
-        library.zc_worker_immortalise()
-    library.zc_zygote_fill()
+        zygote_memory.immortalise()
+    zygote_memory.fill_holes()
     gc.freeze()
+    try:
+        zygote_memory.share()
+    except CoreError as error:
+        sys.stderr.write(f"zygote: workers start more slowly and fresh state is not to be had: {error}\n")
 
 
 def _threads() -> int:

@@ -24,7 +24,7 @@ MAGIC = 0x54434631
 REQUEST = struct.Struct("<IBBBBQ16sHHHHIIQII")
 ANSWER = struct.Struct("<IBBHQHHIII")
 SPAWN = struct.Struct("<IB3xQII")
-REPLY = struct.Struct("<IB3xQii")
+REPLY = struct.Struct("<IB3xQiiI4xQ")
 ANSWER_KIND, FAILURE_KIND, LOG_KIND, READY_KIND, FAILED_KIND = 2, 3, 4, 5, 6
 SPAWNED, REFUSED, EXITED = 17, 18, 19
 SHARED_BYTES = 12 * 2**20
@@ -200,7 +200,7 @@ class Worker:
 
 def reply(connection: socket.socket, kind: int, request: int, pid: int, status: int, fd: int | None = None) -> None:
     ancillary = [] if fd is None else [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))]
-    connection.sendmsg([REPLY.pack(MAGIC, kind, request, pid, status)], ancillary)
+    connection.sendmsg([REPLY.pack(MAGIC, kind, request, pid, status, 0, 0)], ancillary)
 
 
 class Zygote:

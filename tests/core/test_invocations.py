@@ -163,6 +163,18 @@ def test_headers_that_are_ours_are_dropped(plane: Plane, name: str) -> None:
     assert "forged" not in answer.headers.values()
 
 
+def test_cookies_of_ours_are_neither_shown_to_functions_nor_set_by_them(plane: Plane) -> None:
+    seen = json.loads(plane.get("/acme/echo/seen", "Cookie: a=b; tailcut_session=secret; c=d").body)
+    assert dict(seen["headers"])["cookie"] == "a=b; c=d"
+    seen = json.loads(plane.get("/acme/echo/seen", "COOKIE: tailcut_sign_in=secret", "X-Thing: v").body)
+    assert "cookie" not in dict(seen["headers"])
+    assert dict(seen["headers"])["x-thing"] == "v"
+    for value, kept in ((b"a=b", True), (b"tailcut_session=x; Path=/", False), (b"=tailcut_session=x", False)):
+        answer = plane.get(f"/acme/echo/header?name={b'set-cookie'.hex()}&value={value.hex()}")
+        assert answer.status == 200
+        assert ("set-cookie" in answer.headers) == kept, value
+
+
 def test_failures_of_the_function(guarded: Plane) -> None:
     problem = guarded.get("/acme/closed/raise", f"Authorization: Bearer {KEY}").problem
     assert problem["type"].endswith("/function-error")

@@ -22,6 +22,8 @@ class Posture:
     limits: dict[str, tuple[str, str]]
     uid_map: list[list[str]]
     gid_map: list[list[str]]
+    groups: dict[str, str]
+    """Controller → its control group, where that is not ours."""
     root: list[str]
 
 
@@ -40,8 +42,16 @@ def posture(thread: Path) -> Posture:
         limits={line[:25].strip(): _limit(line) for line in (thread / "limits").read_text().splitlines()[1:]},
         uid_map=[line.split() for line in (thread / "uid_map").read_text().splitlines()],
         gid_map=[line.split() for line in (thread / "gid_map").read_text().splitlines()],
+        groups=_groups(thread),
         root=sorted(path.name for path in (thread / "root").iterdir()),
     )
+
+
+def _groups(thread: Path) -> dict[str, str]:
+    """v1, as on the machines that this is run on."""
+    ours = set(Path("/proc/self/cgroup").read_text().splitlines())
+    others = (line.split(":", 2) for line in (thread / "cgroup").read_text().splitlines() if line not in ours)
+    return {controllers: path for _number, controllers, path in others}
 
 
 def _namespace(process: Path, name: str) -> str:

@@ -144,6 +144,7 @@ def test_a_call_that_no_program_needs_ends_the_worker_and_is_reported(jailed: At
     outcome = jailed("syscall " + " ".join(str(one) for one in KILLED[name]))
     assert outcome.get("type", "").endswith("/function-crashed"), outcome
     assert outcome["signal_name"] == "SIGSYS"
+    assert outcome["call"] == {"umount": "umount2"}.get(name, name)
     assert jailed("fork")["refused"] == "EPERM", "another worker serves the next call"
 
 

@@ -1,11 +1,14 @@
 """A live worker, read from outside, equals an exhaustive list: cold, warm, and each of its threads."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 import tailcut
 
+from gateway.cgroup.hierarchy import discover
+from gateway.contract.table import Limits
 from gateway.zygote.settings import JailSettings
 from tests.escape.posture import Posture, posture, threads
 from tests.support.server import Server
@@ -21,6 +24,10 @@ LIBRARY = Path(os.__file__).parent
 READ_ONLY = "bound ro,nosuid,nodev"
 DEVICE = "bound ro,nosuid,noexec"
 SETTINGS = JailSettings()
+LIMITS = Limits()
+GROUP = "/tailcut-[0-9a-f]+-[0-9]+-[0-9]+/worker-[0-9]+-[0-9]+$"
+MAPPED_BYTES_MAX = 256 * 2**20
+"""What an interpreter has mapped at most when its function is ready."""
 NONE = "0000000000000000"
 
 
@@ -44,12 +51,11 @@ def expected(owner: str, state: str) -> Posture:
         **dict.fromkeys(devices, DEVICE),
     }
     same = {
-        "Max file size": SETTINGS.tmp_bytes,
+        "Max file size": LIMITS.tmp_bytes,
         "Max core file size": 0,
-        "Max processes": SETTINGS.threads_max,
-        "Max open files": SETTINGS.descriptors_max,
+        "Max processes": LIMITS.processes_max,
+        "Max open files": LIMITS.open_files_max,
         "Max locked memory": 0,
-        "Max address space": SETTINGS.address_space_bytes,
         "Max pending signals": 256,
         "Max msgqueue size": 0,
         "Max nice priority": 0,
@@ -63,7 +69,7 @@ def expected(owner: str, state: str) -> Posture:
             **dict.fromkeys(("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"), NONE),
             "NoNewPrivs": "1",
             "Seccomp": "2",
-            "Seccomp_filters": "1",
+            "Seccomp_filters": "2",
         },
         shared=set(),
         descriptors={
@@ -76,6 +82,7 @@ def expected(owner: str, state: str) -> Posture:
         limits={name: (str(value), str(value)) for name, value in same.items()},
         uid_map=[["1000", owner, "1"]],
         gid_map=[["1000", owner, "1"]],
+        groups=dict.fromkeys(("memory", "pids"), GROUP),
         root=sorted({Path(path).parts[1] for path in (*trees, *devices, *links, "/etc", "/tmp")}),
     )
 
@@ -91,13 +98,45 @@ def judge(found: Posture, state: str = "warm") -> None:
     owner = found.status["Uid"].split()[0]
     assert SETTINGS.uid_min <= int(owner) < SETTINGS.uid_min + SETTINGS.uid_count, "each worker is a user of its own"
     wanted = expected(owner, state)
-    unlimited = {name: pair for name, pair in found.limits.items() if name not in wanted.limits}
-    assert set(unlimited) == {
-        "Max cpu time", "Max data size", "Max stack size", "Max resident set", "Max file locks", "Max realtime timeout",
+    others = {name: pair for name, pair in found.limits.items() if name not in wanted.limits}
+    judge_memory(others.pop("Max data size"), others.pop("Max address space"))
+    assert set(others) == {
+        "Max cpu time", "Max stack size", "Max resident set", "Max file locks", "Max realtime timeout",
     }  # fmt: skip
+    assert set(found.groups) == set(wanted.groups)
+    for path in found.groups.values():
+        assert re.search(GROUP, path), path
     for name in ("status", "shared", "descriptors", "mounts", "uid_map", "gid_map", "root"):
         assert getattr(found, name) == getattr(wanted, name), name
     assert {name: found.limits[name] for name in wanted.limits} == wanted.limits
+
+
+def judge_memory(data: tuple[str, str], address_space: tuple[str, str]) -> None:
+    """The soft ones move with the version's bound, above what a worker shares with the zygote; the hard ones stay."""
+    assert data[1] == "unlimited"
+    assert 0.9 * LIMITS.memory_bytes < int(data[0]) < LIMITS.memory_bytes + MAPPED_BYTES_MAX
+    assert address_space[1] == str(SETTINGS.address_space_bytes)
+    assert int(address_space[0]) <= SETTINGS.address_space_bytes
+
+
+def test_a_worker_is_in_control_groups_of_its_own_and_they_bound_it(server: Server) -> None:
+    one, two = start(server, "groups-one"), start(server, "groups-two")
+    first, second = posture(Path(f"/proc/{one}")), posture(Path(f"/proc/{two}"))
+    for controller in ("memory", "pids"):
+        assert first.groups[controller] != second.groups[controller]
+    for worker, found in ((one, first), (two, second)):
+        folders = group_folders(found)
+        assert (folders["memory"] / "memory.limit_in_bytes").read_text() == f"{LIMITS.memory_bytes}\n"
+        assert (folders["memory"] / "memory.swappiness").read_text() == "0\n"
+        assert (folders["pids"] / "pids.max").read_text() == f"{LIMITS.processes_max}\n"
+        for folder in folders.values():
+            assert (folder / "cgroup.procs").read_text() == f"{worker}\n"
+            assert folder.stat().st_uid == 0, "and nobody but root may change them"
+
+
+def group_folders(found: Posture) -> dict[str, Path]:
+    homes = {name: one.mount for one in discover() for name in one.controllers}
+    return {name: homes[name] / path.lstrip("/") for name, path in found.groups.items()}
 
 
 def test_a_cold_and_a_warm_worker_are_jailed_in_every_thread(server: Server) -> None:

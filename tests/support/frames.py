@@ -22,7 +22,7 @@ MAGIC = 0x54434631
 REQUEST = struct.Struct("<IBBBxQ16sHHHxxIIQII")
 ANSWER = struct.Struct("<IBBHQHxxIIxxxx")
 SPAWN = struct.Struct("<IB3xQII")
-REPLY = struct.Struct("<IB3xQii")
+REPLY = struct.Struct("<IB3xQiiI4xQ")
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
 FLAG_BODY_SHARED = 1
 FLAG_LAST = 2
@@ -211,7 +211,7 @@ class Connection:
         raw, fds, _flags, _address = socket.recv_fds(self.socket, 4096, 4)
         if not raw:
             raise EOFError
-        magic, kind, request, pid, status = REPLY.unpack_from(raw)
+        magic, kind, request, pid, status, _oom_kills, _peak_bytes = REPLY.unpack_from(raw)
         assert magic == MAGIC
         return ZYGOTE_KINDS[kind], request, pid, status, raw[REPLY.size :].decode(), fds
 

@@ -37,7 +37,7 @@ def test_a_failing_call_is_described_and_the_next_one_works(start, case):
     for _ in range(2):
         answer = worker.invoke().answer
         assert answer.kind == "failure"
-        assert answer.headers["kind"] == "function-error"
+        assert answer.headers["kind"] == ("memory-limit" if kind == "MemoryError" else "function-error")
         assert answer.headers["type"] == kind
         assert words in answer.headers["message"]
         assert "gateway/" not in answer.headers.get("traceback", "")

@@ -78,7 +78,8 @@ typedef struct {
     uint64_t time_ns;        /* CLOCK_REALTIME */
     uint8_t invocation_id[16];
     int32_t pid;
-    int32_t status;          /* exited: the wait status; start_failed: 0 the function's fault, 1 ours (e.g. time-out) */
+    int32_t status;          /* exited: the wait status (-1: unknown), above its 16 bits the number of the forbidden call that
+                              * it was ended for, plus one; start_failed: 0 the function's fault, 1 ours (e.g. time-out) */
 } zc_event;                  /* followed by payload_bytes and padding to 8 */
 
 typedef enum {
@@ -107,8 +108,14 @@ typedef enum {
     ZC_JAIL_LINK = 3,
     ZC_JAIL_TEXT = 4,
     ZC_JAIL_FOLDER = 5,
-    ZC_JAIL_HIDDEN = 6       /* an empty folder over one of a tree that came before */
+    ZC_JAIL_HIDDEN = 6,      /* an empty folder over one of a tree that came before */
+    ZC_JAIL_FILE = 7         /* a read-only copy of one file, which may be a program */
 } zc_jail_mount_kind;
+
+typedef enum {
+    ZC_JAIL_NETWORK = 1,
+    ZC_JAIL_PROCESSES = 2
+} zc_jail_profile;
 
 typedef struct {
     uint32_t parts;          /* bit n: Part n of config.zig, user namespace (0) to seccomp (10) */
@@ -122,14 +129,17 @@ typedef struct {
     uint32_t descriptors_max;
     uint32_t threads_max;
     uint32_t privileged;     /* 1: root, with the capabilities that namespaces and mounts need */
+    uint32_t profile;        /* ZC_JAIL_NETWORK: TCP to its own loopback; ZC_JAIL_PROCESSES: children */
     uint32_t state;          /* of the function: 0 warm, 1 fresh (it keeps descriptors 5 to 9 to rewind itself), 2 forked */
+    uint32_t reserved;
 } zc_jail_config;
 
 /* Without root, in a process between the zygote and the worker: its next child is the first of a PID namespace and has
  * every capability in a user namespace of its own. `error`: step, call and errno. */
 int zc_jail_begin(const zc_jail_config *config, zc_error *error);
-/* The whole jail, in the forked child, before anything of the tenant is read. Descriptors 0 to 4 stay, 5 to 9 are the rewinder's (fds.zig). zygote_fd: where
- * the zygote is asked (one byte "u") to write the id maps and answers "m"; -1 without root. `error` as above. */
+/* The whole jail, in the forked child, before anything of the tenant is read. Descriptors 0 to 4 stay, 5
+ * to 9 are the rewinder's (fds.zig). zygote_fd: a socket on which the zygote is told that the user namespace is there (one byte "u", and along with it the descriptor that hears
+ * of forbidden calls), and as root answers "m" when it has written the id maps; -1: nobody listens. `error` as above. */
 int zc_jail_enter(const zc_jail_config *config, int zygote_fd, zc_error *error);
 
 /* In the forked child, after the jail: from here on zc_worker_log sends lines on `channel_fd` (those of the import, too). */
@@ -156,6 +166,9 @@ uint64_t zc_worker_immortalise(void);
 /* In the zygote: fills the holes of its heaps, so that what workers allocate lies together. How many bytes that took.
  * Called without the GIL; takes it. */
 uint64_t zc_zygote_fill(void);
+/* In the zygote, last: its memory becomes a sealed file that workers share until they write to it; their checkpoints need
+ * not copy it then. */
+int zc_zygote_share(zc_error *error);
 /* Serves invocations until the gateway closes the channel, then returns ZC_OK.
  * invoke(body, head) -> bytes | (status, block, body);   failure(exception) -> block.  PyObject* of callables.
  * head: the bytes of the Request frame up to its body (frame.zig); None for POST, PUT and PATCH unless `flags` has

@@ -143,10 +143,22 @@ pub const burn_threads_max = 512;
 pub const burn_floor_count = 16;
 pub const burn_floor_pause_ns = 200 * ms_ns;
 
+// -- A worker's memory -------------------------------------------------------------------------------------------
+
+/// The soft limit lies below the bound by this much and by the bound divided by that: for what the kernel itself holds
+/// for a worker and for pages of the zygote's that it comes to write to (gateway/zygote/groups.py says the same).
+pub const memory_slack_bytes = 2 * mib;
+pub const memory_slack_parts_count = 16;
+/// Address space that may be reserved beyond the bound without being used: thread stacks, arenas, mapped libraries.
+pub const memory_reserve_bytes = 1024 * mib;
 // -- Memory that workers share with the zygote --------------------------------------------------------------------
 
 /// Blocks of one size that fill holes before the first fork.
 pub const holes_blocks_max = 64 * kib;
+/// All writable memory of the zygote, in one file.
+pub const base_bytes_max = 1024 * mib;
+/// Pages of the zygote's between two that a worker has written to: fewer, and the checkpoint copies them along.
+pub const base_gap_bytes = 16 * kib;
 
 // -- Fresh state for each invocation ------------------------------------------------------------------------------
 

@@ -5,7 +5,9 @@ comptime {
     _ = @import("io/arena.zig");
     _ = @import("io/sys.zig");
     _ = @import("io/sched.zig");
+    _ = @import("io/calls.zig");
     _ = @import("io/clock.zig");
+    _ = @import("io/memory.zig");
     _ = @import("io/deadlines.zig");
     _ = @import("meter/histogram.zig");
     _ = @import("meter/counters.zig");
@@ -17,6 +19,7 @@ comptime {
     _ = @import("http/body.zig");
     _ = @import("http/target.zig");
     _ = @import("http/table_test.zig");
+    _ = @import("http/cookies.zig");
     _ = @import("http/response.zig");
     _ = @import("http/bodies.zig");
     _ = @import("route/table.zig");
@@ -36,9 +39,11 @@ comptime {
     _ = @import("pool/invocation.zig");
     _ = @import("pool/version.zig");
     _ = @import("pool/worker.zig");
+    _ = @import("pool/memory.zig");
     _ = @import("pool/zygote.zig");
     _ = @import("jail/apply.zig");
     _ = @import("jail/seccomp.zig");
+    _ = @import("jail/tripwire.zig");
     _ = @import("runtime/layout.zig");
     _ = @import("runtime/heap.zig");
 }

@@ -8,6 +8,7 @@ const jail = @import("../jail/apply.zig");
 const fds = @import("../jail/fds.zig");
 const JailConfig = @import("../jail/config.zig").Config;
 const Checkpoint = @import("../runtime/checkpoint.zig");
+const base = @import("../runtime/base.zig");
 const holes = @import("../runtime/holes.zig");
 const immortal = @import("../runtime/immortal.zig");
 const Loop = @import("../runtime/loop.zig");
@@ -70,6 +71,11 @@ export fn zc_zygote_fill() u64 {
     const gil = py.Gil.take();
     defer gil.release();
     return holes.fill();
+}
+
+export fn zc_zygote_share(err: ?*ErrorText) c_int {
+    _ = base.share() catch |cause| return say(err, .system, "the zygote's memory cannot be shared: {t}", .{cause});
+    return @backingInt(Status.ok);
 }
 
 export fn zc_worker_run(

@@ -5,6 +5,7 @@
 //! reaches a client without having passed `workerHeader`: token names, values without control bytes, none of ours.
 const std = @import("std");
 const assert = std.debug.assert;
+const cookies = @import("cookies.zig");
 
 const Response = @This();
 
@@ -92,7 +93,9 @@ pub fn workerHeader(name: []const u8, value: []const u8) Verdict {
     if (name.len == 0 or name.len > 256) return .invalid;
     for (name) |byte| if (!tokenByte(byte)) return .invalid;
     for (value) |byte| if (byte < ' ' and byte != '\t' or byte == 0x7f) return .invalid;
-    return if (reserved(name)) .drop else .send;
+    if (reserved(name)) return .drop;
+    if (std.ascii.eqlIgnoreCase(name, "set-cookie") and cookies.isOurs(value)) return .drop;
+    return .send;
 }
 
 /// Ours to say, or of one connection only (RFC 9110 section 7.6.1).
@@ -188,6 +191,10 @@ test "headers of workers" {
         .{ .name = "tailcut-cpu-us", .value = "0", .want = .drop },
         .{ .name = "RateLimit-Policy", .value = "a", .want = .drop },
         .{ .name = "upgrade", .value = "h2c", .want = .drop },
+        .{ .name = "set-cookie", .value = "a=tailcut_session", .want = .send },
+        .{ .name = "Set-Cookie", .value = "tailcut_session=x; Path=/", .want = .drop },
+        .{ .name = "set-cookie", .value = " =tailcut_session=x", .want = .drop },
+        .{ .name = "set-cookie", .value = "__Host-tailcut_session=x", .want = .drop },
     };
     for (cases) |case| try std.testing.expectEqual(case.want, workerHeader(case.name, case.value));
 }

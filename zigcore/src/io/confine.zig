@@ -90,6 +90,27 @@ pub fn write(fd: Fd, bytes: []const u8) Error!void {
     if (written != bytes.len) return refuse("write (short)");
 }
 
+/// One datagram with a descriptor along with it.
+pub fn sendDescriptor(socket: Fd, bytes: []const u8, fd: Fd) Error!void {
+    const Control = extern struct { bytes: usize = 20, level: i32 = 1, kind: i32 = 1, fd: Fd, reserved: i32 = 0 };
+    const Part = extern struct { base: usize, bytes: usize };
+    const Message = extern struct {
+        name: usize = 0,
+        name_bytes: usize = 0,
+        parts: usize,
+        parts_count: usize = 1,
+        control: usize,
+        control_bytes: usize,
+        flags: usize = 0,
+    };
+    const control: Control = .{ .fd = fd };
+    const part: Part = .{ .base = @intFromPtr(bytes.ptr), .bytes = bytes.len };
+    const message: Message = .{ .parts = @intFromPtr(&part), .control = @intFromPtr(&control), .control_bytes = @sizeOf(Control) };
+    const msg_nosignal = 0x4000;
+    const sent = try check("sendmsg", linux.syscall3(.sendmsg, arg(socket), @intFromPtr(&message), msg_nosignal));
+    if (sent != bytes.len) return refuse("sendmsg (short)");
+}
+
 /// One byte; the end of the file is `Refused`.
 pub fn readByte(fd: Fd) Error!u8 {
     var byte: [1]u8 = undefined;
@@ -184,9 +205,16 @@ const at_empty_path = 0x1000;
 const at_recursive = 0x8000;
 const open_tree_clone = 1;
 
-/// A detached copy of what is mounted at `path`, with all below it. No path of ours may lead through a link.
+/// A detached copy of what is mounted at `path`, with all below it. A path that leads through a link is refused (ELOOP):
+/// ours do not, so somebody else has made it.
 pub fn cloneTree(path: [*:0]const u8) Error!Fd {
-    return @intCast(try check("open_tree", linux.syscall3(.open_tree, arg(at_fdcwd), @intFromPtr(path), open_tree_clone | at_recursive | o_cloexec)));
+    const How = extern struct { flags: u64, mode: u64 = 0, resolve: u64 };
+    const no_magic_links = 2;
+    const no_links = 4;
+    const how: How = .{ .flags = o_path | o_cloexec, .resolve = no_links | no_magic_links };
+    const source: Fd = @intCast(try check("openat2", linux.syscall4(.openat2, arg(at_fdcwd), @intFromPtr(path), @intFromPtr(&how), @sizeOf(How))));
+    defer close(source);
+    return @intCast(try check("open_tree", linux.syscall3(.open_tree, arg(source), @intFromPtr(""), open_tree_clone | at_empty_path | at_recursive | o_cloexec)));
 }
 
 const MountAttributes = extern struct { set: u64, clear: u64 = 0, propagation: u64 = 0, user_namespace: u64 = 0 };
@@ -271,10 +299,19 @@ pub fn landlockRestrict(ruleset: Fd) Error!void {
 /// One instruction of the classic packet filter.
 pub const Instruction = extern struct { code: u16, jump_true: u8 = 0, jump_false: u8 = 0, value: u32 };
 
+const FilterProgram = extern struct { len: u16, instructions: [*]const Instruction };
+
+/// On the calling thread; the descriptor is told of calls that the filter answers with a user notification.
+pub fn installListener(program: []const Instruction) Error!Fd {
+    const whole: FilterProgram = .{ .len = @intCast(program.len), .instructions = program.ptr };
+    const set_mode_filter = 1;
+    const new_listener = 8;
+    return @intCast(try check("seccomp(NEW_LISTENER)", linux.syscall3(.seccomp, set_mode_filter, new_listener, @intFromPtr(&whole))));
+}
+
 /// On every thread of the process, or not at all.
 pub fn installFilter(program: []const Instruction) Error!void {
-    const Program = extern struct { len: u16, instructions: [*]const Instruction };
-    const whole: Program = .{ .len = @intCast(program.len), .instructions = program.ptr };
+    const whole: FilterProgram = .{ .len = @intCast(program.len), .instructions = program.ptr };
     const set_mode_filter = 1;
     const tsync = 1;
     const result = try check("seccomp", linux.syscall3(.seccomp, set_mode_filter, tsync, @intFromPtr(&whole)));

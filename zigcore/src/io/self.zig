@@ -66,6 +66,15 @@ pub fn brk(to: usize) usize {
     return linux.syscall1(.brk, to);
 }
 
+/// Anonymous memory under a descriptor, which can be sealed.
+pub fn memoryFile(name: [*:0]const u8, bytes: usize) Error!Fd {
+    const cloexec_and_sealing = 1 | 2;
+    const fd: Fd = @intCast(try check("memfd_create", linux.syscall2(.memfd_create, @intFromPtr(name), cloexec_and_sealing)));
+    errdefer sys.close(fd);
+    _ = try check("ftruncate", linux.syscall2(.ftruncate, arg(fd), bytes));
+    return fd;
+}
+
 pub fn sizeOf(fd: Fd) Error!usize {
     var stat: [18]u64 = undefined;
     _ = try check("fstat", linux.syscall2(.fstat, arg(fd), @intFromPtr(&stat)));
@@ -79,18 +88,11 @@ pub fn sealWrites(fd: Fd) Error!void {
     _ = try check("fcntl(F_ADD_SEALS)", linux.syscall3(.fcntl, arg(fd), add_seals, seal_seal_shrink_grow_write));
 }
 
-/// Copies memory into a file, through a window of it: the limit on the size of files (RLIMIT_FSIZE) is for tenants' own.
-pub fn copyInto(fd: Fd, address: usize, bytes: usize, offset: usize) Error!void {
-    const window_bytes = 16 * 1024 * 1024;
+/// A file's memory, to be written to: the limit on the size of files (RLIMIT_FSIZE) is for tenants' own.
+pub fn mapShared(fd: Fd, bytes: usize) Error![]u8 {
     const map_shared = 1;
-    var done: usize = 0;
-    while (done < bytes) {
-        const piece = @min(bytes - done, window_bytes);
-        const window = try check("mmap", linux.syscall6(.mmap, 0, piece, Prot.read | Prot.write, map_shared, arg(fd), offset + done));
-        defer _ = linux.syscall2(.munmap, window, piece);
-        @memcpy(@as([*]u8, @ptrFromInt(window))[0..piece], @as([*]const u8, @ptrFromInt(address + done)));
-        done += piece;
-    }
+    const address = try check("mmap", linux.syscall6(.mmap, 0, bytes, Prot.read | Prot.write, map_shared, arg(fd), 0));
+    return @as([*]u8, @ptrFromInt(address))[0..bytes];
 }
 
 /// Pages of one kind; as the kernel lays it out.
@@ -139,6 +141,10 @@ pub fn openNull() Error!Fd {
     return @intCast(try check("open", linux.syscall4(.openat, arg(at_fdcwd), @intFromPtr("/dev/null"), o_cloexec | o_rdwr, 0)));
 }
 
+pub fn openOwn(path: [*:0]const u8) Error!Fd {
+    return @intCast(try check("open", linux.syscall4(.openat, arg(at_fdcwd), @intFromPtr(path), o_cloexec, 0)));
+}
+
 /// A handle of the working directory.
 pub fn openHere() Error!Fd {
     return @intCast(try check("open", linux.syscall4(.openat, arg(at_fdcwd), @intFromPtr("."), o_cloexec | o_path, 0)));
@@ -153,6 +159,8 @@ pub fn readFresh(fd: Fd, buffer: []u8, offset: usize) Error![]u8 {
     const bytes = try check("pread", linux.syscall4(.pread64, arg(fd), @intFromPtr(buffer.ptr), buffer.len, offset));
     return buffer[0..bytes];
 }
+
+pub const close = sys.close;
 
 pub fn isOpen(fd: Fd) bool {
     const getfd = 1;

@@ -12,16 +12,18 @@ const rlimits = @import("rlimits.zig");
 const privileges = @import("privileges.zig");
 const landlock = @import("landlock.zig");
 const seccomp = @import("seccomp.zig");
+const tripwire = @import("tripwire.zig");
 
 pub const Error = confine.Error;
 
 /// The step that is being done, for the message to people.
 pub var step: []const u8 = "";
 
-/// `zygote` is a descriptor on which the zygote is asked to write the id maps.
-pub fn enter(config: *const Config, zygote: confine.Fd) Error!void {
+/// `ear` is a descriptor on which the zygote is told of the user namespace and hands out its ids; negative: none.
+pub fn enter(config: *const Config, ear: confine.Fd) Error!void {
+    const zygote: ?confine.Fd = if (ear < 0) null else fds.zygote;
     // Nothing inherited may outlive this line: a descriptor of the host's would be a way out of every wall below.
-    try does("descriptors", fds.keepOnly(config, zygote));
+    try does("descriptors", fds.keepOnly(config, ear));
 
     // Whoever is not root has entered its user namespace before (`begin`), and has its rights from there.
     // Before the mounts: these are made in namespaces that no other process is in.
@@ -33,7 +35,10 @@ pub fn enter(config: *const Config, zygote: confine.Fd) Error!void {
 
     // Last of what needs root: from here on the process has rights only over itself. The namespaces above stay root's
     // own, so that not even a hole that hands out capabilities in here reaches them.
-    try does("user namespace", namespaces.leaveRoot(config, fds.zygote));
+    try does("user namespace", namespaces.leaveRoot(config));
+    // As soon as the calls above are done: on the way the zygote hears that the ids are wanted.
+    try does("tripwire", tripwire.set(config, zygote));
+    try does("ids", namespaces.takeIds(config, zygote));
 
     // While a limit may still be set; before the capabilities that could lift one are gone, harmlessly: all go down.
     try does("rlimits", rlimits.set(config));
@@ -47,7 +52,7 @@ pub fn enter(config: *const Config, zygote: confine.Fd) Error!void {
 
     // Both need no_new_privs. The filter comes last, for it forbids every call made above.
     try does("landlock", landlock.restrict(config));
-    try does("seccomp", seccomp.install(config));
+    try does("seccomp", seccomp.install(config, tripwire.wanted(config, zygote)));
     step = "";
 }
 

@@ -19,10 +19,17 @@ pub const Config = extern struct {
     threads_max: u32,
     /// 1: root. The namespaces and mounts are made with its rights and then left behind.
     privileged: u32,
+    /// Bits of `Profile`: what the version asked for and was allowed.
+    profile: u32 = 0,
     state: State,
+    reserved: u32 = 0,
 
     pub fn has(config: *const Config, part: Part) bool {
         return config.parts & part.bit() != 0;
+    }
+
+    pub fn may(config: *const Config, profile: Profile) bool {
+        return config.profile & @backingInt(profile) != 0;
     }
 
     pub fn mountsOf(config: *const Config) []const Mount {
@@ -43,11 +50,11 @@ pub const State = enum(u32) {
 pub const Mount = extern struct {
     kind: Kind,
     reserved: u32 = 0,
-    /// Of `tree`, `device`: what is bound; of `link`: where it leads; of `text`: the content.
+    /// Of `tree`, `file`, `device`: what is bound; of `link`: where it leads; of `text`: the content.
     source: [*:0]const u8,
     target: [*:0]const u8,
 
-    pub const Kind = enum(u32) { tree = 1, device = 2, link = 3, text = 4, folder = 5, hidden = 6, _ };
+    pub const Kind = enum(u32) { tree = 1, device = 2, link = 3, text = 4, folder = 5, hidden = 6, file = 7, _ };
 };
 
 /// What can be had or not, each by itself. A worker of the default jail has all of them.
@@ -69,10 +76,13 @@ pub const Part = enum(u5) {
     }
 };
 
+/// What most versions do without.
+pub const Profile = enum(u32) { network = 1, processes = 2 };
+
 /// Who a worker is in its user namespace.
 pub const inner_id = 1000;
 
 comptime {
-    std.debug.assert(@sizeOf(Config) == 64);
+    std.debug.assert(@sizeOf(Config) == 72);
     std.debug.assert(@sizeOf(Mount) == 24);
 }

@@ -20,6 +20,7 @@ const truncate: u64 = 1 << 14; // version 3
 const first_version_rights: u64 = (1 << 13) - 1;
 const device_ioctl: u64 = 1 << 15; // version 5
 const tcp: u64 = 0b11; // version 4: bind, connect
+const tcp_connect: u64 = 0b10;
 const scopes: u64 = 0b11; // version 6: abstract sockets, signals
 
 const in_tmp = write_file | read_file | read_folder | remove_folder | remove_file | make_folder | make_regular |
@@ -32,9 +33,10 @@ pub fn restrict(config: *const Config) confine.Error!void {
     if (version >= 2) handled |= refer;
     if (version >= 3) handled |= truncate;
     if (version >= 5) handled |= device_ioctl;
+    const connects: u64 = if (config.may(.network)) tcp_connect else 0;
     const wanted: confine.Ruleset = .{
         .filesystem = handled,
-        .network = if (version >= 4) tcp else 0,
+        .network = if (version >= 4) tcp & ~connects else 0,
         .scoped = if (version >= 6) scopes else 0,
     };
     // An older kernel knows a shorter structure.
@@ -43,7 +45,8 @@ pub fn restrict(config: *const Config) confine.Error!void {
     defer confine.close(ruleset);
     // Without a root of its own the worker sees the host's: then nothing is gained by naming its folders.
     if (config.has(.mount)) {
-        try confine.landlockAllow(ruleset, "/", read_file | read_folder);
+        const programs: u64 = if (config.may(.processes)) execute else 0;
+        try confine.landlockAllow(ruleset, "/", read_file | read_folder | programs);
         try confine.landlockAllow(ruleset, "/dev", (write_file | truncate) & handled);
         try confine.landlockAllow(ruleset, "/tmp", in_tmp & handled);
     } else {

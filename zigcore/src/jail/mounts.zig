@@ -43,7 +43,7 @@ pub fn replaceRoot(config: *const Config) confine.Error!void {
 /// Null: not a copy of something of the host's.
 fn flagsOf(kind: Mount.Kind) ?u32 {
     return switch (kind) {
-        .tree => confine.ms_readonly | confine.ms_nosuid | confine.ms_nodev,
+        .tree, .file => confine.ms_readonly | confine.ms_nosuid | confine.ms_nodev,
         .device => confine.ms_readonly | confine.ms_nosuid | confine.ms_noexec,
         else => null,
     };
@@ -55,7 +55,7 @@ fn place(mount: Mount, tree: confine.Fd) confine.Error!void {
     try makeParents(target);
     switch (mount.kind) {
         .tree => try confine.makeFolder(target, 0o755),
-        .device => confine.close(try confine.openAt(confine.at_fdcwd, target, confine.o_write_new, 0o644)),
+        .device, .file => confine.close(try confine.openAt(confine.at_fdcwd, target, confine.o_write_new, 0o644)),
         .link => try confine.makeLink(mount.source, target),
         .text => {
             const fd = try confine.openAt(confine.at_fdcwd, target, confine.o_write_new, 0o644);

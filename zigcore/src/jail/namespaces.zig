@@ -40,20 +40,19 @@ pub fn blank(config: *const Config) confine.Error!void {
 
 /// Root only. The user namespace is root's, so that root may set this worker's limits from outside (without
 /// CAP_SYS_RESOURCE, too), but root is not in it: the worker is the host's `owner_uid`, which nobody else is.
-pub fn leaveRoot(config: *const Config, zygote: confine.Fd) confine.Error!void {
+pub fn leaveRoot(config: *const Config) confine.Error!void {
     if (config.privileged == 0) return;
-    if (!config.has(.user)) {
-        if (config.has(.privileges)) {
-            try confine.dropGroups();
-            try confine.setIds(config.owner_uid, config.owner_gid);
-        }
-        return;
-    }
-    try confine.dropGroups();
-    try confine.unshare(flag(.user));
-    // Only a process outside may map other ids than its own: the zygote does, when it hears this byte.
-    try confine.write(zygote, "u");
-    if (try confine.readByte(zygote) != 'm') return confine.refuse("uid_map (the zygote could not write it)");
+    if (config.has(.user) or config.has(.privileges)) try confine.dropGroups();
+    if (config.has(.user)) return confine.unshare(flag(.user));
+    if (config.has(.privileges)) try confine.setIds(config.owner_uid, config.owner_gid);
+}
+
+/// Root only: waits until the zygote has written the id maps, which only a process outside may do for other ids than
+/// its own.
+pub fn takeIds(config: *const Config, zygote: ?confine.Fd) confine.Error!void {
+    if (config.privileged == 0 or !config.has(.user)) return;
+    const ear = zygote orelse return confine.refuse("nobody writes the id maps");
+    if (try confine.readByte(ear) != 'm') return confine.refuse("uid_map (the zygote could not write it)");
     try confine.setIds(inner_id, inner_id);
 }
 

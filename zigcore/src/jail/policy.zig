@@ -16,6 +16,8 @@ pub const Action = enum(u16) {
     enotsup = 95,
     /// No Python program needs it: one try ends the process by SIGSYS.
     kill = 0xffff,
+    /// The same where tripwire.zig has been told first; by itself it is ENOSYS.
+    told = 0xfffe,
 };
 
 pub const Group = struct { why: []const u8, calls: []const []const u8 };
@@ -95,8 +97,8 @@ pub const Condition = struct {
         without: u32,
         /// All 64 bits are zero.
         zero: void,
-        /// All 64 bits are this value.
-        exactly: u32,
+        /// All 64 bits are one of these values.
+        exactly: []const u32,
     },
 };
 
@@ -108,41 +110,100 @@ pub const Rule = struct {
     otherwise: Action,
 };
 
-/// The flags of glibc's pthread_create.
-pub const thread_flags = 0x3d0f00;
-const msg_oob = 1;
-const map_hugetlb = 0x40000;
-
-/// One more way for a call of `rules` to be allowed, in workers that need it.
+/// One more way for a call of `rules` to be allowed.
 pub const Exception = struct {
     call: []const u8,
     why: []const u8,
     conditions: []const Condition,
 };
 
+/// What some workers may do beyond that: calls, rules for calls that have none, exceptions to the rules of others.
+pub const Profile = struct {
+    allowed: []const Group = &.{},
+    rules: []const Rule = &.{},
+    exceptions: []const Exception = &.{},
+};
+
+/// Outgoing TCP to its own loopback, where the gateway's egress proxy listens: there is no other interface. No bind,
+/// listen or accept: a function is nobody's server; no datagrams, no sendmsg (descriptors, kTLS), no socket of the kernel.
+pub const network = Profile{
+    .allowed = &.{.{ .why = "to the proxy, or to nobody", .calls = &.{"connect"} }},
+    .rules = &.{
+        .{
+            .call = "socket",
+            .why = "TCP over IPv4, as the proxy speaks",
+            .otherwise = .eperm,
+            .conditions = &.{
+                .{ .argument = 0, .test_ = .{ .one_of = &.{2} } },
+                // SOCK_STREAM, with or without NONBLOCK and CLOEXEC
+                .{ .argument = 1, .test_ = .{ .one_of = &.{ 1, 0x801, 0x80001, 0x80801 } } },
+                .{ .argument = 2, .test_ = .{ .one_of = &.{ 0, 6 } } },
+            },
+        },
+        .{
+            .call = "setsockopt",
+            .why = "what HTTP clients set; each number is harmless at both levels",
+            .otherwise = .eperm,
+            .conditions = &.{
+                // SOL_SOCKET, IPPROTO_TCP
+                .{ .argument = 1, .test_ = .{ .one_of = &.{ 1, 6 } } },
+                // TCP_NODELAY, KEEPIDLE, KEEPINTVL, KEEPCNT, SO_KEEPALIVE, TCP_USER_TIMEOUT
+                .{ .argument = 2, .test_ = .{ .one_of = &.{ 1, 4, 5, 6, 9, 18 } } },
+            },
+        },
+    },
+};
+
+/// Children that die with the worker, the first of its PID namespace; RLIMIT_NPROC counts them. They keep this filter.
+pub const processes = Profile{
+    .allowed = &.{
+        .{ .why = "programs of its bundle and the interpreter; nothing else in its root can be executed", .calls = &.{ "execve", "vfork", "fork" } },
+        .{ .why = "groups and sessions of its own children, as subprocess makes them", .calls = &.{ "setpgid", "setsid" } },
+    },
+    .rules = &.{
+        .{ .call = "arch_prctl", .why = "a program that starts sets its thread pointer (ARCH_SET_FS)", .otherwise = .eperm, .conditions = &.{
+            .{ .argument = 0, .test_ = .{ .one_of = &.{0x1002} } },
+        } },
+    },
+    .exceptions = &.{
+        .{ .call = "clone", .why = "fork and posix_spawn as glibc makes them; no namespaces", .conditions = &.{
+            .{ .argument = 0, .test_ = .{ .exactly = &.{ fork_flags, spawn_flags } } },
+        } },
+    },
+};
+
+/// The flags of glibc's pthread_create.
+pub const thread_flags = 0x3d0f00;
+/// Of its fork: CHILD_CLEARTID, CHILD_SETTID, SIGCHLD.
+const fork_flags = 0x1200011;
+/// Of its posix_spawn: VM, VFORK, SIGCHLD.
+const spawn_flags = 0x4111;
+const msg_oob = 1;
+const map_hugetlb = 0x40000;
+
 /// Tenant code shares the process with the rewinder and may do the same. What that gives it:
 /// PAGEMAP_SCAN tells which of the process's own pages are present, its to know anyway; the flags that write (protection
 /// of pages) need a userfaultfd, which is refused. Physical addresses are hidden, as the file was opened without rights.
 /// Sealing the checkpoint early breaks the worker's own start.
-pub const rewinding = [_]Exception{
+pub const rewinding = Profile{ .exceptions = &.{
     .{ .call = "ioctl", .why = "PAGEMAP_SCAN on the process's own pagemap: finds the pages that an invocation has written", .conditions = &.{
-        .{ .argument = 0, .test_ = .{ .exactly = pagemap_fd } },
+        .{ .argument = 0, .test_ = .{ .exactly = &.{pagemap_fd} } },
         .{ .argument = 1, .test_ = .{ .one_of = &.{0xc0606610} } },
     } },
     .{ .call = "fcntl", .why = "F_ADD_SEALS (all) on the file that holds the checkpoint: nobody writes to it any more", .conditions = &.{
-        .{ .argument = 0, .test_ = .{ .exactly = memory_fd } },
+        .{ .argument = 0, .test_ = .{ .exactly = &.{memory_fd} } },
         .{ .argument = 1, .test_ = .{ .one_of = &.{1033} } },
-        .{ .argument = 2, .test_ = .{ .exactly = 15 } },
+        .{ .argument = 2, .test_ = .{ .exactly = &.{15} } },
     } },
-};
+} };
 
 /// Tenant code of such a function may fork, too: what it leaves is killed with the invocation, and all of it counts for
 /// the worker (PID namespace, RLIMIT_NPROC, control group).
-pub const forking = [_]Exception{
+pub const forking = Profile{ .exceptions = &.{
     .{ .call = "clone", .why = "fork, with the flags of glibc's: a process for each invocation", .conditions = &.{
-        .{ .argument = 0, .test_ = .{ .exactly = 0x01200011 } },
+        .{ .argument = 0, .test_ = .{ .exactly = &.{fork_flags} } },
     } },
-};
+} };
 
 const pagemap_fd = @import("fds.zig").Rewinder.pagemap;
 const memory_fd = @import("fds.zig").Rewinder.memory;
@@ -181,7 +242,7 @@ pub const rules = [_]Rule{
         },
     },
     .{ .call = "clone", .why = "threads; a process would be outside the worker's accounting", .otherwise = .eperm, .conditions = &.{
-        .{ .argument = 0, .test_ = .{ .exactly = thread_flags } },
+        .{ .argument = 0, .test_ = .{ .exactly = &.{thread_flags} } },
     } },
     .{ .call = "prlimit64", .why = "reading one's own limits", .otherwise = .eperm, .conditions = &.{
         .{ .argument = 0, .test_ = .{ .one_of = &.{0} } },

@@ -23,6 +23,7 @@ pub const Outcome = enum(u8) {
     crashed,
     timeout,
     output_limit,
+    memory_limit,
     /// 429: not executed.
     refused_concurrency,
     refused_rate,
@@ -61,6 +62,8 @@ pub const Number = enum {
     worker_starts_failed_total,
     /// Ended without being asked to.
     workers_crashed_total,
+    /// Of them, ended for a system call that only a break-out needs.
+    forbidden_calls_total,
     events_dropped_total,
     /// Workers that run under a reservation.
     workers_deadline,

@@ -24,6 +24,7 @@ const Worker = @import("worker.zig");
 const burn = @import("burn.zig");
 const claim = @import("claim.zig");
 const dispatch = @import("dispatch.zig");
+const memory = @import("memory.zig");
 const quota = @import("quota.zig");
 const reap = @import("reap.zig");
 
@@ -110,6 +111,7 @@ fn cpuTake(p: *Pool, w: *Worker) u64 {
 fn answered(p: *Pool, w: *Worker, header: *const frame.Answer, block: []const u8, body: []const u8) void {
     const invocation = &p.invocations.items[w.invocation];
     const cpu_us = cpuTake(p, w);
+    invocation.memory_bytes = memory.take(w);
     if (header.status < 200 or header.status > 599) return reap.die(p, w, .garbage, "answered with a status outside 200 to 599");
     if (header.body_bytes > invocation.output_bytes_max) {
         problemOf(p, w, .output_limit, "The function's answer is larger than allowed.", cpu_us, &.{
@@ -236,6 +238,7 @@ fn pagesRelease(w: *Worker) void {
 fn failed(p: *Pool, w: *Worker, header: *const frame.Answer, block: []const u8) void {
     const invocation = &p.invocations.items[w.invocation];
     const cpu_us = cpuTake(p, w);
+    invocation.memory_bytes = memory.take(w);
     var it = frame.BlockIterator.init(block, header.headers_count, limits.failure_entries_max) catch
         return reap.die(p, w, .garbage, "sent a failure with more entries than allowed");
     var failure: Failure = .{};
@@ -251,6 +254,11 @@ fn failed(p: *Pool, w: *Worker, header: *const frame.Answer, block: []const u8) 
         const detail = if (failure.arguments or failure.message.len == 0) "The arguments do not fit the function's signature." else failure.message;
         problemOf(p, w, .invalid_arguments, detail, cpu_us, &.{.{ .arguments = .{ block, header.headers_count } }});
         return release(p, w, .invalid_arguments);
+    }
+    if (std.mem.eql(u8, failure.kind, "memory-limit")) {
+        const figures = memory.figures(invocation) ++ [_]Member{.{ .text_tail = .{ "traceback", failure.traceback } }};
+        problemOf(p, w, .memory_limit, "The function could not get the memory that it asked for.", cpu_us, figures[0..if (invocation.owner) 4 else 3]);
+        return release(p, w, .memory_limit);
     }
     if (!std.mem.eql(u8, failure.kind, "function-error")) return reap.die(p, w, .garbage, "sent a failure of unknown kind");
     const members = [_]Member{
@@ -402,6 +410,7 @@ fn begin(p: *Pool, c: *Connection, invocation: *const Invocation, status: u16, c
     response.header("Tailcut-Version", p.versions[invocation.version].id());
     response.header("Tailcut-Start", if (invocation.cold) "cold" else "warm");
     response.headerNumber("Tailcut-Cpu-Us", cpu_us);
+    response.headerNumber("Tailcut-Memory-Bytes", invocation.memory_bytes);
     const waited_until_ns = if (invocation.state == .running) invocation.dispatched_ns else p.now_ns;
     if (invocation.state == .running) response.header("Tailcut-Sched", if (p.workers[invocation.worker].deadline) "deadline" else "best-effort");
     response.headerNumber("Tailcut-Queue-Us", (waited_until_ns -| invocation.arrived_ns) / limits.us_ns);

@@ -10,6 +10,7 @@ const assert = std.debug.assert;
 const limits = @import("../limits.zig");
 const sys = @import("../io/sys.zig");
 const Connection = @import("../http/connection.zig");
+const cookies = @import("../http/cookies.zig");
 const intake = @import("../http/intake.zig");
 const target = @import("../http/target.zig");
 const frame = @import("frame.zig");
@@ -19,6 +20,7 @@ const Version = @import("version.zig");
 const Worker = @import("worker.zig");
 const answer = @import("answer.zig");
 const claim = @import("claim.zig");
+const memory = @import("memory.zig");
 const reap = @import("reap.zig");
 const serve = @import("serve.zig");
 
@@ -152,6 +154,7 @@ pub fn failQueue(p: *Pool, version: *Version, kind: @import("../http/problem.zig
 
 fn run(p: *Pool, w: *Worker, invocation: *Invocation, function: target.Function) void {
     assert(w.state == .idle and w.invocation == Invocation.none);
+    if (!memory.begin(w, invocation.memory_bytes_max)) return unfit(p, w, invocation);
     const c = invocation.connection.?;
     w.to(.busy);
     w.sequence += 1;
@@ -169,6 +172,17 @@ fn run(p: *Pool, w: *Worker, invocation: *Invocation, function: target.Function)
     p.ring.sendQuietly(w.channel, w.frame[0..bytes], p.tag(w, .worker_send));
 }
 
+/// A worker that cannot be brought below a bound that has become smaller ends, and the invocation waits for another.
+fn unfit(p: *Pool, w: *Worker, invocation: *Invocation) void {
+    const version = &p.versions[w.version];
+    version.idle += 1;
+    idlePush(p, version, w);
+    reap.stop(p, w);
+    version.queue.push(&p.invocations, invocation);
+    p.queued += 1;
+    p.want(invocation.version);
+}
+
 /// Writes the invocation's frame; what is too large for it goes into the worker's shared memory.
 fn encode(p: *Pool, w: *Worker, invocation: *const Invocation, c: *const Connection, function: target.Function) usize {
     const head = c.head();
@@ -183,7 +197,14 @@ fn encode(p: *Pool, w: *Worker, invocation: *const Invocation, c: *const Connect
         if (header.known == .authorization and invocation.authorization_hidden) continue;
         const name = header.name(head);
         // Head, path and query fit a frame together (limits.zig), so this does too.
-        const end = frame.entryWrite(w.frame, at, name, header.value(head)).?;
+        var end = frame.entryWrite(w.frame, at, name, header.value(head)).?;
+        if (cookies.isHeader(name)) {
+            const value_at = at + frame.entry_overhead_bytes + name.len;
+            const left = cookies.strip(w.frame[value_at..end]);
+            if (left == 0) continue;
+            frame.entryCut(w.frame, at, left);
+            end = value_at + left;
+        }
         const written = w.frame[at + frame.entry_overhead_bytes ..][0..name.len];
         _ = std.ascii.lowerString(written, written);
         at = end;

@@ -76,7 +76,7 @@ pub const Answer = extern struct {
 };
 
 /// Names of the entries of a `failure` block, in this order; `argument` may repeat.
-/// `kind` is `function-error` (answered 500) or `invalid-arguments` (422).
+/// `kind` is `function-error` (answered 500), `invalid-arguments` (422) or `memory-limit` (a MemoryError: 500 or 402).
 /// The value of `argument` is the argument's name, a NUL, and what is wrong with it.
 pub const failure_names = [_][]const u8{ "kind", "type", "message", "traceback", "argument" };
 
@@ -100,7 +100,8 @@ pub const Spawn = extern struct {
 };
 
 pub const ZygoteKind = enum(u8) {
-    /// The worker runs; its pidfd comes along (SCM_RIGHTS).
+    /// The worker runs; its pidfd comes along (SCM_RIGHTS), and behind it the folder of its memory control group, if it is
+    /// in one.
     spawned = 17,
     /// No worker; `status` is the errno, a text follows.
     refused = 18,
@@ -116,13 +117,17 @@ pub const ZygoteReply = extern struct {
     request: u64,
     pid: i32,
     status: i32,
+    /// Of an exit: processes of the worker that the kernel ended because its memory was used up, and its peak.
+    oom_kills: u32 = 0,
+    reserved1: u32 = 0,
+    memory_peak_bytes: u64 = 0,
 };
 
 comptime {
     assert(@sizeOf(Request) == 64);
     assert(@sizeOf(Answer) == 32);
     assert(@sizeOf(Spawn) == 24);
-    assert(@sizeOf(ZygoteReply) == 24);
+    assert(@sizeOf(ZygoteReply) == 40);
 }
 
 pub const BlockError = error{ Truncated, TooMany, TrailingBytes };
@@ -161,6 +166,12 @@ pub fn entryWrite(buffer: []u8, at: usize, name: []const u8, value: []const u8) 
     @memcpy(buffer[at + 4 ..][0..name.len], name);
     @memcpy(buffer[at + 4 + name.len ..][0..value.len], value);
     return end;
+}
+
+/// The entry at `at` has a shorter value now.
+pub fn entryCut(buffer: []u8, at: usize, value_bytes: usize) void {
+    assert(value_bytes <= std.mem.readInt(u16, buffer[at + 2 ..][0..2], .little));
+    std.mem.writeInt(u16, buffer[at + 2 ..][0..2], @intCast(value_bytes), .little);
 }
 
 test "a block is read back as it was written, and cut or padded ones are errors" {

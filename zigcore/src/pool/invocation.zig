@@ -27,6 +27,8 @@ authorization_hidden: bool,
 arrived_ns: u64,
 dispatched_ns: u64,
 timeout_ns: u64,
+/// Bound of the worker's memory.
+memory_bytes_max: u64,
 output_bytes_max: u32,
 log_bytes_max: u32,
 log_bytes: u32,

@@ -106,6 +106,7 @@ pub fn init(pool: *Pool, ring: *Ring, listener: *Listener, arena: *Arena, option
         w.channel = sys.none;
         w.pidfd = sys.none;
         w.claim = Ledger.none;
+        w.memory = .{};
         w.shared = @alignCast(shared[index * limits.shared_bytes ..][0..limits.shared_bytes]);
         w.frame = try arena.take(u8, limits.frame_bytes_max);
         free[limits.workers_max - 1 - index] = @intCast(index);

@@ -8,6 +8,7 @@ const std = @import("std");
 const assert = std.debug.assert;
 const limits = @import("../limits.zig");
 const sys = @import("../io/sys.zig");
+const calls = @import("../io/calls.zig");
 const clock = @import("../io/clock.zig");
 const Ring = @import("../io/ring.zig");
 const Ledger = @import("../admit/ledger.zig");
@@ -19,6 +20,8 @@ const Zygote = @import("zygote.zig");
 const answer = @import("answer.zig");
 const burn = @import("burn.zig");
 const claim = @import("claim.zig");
+const memory = @import("memory.zig");
+const Outcome = @import("../meter/counters.zig").Outcome;
 const dispatch = @import("dispatch.zig");
 
 // -- What happens -------------------------------------------------------------------------------------------------
@@ -108,12 +111,18 @@ pub fn zygoteHeard(p: *Pool, heard: Zygote.Heard) void {
                 // Nobody waits for it any more.
                 sys.pidfdKill(spawned.pidfd);
                 sys.close(spawned.pidfd);
+                if (spawned.memory != sys.none) sys.close(spawned.memory);
                 return;
             };
-            if (w.pidfd != sys.none) return sys.close(spawned.pidfd);
+            if (w.pidfd != sys.none) {
+                sys.close(spawned.pidfd);
+                if (spawned.memory != sys.none) sys.close(spawned.memory);
+                return;
+            }
             w.spawn_answered = true;
             w.pid = spawned.pid;
             w.pidfd = spawned.pidfd;
+            memory.attach(w, spawned.memory);
             // Ready before this word: what it used so far was its start.
             if (w.cpu_ns == 0) w.cpu_ns = clock.cpuOf(w.pid) orelse 0;
             if (w.nice != 0) burn.weighed(w);
@@ -141,6 +150,11 @@ pub fn zygoteHeard(p: *Pool, heard: Zygote.Heard) void {
             if (w.exit_known) return;
             w.exit_known = true;
             w.exit_status = exited.status;
+            w.memory.oom_kills = exited.oom_kills;
+            if (w.invocation != Invocation.none) {
+                const invocation = &p.invocations.items[w.invocation];
+                invocation.memory_bytes = @max(invocation.memory_bytes, exited.memory_peak_bytes);
+            }
             if (w.state == .dying) {
                 settleDead(p, w, false);
                 free(p, w);
@@ -160,6 +174,8 @@ pub fn zygoteHeard(p: *Pool, heard: Zygote.Heard) void {
 /// Ends a worker by force, or accepts that it has ended.
 pub fn die(p: *Pool, w: *Worker, cause: Worker.Cause, reason: []const u8) void {
     assert(live(w));
+    // While it lives, or has just died: its control group goes with it.
+    if (w.invocation != Invocation.none) p.invocations.items[w.invocation].memory_bytes = memory.take(w);
     leave(p, w);
     w.cause = cause;
     w.reason = reason;
@@ -217,16 +233,20 @@ fn settleDead(p: *Pool, w: *Worker, waited: bool) void {
     if (w.was_starting) {
         if (w.start_reported) return;
         var text: [128]u8 = undefined;
-        const detail = if (w.cause == .ended) exitText(w, &text, "The worker ended before it was ready") else w.reason;
+        const detail = if (w.cause == .ended and memory.exhausted(w))
+            "The function used all the memory that it may use while it was imported, and was killed (memory_bytes)."
+        else if (w.cause == .ended) exitText(w, &text, "The worker ended before it was ready") else w.reason;
         return startFailedBy(p, w, if (w.cause == .ended) 0 else 1, detail);
     }
     if (w.invocation == Invocation.none) return;
     const invocation = &p.invocations.items[w.invocation];
     const used_ms: i64 = @intCast((p.now_ns - invocation.dispatched_ns) / limits.ms_ns);
     const version = &p.versions[w.version];
+    var outcome: Outcome = .crashed;
     switch (w.cause) {
         .none, .start => unreachable,
         .timeout => {
+            outcome = .timeout;
             answer.problemOf(p, w, .timeout, "The function ran longer than its wall-clock limit and was killed.", 0, &.{
                 .{ .text = .{ "limit", "wall-clock" } },
                 .{ .integer = .{ "allowed_ms", @intCast(invocation.timeout_ns / limits.ms_ns) } },
@@ -238,7 +258,10 @@ fn settleDead(p: *Pool, w: *Worker, waited: bool) void {
             const detail = std.fmt.bufPrint(&text, "The function's process {s}; it was killed.", .{w.reason}) catch w.reason;
             answer.problemOf(p, w, .function_crashed, detail, 0, &.{.{ .text = .{ "reason", "garbage" } }});
         },
-        .ended => {
+        .ended => if (memory.exhausted(w)) {
+            answer.problemOf(p, w, .memory_limit, "The function used all the memory that it may use, and was killed.", 0, &memory.figures(invocation));
+            outcome = .memory_limit;
+        } else {
             var text: [128]u8 = undefined;
             const detail = exitText(w, &text, "The function's process ended in the middle of the invocation");
             switch (Worker.Exit.of(w)) {
@@ -248,13 +271,19 @@ fn settleDead(p: *Pool, w: *Worker, waited: bool) void {
                     .{ .integer = .{ "signal", signal } },
                     .{ .text = .{ "signal_name", Worker.signalName(signal) } },
                 }),
+                .forbidden => |number| answer.problemOf(p, w, .function_crashed, detail, 0, &.{
+                    .{ .text = .{ "reason", "forbidden-call" } },
+                    .{ .text = .{ "call", calls.name(number) } },
+                    .{ .integer = .{ "signal", 31 } },
+                    .{ .text = .{ "signal_name", "SIGSYS" } },
+                }),
             }
         },
     }
     w.invocation = Invocation.none;
     p.counters.run.record(p.now_ns -| invocation.dispatched_ns);
-    answer.settle(p, invocation, if (w.cause == .timeout) .timeout else .crashed);
-    if (w.cause != .timeout) {
+    answer.settle(p, invocation, outcome);
+    if (outcome == .crashed) {
         // One that dies again and again starts more slowly.
         version.crashes +|= 1;
         if (version.crashes > limits.crashes_free_max) {
@@ -268,6 +297,7 @@ fn exitText(w: *const Worker, buffer: []u8, comptime what: []const u8) []const u
         .unknown => what ++ ".",
         .status => |status| std.fmt.bufPrint(buffer, what ++ " with exit status {d}.", .{status}) catch what,
         .signal => |signal| std.fmt.bufPrint(buffer, what ++ " by {s} ({d}).", .{ Worker.signalName(signal), signal }) catch what,
+        .forbidden => |number| std.fmt.bufPrint(buffer, what ++ " for a forbidden system call: {s} ({d}).", .{ calls.name(number), number }) catch what,
     };
 }
 
@@ -317,11 +347,13 @@ fn free(p: *Pool, w: *Worker) void {
     if (w.state == .dying and by_itself and !w.exit_known and !w.exit_waited) return;
     if (w.state == .dying and by_itself) {
         p.counters.add(.workers_crashed_total, 1);
+        if (Worker.Exit.of(w) == .forbidden) p.counters.add(.forbidden_calls_total, 1);
         p.event(.exited, w, if (w.exit_known) w.exit_status else -1, "");
     }
     if (w.pidfd != sys.none) p.ring.close(w.pidfd);
     w.pidfd = sys.none;
     p.deadlines.clear(p.indexOf(w));
+    memory.detach(w);
     sys.unmapShared(w.shared);
     claim.release(p, w);
     w.to(.free);

@@ -150,6 +150,7 @@ fn invoke(p: *Pool, c: *Connection, r: Resolved) void {
         .arrived_ns = p.now_ns,
         .dispatched_ns = 0,
         .timeout_ns = r.row.timeout_ns,
+        .memory_bytes_max = r.row.memory_bytes,
         .output_bytes_max = r.row.output_bytes_max,
         .log_bytes_max = r.row.log_bytes_max,
         .log_bytes = 0,

@@ -8,6 +8,7 @@
 const std = @import("std");
 const assert = std.debug.assert;
 const sys = @import("../io/sys.zig");
+const Memory = @import("memory.zig").State;
 
 const Worker = @This();
 
@@ -31,6 +32,7 @@ started_ns: u64,
 idle_since_ns: u64,
 /// Invocations answered.
 served: u64,
+memory: Memory,
 next: u16,
 previous: u16,
 
@@ -117,11 +119,15 @@ pub fn request(w: *const Worker, index: u16) u64 {
 pub const Exit = union(enum) {
     status: u8,
     signal: u8,
+    /// The number of the system call that it was ended for.
+    forbidden: u15,
     unknown,
 
     pub fn of(w: *const Worker) Exit {
         if (!w.exit_known) return .unknown;
         const bits: u32 = @bitCast(w.exit_status);
+        // Above what the kernel says stands the call's number plus one (gateway/zygote/tripwire.py).
+        if (bits >> 16 > 0) return .{ .forbidden = @truncate((bits >> 16) - 1) };
         const signal: u8 = @intCast(bits & 0x7f);
         if (signal == 0) return .{ .status = @intCast(bits >> 8 & 0xff) };
         return .{ .signal = signal };
@@ -159,6 +165,10 @@ test "wait statuses" {
     try std.testing.expectEqual(Exit{ .status = 3 }, Exit.of(&w));
     w.exit_status = 139;
     try std.testing.expectEqual(Exit{ .signal = 11 }, Exit.of(&w));
+    w.exit_status = 31 | 102 << 16;
+    try std.testing.expectEqual(Exit{ .forbidden = 101 }, Exit.of(&w));
+    w.exit_status = -1;
+    _ = Exit.of(&w);
     w.exit_known = false;
     try std.testing.expectEqual(Exit.unknown, Exit.of(&w));
 }

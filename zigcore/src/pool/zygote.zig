@@ -33,10 +33,10 @@ const connect_pause_last_ns = 1000 * limits.ms_ns;
 
 pub const Heard = union(enum) {
     nothing,
-    /// The pidfd is the caller's now.
-    spawned: struct { request: u64, pid: i32, pidfd: sys.Fd },
+    /// Both descriptors are the caller's now; `memory` may be `sys.none`.
+    spawned: struct { request: u64, pid: i32, pidfd: sys.Fd, memory: sys.Fd },
     refused: struct { request: u64, errno: i32, text: []const u8 },
-    exited: struct { request: u64, pid: i32, status: i32 },
+    exited: struct { request: u64, pid: i32, status: i32, oom_kills: u32, memory_peak_bytes: u64 },
     /// It is gone; `tick` connects again.
     lost,
 };
@@ -81,8 +81,8 @@ pub fn heard(z: *Zygote, completion: Ring.Completion) Heard {
     }
     const bytes = z.buffer[0..@intCast(completion.res)];
     const fds = z.rights.received(z.message.control_bytes);
-    const result = decode(bytes, if (fds.len > 0) fds[0] else sys.none);
-    const kept: usize = if (result == .spawned) 1 else 0;
+    const result = decode(bytes, if (fds.len > 0) fds[0] else sys.none, if (fds.len > 1) fds[1] else sys.none);
+    const kept: usize = if (result == .spawned) 2 else 0;
     for (fds[@min(kept, fds.len)..]) |fd| if (fd >= 0) sys.close(fd);
     if (result == .nothing) {
         z.lose();
@@ -93,15 +93,21 @@ pub fn heard(z: *Zygote, completion: Ring.Completion) Heard {
     return result;
 }
 
-fn decode(bytes: []const u8, fd: sys.Fd) Heard {
+fn decode(bytes: []const u8, fd: sys.Fd, memory: sys.Fd) Heard {
     if (bytes.len < @sizeOf(frame.ZygoteReply)) return .nothing;
     var reply: frame.ZygoteReply = undefined;
     @memcpy(std.mem.asBytes(&reply), bytes[0..@sizeOf(frame.ZygoteReply)]);
     if (reply.magic != frame.magic) return .nothing;
     return switch (reply.kind) {
-        .spawned => if (fd >= 0 and reply.pid > 0) .{ .spawned = .{ .request = reply.request, .pid = reply.pid, .pidfd = fd } } else .nothing,
+        .spawned => if (fd >= 0 and reply.pid > 0) .{ .spawned = .{ .request = reply.request, .pid = reply.pid, .pidfd = fd, .memory = memory } } else .nothing,
         .refused => .{ .refused = .{ .request = reply.request, .errno = reply.status, .text = bytes[@sizeOf(frame.ZygoteReply)..] } },
-        .exited => .{ .exited = .{ .request = reply.request, .pid = reply.pid, .status = reply.status } },
+        .exited => .{ .exited = .{
+            .request = reply.request,
+            .pid = reply.pid,
+            .status = reply.status,
+            .oom_kills = reply.oom_kills,
+            .memory_peak_bytes = reply.memory_peak_bytes,
+        } },
         _ => .nothing,
     };
 }
@@ -124,14 +130,15 @@ fn lose(z: *Zygote) void {
 }
 
 test "what the zygote says is checked" {
-    var reply: frame.ZygoteReply = .{ .kind = .exited, .request = 7, .pid = 9, .status = 256 };
-    try std.testing.expectEqual(Heard{ .exited = .{ .request = 7, .pid = 9, .status = 256 } }, decode(std.mem.asBytes(&reply), sys.none));
-    try std.testing.expectEqual(Heard.nothing, decode(std.mem.asBytes(&reply)[0..23], sys.none));
+    var reply: frame.ZygoteReply = .{ .kind = .exited, .request = 7, .pid = 9, .status = 256, .oom_kills = 1, .memory_peak_bytes = 4096 };
+    try std.testing.expectEqual(Heard{ .exited = .{ .request = 7, .pid = 9, .status = 256, .oom_kills = 1, .memory_peak_bytes = 4096 } }, decode(std.mem.asBytes(&reply), sys.none, sys.none));
+    try std.testing.expectEqual(Heard.nothing, decode(std.mem.asBytes(&reply)[0..39], sys.none, sys.none));
     reply.kind = .spawned;
-    try std.testing.expectEqual(Heard.nothing, decode(std.mem.asBytes(&reply), sys.none));
-    try std.testing.expectEqual(5, decode(std.mem.asBytes(&reply), 5).spawned.pidfd);
+    try std.testing.expectEqual(Heard.nothing, decode(std.mem.asBytes(&reply), sys.none, sys.none));
+    const spawned = decode(std.mem.asBytes(&reply), 5, 6).spawned;
+    try std.testing.expectEqual([2]sys.Fd{ 5, 6 }, .{ spawned.pidfd, spawned.memory });
     reply.kind = @fromBackingInt(@intCast(200));
-    try std.testing.expectEqual(Heard.nothing, decode(std.mem.asBytes(&reply), sys.none));
+    try std.testing.expectEqual(Heard.nothing, decode(std.mem.asBytes(&reply), sys.none, sys.none));
     reply.magic = 0;
-    try std.testing.expectEqual(Heard.nothing, decode(std.mem.asBytes(&reply), sys.none));
+    try std.testing.expectEqual(Heard.nothing, decode(std.mem.asBytes(&reply), sys.none, sys.none));
 }

@@ -12,6 +12,7 @@ const std = @import("std");
 const assert = std.debug.assert;
 const limits = @import("../limits.zig");
 const self = @import("../io/self.zig");
+const base = @import("base.zig");
 const Belongings = @import("belongings.zig");
 const Heap = @import("heap.zig");
 const Layout = @import("layout.zig");
@@ -63,8 +64,11 @@ const Area = struct {
     end: usize,
     /// In the memory file.
     offset: usize = 0,
+    /// Where its content can be read: known once the memory file is mapped; of `base` from the start.
+    source: usize = 0,
     prot: u8 = 0,
-    kind: enum { snapshot, sealed, stack, ignored },
+    /// `base`: the zygote's, and not written to before the checkpoint (base.zig).
+    kind: enum { snapshot, base, sealed, stack, ignored },
 };
 
 /// Dirty pages of one area: copied from `source`, or cleared when that is 0.
@@ -136,9 +140,12 @@ pub fn take(c: *Checkpoint) Error!void {
     try self.sealWrites(c.belongings.memory);
     c.source = try self.mapPrivate(c.belongings.memory, 0, c.total_bytes, self.Prot.read, 0);
     // From the first of these on there is no way but forward.
-    for (c.areas[0..c.areas_count]) |area| switch (area.kind) {
-        .snapshot, .sealed => _ = try self.mapPrivate(c.belongings.memory, area.start, area.end - area.start, area.prot, area.offset),
-        .stack, .ignored => {},
+    for (c.areas[0..c.areas_count]) |*area| switch (area.kind) {
+        .snapshot, .sealed => {
+            _ = try self.mapPrivate(c.belongings.memory, area.start, area.end - area.start, area.prot, area.offset);
+            area.source = c.source + area.offset;
+        },
+        .base, .stack, .ignored => {},
     };
     c.heap.active = true;
     try c.random.reseed();
@@ -173,17 +180,61 @@ fn areasFind(c: *Checkpoint) Error!void {
             .shared => continue,
             .private => if (c.isOwn(mapping)) .ignored else if (mapping.prot & self.Prot.write != 0) .snapshot else if (try c.hasPages(mapping)) .sealed else continue,
         } };
-        if (c.areas_count == c.areas.len) return error.TooMany;
-        const slot = &c.areas[c.areas_count];
-        slot.* = area;
-        c.areas_count += 1;
-        if (area.kind == .stack or area.kind == .ignored) continue;
-        // Unreadable, yet it has pages: nothing that is known does so.
-        if (area.prot & self.Prot.read == 0) return error.Other;
-        slot.offset = c.total_bytes;
-        c.total_bytes += mapping.bytes();
-        if (c.total_bytes > limits.checkpoint_bytes_max) return error.TooLarge;
+        if (area.kind == .snapshot and base.has(mapping)) try c.areasOfBase(mapping, area) else try c.areaAdd(area);
     }
+}
+
+fn areaAdd(c: *Checkpoint, area: Area) Error!void {
+    if (c.areas_count == c.areas.len) return error.TooMany;
+    const slot = &c.areas[c.areas_count];
+    slot.* = area;
+    c.areas_count += 1;
+    if (area.kind == .stack or area.kind == .ignored or area.kind == .base) return;
+    // Unreadable, yet it has pages: nothing that is known does so.
+    if (area.prot & self.Prot.read == 0) return error.Other;
+    slot.offset = c.total_bytes;
+    c.total_bytes += area.end - area.start;
+    if (c.total_bytes > limits.checkpoint_bytes_max) return error.TooLarge;
+}
+
+/// Of the zygote's memory only what this process has written to is copied, and what lies in small gaps between.
+fn areasOfBase(c: *Checkpoint, mapping: Layout.Mapping, whole: Area) Error!void {
+    var done = mapping.start;
+    var written: ?self.PageRange = null;
+    var at = mapping.start;
+    while (at < mapping.end) {
+        const count = try self.pagesOwn(c.belongings.pagemap, at, mapping.end, &c.ranges, &at);
+        for (c.ranges[0..count]) |range| {
+            if (written) |*before| {
+                if (range.start - before.end <= limits.base_gap_bytes) {
+                    before.end = range.end;
+                    continue;
+                }
+                try c.areasPair(mapping, whole, &done, before.*);
+            }
+            written = range;
+        }
+    }
+    if (written) |last| try c.areasPair(mapping, whole, &done, last);
+    if (done < mapping.end) try c.areasPair(mapping, whole, &done, .{ .start = mapping.end, .end = mapping.end, .categories = 0 });
+}
+
+/// What lies before `written` is the zygote's, `written` is copied; `done` is its end afterwards.
+fn areasPair(c: *Checkpoint, mapping: Layout.Mapping, whole: Area, done: *usize, written: self.PageRange) Error!void {
+    var area = whole;
+    if (done.* < written.start) {
+        area.start = done.*;
+        area.end = written.start;
+        area.kind = .base;
+        area.source = base.contentOf(mapping) + (area.start - mapping.start);
+        try c.areaAdd(area);
+    }
+    done.* = written.end;
+    if (written.start == written.end) return;
+    area = whole;
+    area.start = written.start;
+    area.end = written.end;
+    try c.areaAdd(area);
 }
 
 fn isOwn(c: *const Checkpoint, mapping: Layout.Mapping) bool {
@@ -201,22 +252,30 @@ fn hasPages(c: *Checkpoint, mapping: Layout.Mapping) Error!bool {
 
 /// Of anonymous memory the pages that are there, of private files all.
 fn copyOut(c: *Checkpoint) Error!void {
+    if (c.total_bytes == 0) return;
+    const window = try self.mapShared(c.belongings.memory, c.total_bytes);
+    // Sealing the file needs that nobody has it mapped to be written to.
+    defer self.release(@intFromPtr(window.ptr), window.len) catch {};
     var mappings = c.baseline.all();
     for (c.areas[0..c.areas_count]) |area| {
-        if (area.kind == .stack or area.kind == .ignored) continue;
-        while (mappings[0].start != area.start) mappings = mappings[1..];
+        if (area.kind == .stack or area.kind == .ignored or area.kind == .base) continue;
+        while (mappings[0].end <= area.start) mappings = mappings[1..];
         if (mappings[0].inode != 0) {
-            try self.copyInto(c.belongings.memory, area.start, area.end - area.start, area.offset);
+            copyPages(window[area.offset..], area.start, area.end);
             continue;
         }
         var at = area.start;
         while (at < area.end) {
             const count = try self.pagesOwn(c.belongings.pagemap, at, area.end, &c.ranges, &at);
             for (c.ranges[0..count]) |range| {
-                try self.copyInto(c.belongings.memory, range.start, range.end - range.start, area.offset + (range.start - area.start));
+                copyPages(window[area.offset + (range.start - area.start) ..], range.start, range.end);
             }
         }
     }
+}
+
+fn copyPages(target: []u8, start: usize, end: usize) void {
+    @memcpy(target[0 .. end - start], @as([*]const u8, @ptrFromInt(start)));
 }
 
 /// Ends a process that cannot go back, after its answer, with the children that it left.
@@ -314,7 +373,7 @@ fn hotAdd(c: *Checkpoint, area: *const Area, start: usize, end: usize) void {
         .ignored => return,
         // Relocated tables and the like: written only by who unprotected them.
         .sealed => return self.drop(start, end - start),
-        .snapshot => .{ .target = start, .source = c.source + area.offset + (start - area.start), .bytes = end - start },
+        .snapshot, .base => .{ .target = start, .source = area.source + (start - area.start), .bytes = end - start },
         .stack => hot: {
             const keep = std.mem.alignBackward(usize, c.place.stack, self.page_bytes) - stack_keep_bytes;
             if (start < keep) self.drop(start, @min(end, keep) - start);
@@ -407,9 +466,27 @@ fn mend(c: *Checkpoint) Error!void {
     try c.baselineRead();
 }
 
+/// The zygote's file cannot be mapped anew from in here: only the protection can be put back.
+fn baseBack(c: *Checkpoint, area: Area) Error!void {
+    var at = area.start;
+    for (c.current.all()) |mapping| {
+        if (mapping.end <= at) continue;
+        if (at >= area.end) break;
+        if (mapping.start > at or !base.has(mapping)) return error.Missing;
+        if (base.contentOf(mapping) + (at - mapping.start) != area.source + (at - area.start)) return error.Missing;
+        at = mapping.end;
+    }
+    if (at < area.end) return error.Missing;
+    try self.protect(area.start, area.end - area.start, area.prot);
+}
+
 fn remake(c: *Checkpoint, mapping: Layout.Mapping, found: ?Layout.Mapping) Error!void {
     for (c.areas[0..c.areas_count]) |area| {
         if (area.start >= mapping.end or area.end <= mapping.start) continue;
+        if (area.kind == .base) {
+            try c.baseBack(area);
+            continue;
+        }
         if (area.kind != .snapshot and area.kind != .sealed) return error.Other;
         _ = try self.mapPrivate(c.belongings.memory, area.start, area.end - area.start, area.prot, area.offset);
     }

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from gateway.cgroup.bounds import Bounds
 from gateway.cgroup.files import Files
 from gateway.cgroup.hierarchy import Hierarchy
-from gateway.cgroup.instance import instance_name
+from gateway.cgroup.instance import Instance, instance_name
 from gateway.cgroup.partition import (
     FORMER,
     REST,
@@ -177,6 +178,29 @@ def test_v2_a_partition_is_asked_for_and_given_back(tmp_path: Path) -> None:
     kernel.place(kernel.root, kernel.pid)
     assert partitions.tidy() == 0
     assert not folder.exists()
+
+
+def test_v2_a_workers_own_group_lies_in_the_partition_with_all_its_bounds(tmp_path: Path) -> None:
+    kernel = FakeKernel(tmp_path / "cgroup", ("cpuset", "memory", "pids", "cpu"))
+    hierarchies = [Hierarchy(2, frozenset({"cpuset", "memory", "pids", "cpu"}), kernel.root, kernel.root)]
+    kernel.write(kernel.root / "cgroup.subtree_control", "+cpu")
+    instance = Instance.open(ALIVE, hierarchies, ("memory", "pids"), kernel)
+    partitions = Partitions.of(ALIVE, hierarchies, kernel)
+    partition = partitions.take(1).folders["cpuset"]
+    group = instance.worker_group(partition)
+    group.bound(Bounds(memory_bytes=2**26, pids_max=9, cpu_quota_us=20_000, cpu_period_us=100_000))
+    (folder,) = set(group.folders.values())
+    assert folder.parent == partition
+    assert [(folder / name).read_text() for name in ("memory.max", "pids.max", "cpu.max")] == [
+        "67108864",
+        "9",
+        "20000 100000",
+    ]
+    group.enter()
+    assert partitions.tidy() == 1
+    kernel.place(kernel.root, kernel.pid)
+    instance.remove(group)
+    assert partitions.tidy() == 0
 
 
 def test_v2_a_partition_that_the_kernel_calls_invalid_is_refused_with_its_reason(tmp_path: Path) -> None:

@@ -1,0 +1,81 @@
+"""The control group of each worker: memory and number of processes, bounded before anything of the tenant's runs.
+
+``Groups`` is the server loop's: one ``make`` before each fork, one ``remove`` after each death; ``enter`` is called in
+the fork, before the jail. What always holds: a worker starts in its group or not at all, unless a setting or the jail's
+mode accepts a machine without memory control groups.
+"""
+
+import os
+import resource
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.cgroup.bounds import Bounds
+from gateway.cgroup.group import Group
+from gateway.cgroup.hierarchy import discover
+from gateway.cgroup.instance import Instance, instance_name
+from gateway.contract.worker import SpawnSpec
+from gateway.core.jail import JailError
+from gateway.zygote.reserved import ReservedPlace
+from gateway.zygote.settings import JailSettings
+
+WANTED = ("memory", "pids")
+MEMORY_SLACK_BYTES = 2 * 2**20
+"""The soft limit lies this much below the group's bound, and a sixteenth of it more: what the kernel itself needs for a
+worker (page tables, sockets, stacks) and copies of the zygote's pages are charged, too."""
+_DATA_FIELD = 5
+"""Of /proc/self/statm: pages of private writable memory."""
+
+
+@dataclass(slots=True)
+class Groups:
+    instance: Instance
+
+    @classmethod
+    def of(cls, settings: JailSettings) -> "Groups":
+        """Raises JailError when workers would have no bound on their memory and nobody has accepted that."""
+        instance = Instance.open(settings.group or instance_name(os.getpid()), discover(), WANTED)
+        if "memory" in instance.missing and settings.mode == "on" and settings.memory == "group":
+            instance.close()
+            raise JailError(
+                f"the memory of workers cannot be bounded: no memory control group ({instance.missing['memory']}). "
+                "`tailcut-server doctor` tells how to get one; TAILCUT_JAIL_MEMORY=rlimits accepts limits that do not "
+                "count shared memory, files in /tmp and what the kernel holds for a worker"
+            )
+        for controller, reason in instance.missing.items():
+            sys.stderr.write(f"zygote: no control group for {controller}: {reason}\n")
+        instance.sweep()
+        return cls(instance)
+
+    def make(self, spec: SpawnSpec, place: ReservedPlace | None = None) -> Group:
+        """Raises OSError, and then there is none."""
+        group = self.instance.worker_group(place.inside if place is not None else None)
+        if place is not None and place.inside is not None:
+            place.cap = group
+        try:
+            group.bound(Bounds(memory_bytes=spec.memory_bytes, pids_max=spec.processes_max))
+        except OSError:
+            self.instance.remove(group)
+            raise
+        return group
+
+    def remove(self, group: Group) -> None:
+        self.instance.remove(group)
+
+    def close(self) -> None:
+        """Workers may run on; their groups go with the server."""
+        self.instance.close()
+
+
+def enter(group: Group, spec: SpawnSpec) -> None:
+    """In the fork. Raises JailError."""
+    try:
+        group.enter()
+    except OSError as error:
+        raise JailError(f"control group: {error}") from error
+    # Until the gateway sets it more closely, so that an import that is too large gets its MemoryError.
+    used_bytes = int(Path("/proc/self/statm").read_text().split()[_DATA_FIELD]) * resource.getpagesize()
+    soft_bytes = used_bytes + spec.memory_bytes - spec.memory_bytes // 16 - MEMORY_SLACK_BYTES
+    _soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (soft_bytes if hard < 0 else min(soft_bytes, hard), hard))

@@ -1,0 +1,90 @@
+//! A worker's memory from its reactor's side: the bound of each invocation, its peak, and the answer when it was too much.
+//!
+//! Called by dispatch (before a frame goes out), answer and reap (when an answer has come, or the process has ended). The
+//! wall is the worker's control group; the soft limit, a little below, is RLIMIT_DATA on the process, set from outside,
+//! so that honest code gets a MemoryError. Both are written only when the version's bound has changed.
+//! What always holds: `begin` and `take` cost one system call each; what a worker says about its memory is not asked.
+const std = @import("std");
+const assert = std.debug.assert;
+const limits = @import("../limits.zig");
+const sys = @import("../io/sys.zig");
+const memory = @import("../io/memory.zig");
+const Invocation = @import("invocation.zig");
+const Worker = @import("worker.zig");
+const answer = @import("answer.zig");
+
+pub const State = struct {
+    group: memory.Group = .{},
+    /// The bound that its group and its process have; 0: what it was started with.
+    bound_bytes: u64 = 0,
+    /// Of the kernel's word at its end: how many of its processes were ended because its group was full.
+    oom_kills: u64 = 0,
+    /// What is mapped beyond what is charged, when it was first given work: the interpreter's pages that it shares with
+    /// the zygote, and what is reserved and unused.
+    data_unused_bytes: u64 = 0,
+    space_unused_bytes: u64 = 0,
+};
+
+/// The zygote has made it; `folder` is that of its control group, or `sys.none`.
+pub fn attach(w: *Worker, folder: sys.Fd) void {
+    assert(w.memory.group.kind == .none);
+    w.memory = .{ .group = if (folder != sys.none) .open(folder) else .{} };
+    if (w.memory.group.kind == .none) w.memory.group = .ofProcess(w.pid);
+}
+
+pub fn detach(w: *Worker) void {
+    w.memory.group.close();
+    w.memory = .{};
+}
+
+/// Before an invocation: its bound holds from here on, its peak counts from here on. False: the worker uses more than
+/// the bound already and cannot be brought below it.
+pub fn begin(w: *Worker, bound_bytes: u64) bool {
+    if (w.memory.bound_bytes != bound_bytes and w.memory.group.kind != .none and !bind(w, bound_bytes)) return false;
+    w.memory.group.reset();
+    return true;
+}
+
+/// Peak of what has been charged to the worker since `begin`; 0 when nobody can tell any more.
+pub fn take(w: *const Worker) u64 {
+    return w.memory.group.peakBytes() orelse 0;
+}
+
+/// Whether the kernel ended a process of the worker for its memory: the zygote's word, or, when it has none, the group's.
+pub fn exhausted(w: *const Worker) bool {
+    return w.memory.oom_kills > 0 or w.memory.group.oomKills() > 0;
+}
+
+/// For the answer to who ran out of it.
+pub fn figures(invocation: *const Invocation) [3]answer.Member {
+    return .{
+        .{ .text = .{ "limit", "memory" } },
+        .{ .integer = .{ "allowed_bytes", std.math.lossyCast(i64, invocation.memory_bytes_max) } },
+        .{ .integer = .{ "used_bytes", std.math.lossyCast(i64, invocation.memory_bytes) } },
+    };
+}
+
+fn bind(w: *Worker, bound_bytes: u64) bool {
+    const state = &w.memory;
+    const pages = memory.Pages.of(w.pid) orelse return true; // it has just ended; that is noticed elsewhere
+    if (state.bound_bytes == 0) {
+        const charged = state.group.usageBytes() orelse return true;
+        state.data_unused_bytes = pages.data * memory.page_bytes -| charged;
+        state.space_unused_bytes = pages.size * memory.page_bytes -| charged;
+    }
+    if (!state.group.bound(bound_bytes)) return false;
+    _ = memory.softLimit(w.pid, .data, state.data_unused_bytes +| softOf(bound_bytes));
+    _ = memory.softLimit(w.pid, .address_space, state.space_unused_bytes +| softOf(bound_bytes) +| limits.memory_reserve_bytes);
+    state.bound_bytes = bound_bytes;
+    return true;
+}
+
+/// The kernel needs something for a worker, too, and copies of the zygote's pages are charged when they are written to.
+fn softOf(bound_bytes: u64) u64 {
+    return bound_bytes -| bound_bytes / limits.memory_slack_parts_count -| limits.memory_slack_bytes;
+}
+
+test "the soft limit is below the bound, and never nothing" {
+    try std.testing.expect(softOf(limits.memory_bytes_min) > limits.memory_bytes_min / 2);
+    try std.testing.expect(softOf(limits.memory_bytes_max) < limits.memory_bytes_max);
+}
