@@ -26,7 +26,7 @@ from pathlib import Path
 from gateway.cgroup.files import KERNEL, Files
 from gateway.cgroup.group import Group
 from gateway.cgroup.hierarchy import Hierarchy
-from gateway.cgroup.instance import end, enable, owner_lives
+from gateway.cgroup.instance import enable, end, owner_lives
 
 _NAME = re.compile(r"tailcut-cpu([0-9]+)-(.+)")
 REST = "tailcut-shared"

@@ -64,8 +64,8 @@ def main() -> int:
     try:
         Server(listener, spawner, groups, reserved).serve()
     finally:
-        reserved.close()
         groups.close()
+        reserved.close()
     return 0
 
 
