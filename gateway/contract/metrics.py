@@ -13,8 +13,9 @@ Outcome = Literal[
     "invalid_arguments",
     "crashed",
     "timeout",
-    "output_limit",
+    "cpu_limit",
     "memory_limit",
+    "output_limit",
     "refused_concurrency",
     "refused_rate",
     "refused_quota",
@@ -78,6 +79,14 @@ class Reactor(TypedDict):
     """By the kernel, or because the CPU's partition could not be made; the worker went elsewhere."""
     demotions_total: int
     """Invocations that burned CPU on a shared CPU and run when nobody else wants it."""
+    usage_records_total: int
+    """Usage records made, one for each admitted invocation. ``usage_*`` below: of those that a worker has run."""
+    usage_executed_total: int
+    usage_cpu_ns_total: int
+    usage_wall_ns_total: int
+    usage_request_bytes_total: int
+    usage_response_bytes_total: int
+    usage_log_bytes_total: int
     workers: Workers
 
 
@@ -89,8 +98,9 @@ class Outcomes(TypedDict, total=False):
     invalid_arguments: int
     crashed: int
     timeout: int
-    output_limit: int
+    cpu_limit: int
     memory_limit: int
+    output_limit: int
     refused_concurrency: int
     refused_rate: int
     refused_quota: int

@@ -82,6 +82,9 @@ class JailConfig:
     descriptors_max: int
     threads_max: int
     """Threads and processes together."""
+    descriptors: int
+    """``descriptors`` and ``threads`` are soft limits; the gateway moves them, up to the hard ones above."""
+    threads: int
     profile: Profile = Profile.NONE
     state: State = State.WARM
 
@@ -135,6 +138,8 @@ def _native(config: JailConfig) -> tuple[Any, Any]:
             "address_space_bytes": config.address_space_bytes,
             "descriptors_max": config.descriptors_max,
             "threads_max": config.threads_max,
+            "descriptors": config.descriptors,
+            "threads": config.threads,
             "privileged": int(config.privileged),
             "profile": config.profile,
             "state": config.state,

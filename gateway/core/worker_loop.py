@@ -19,6 +19,12 @@ Invoke = Callable[[bytes, bytes | None], Answer]
 Describe = Callable[[BaseException], bytes]
 
 
+def catch_soft_signal() -> None:
+    """Before the jail closes. From here on the soft signal comes to Python only if it means the running invocation."""
+    error: Any = ffi.new("zc_error *")
+    binding.check(binding.load().zc_worker_soft_install(error), error)
+
+
 class WorkerLoop:
     """One per worker process."""
 
@@ -70,6 +76,15 @@ class WorkerLoop:
             error,
         )
         binding.check(status, error)
+
+    def soft_take(self) -> tuple[int, int]:
+        """Which limit the running invocation has crossed (0: none, 1: wall clock, 2: CPU), and what was allowed, ns."""
+        allowed_ns: Any = ffi.new("uint64_t *")
+        return self._library.zc_worker_soft_take(allowed_ns), allowed_ns[0]
+
+    def soft_say(self, traceback: bytes) -> None:
+        """Tells the gateway where the handler is interrupted; a gateway that is gone need not know."""
+        self._library.zc_worker_soft_say(traceback, len(traceback))
 
     def log(self, stream: int, line: bytes) -> bool:
         """Sends a line (without its newline, at most 8 KiB); False when the invocation may say no more."""

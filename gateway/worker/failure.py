@@ -9,6 +9,8 @@ import importlib
 import os
 import struct
 import traceback
+from collections.abc import Iterable
+from types import FrameType
 from typing import Any
 
 from gateway.contract.worker import StartFailed
@@ -76,6 +78,14 @@ class Describer:
         except BaseException as trouble:  # noqa: BLE001 (an exception may be built to break its description)
             return f"(no traceback: describing {type_name(error)} raised {type_name(trouble)})\n"
 
+    def interrupted(self, frames: Iterable[tuple[FrameType, int]], error: BaseException) -> bytes:
+        """Where the handler was when ``error`` was about to be raised there; ``frames``: the innermost first."""
+        stack = traceback.StackSummary.extract(iter(reversed(list(frames))))
+        first = next((at for at, frame in enumerate(stack) if frame.filename.startswith(self._prefix)), 0)
+        stack[:] = [frame for frame in stack[first:] if not _is_servers(frame.filename)]
+        lines = ["Traceback (most recent call last):\n", *stack.format(), f"{full_name(error)}: {message_of(error)}\n"]
+        return cut("".join(lines).replace(self._prefix, ""), TRACEBACK_BYTES_MAX)
+
     def _strip(self, described: Any, left: int) -> None:
         """Takes the server's frames, and those that lead to the tenant's first, out of the whole chain."""
         if described is None or left == 0:
@@ -92,6 +102,10 @@ class Describer:
 def is_want_of_memory(error: BaseException) -> bool:
     """``mmap`` and the like raise OSError (ENOMEM) where Python's own objects raise MemoryError."""
     return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+
+
+def full_name(error: BaseException) -> str:
+    return f"tailcut.{type(error).__qualname__}"
 
 
 def type_name(error: BaseException) -> str:
@@ -136,4 +150,4 @@ def _entries(*entries: tuple[str, str, int]) -> bytes:
 
 
 def _is_servers(filename: str) -> bool:
-    return filename.startswith((_SERVER_FOLDER, _IMPORTLIB_FOLDER, "<frozen importlib"))
+    return filename.startswith((_SERVER_FOLDER, _IMPORTLIB_FOLDER, "<frozen importlib", "<frozen runpy"))

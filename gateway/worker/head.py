@@ -8,7 +8,7 @@ import struct
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
-REQUEST = struct.Struct("<IBBBxQ16sHHHxxIIQII")
+REQUEST = struct.Struct("<IBBBxQ16sHHHxxIIQQII")
 _METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
 _ENTRY = struct.Struct("<HH")
 _METHOD_AT = 6
@@ -29,7 +29,7 @@ class Head:
 
 def read(head: bytes) -> Head:
     (_magic, _kind, _flags, method, _sequence, invocation, path_bytes, query_bytes, count, _headers_bytes, _body_bytes,
-     timeout_ns, _log, _reserved) = REQUEST.unpack_from(head)  # fmt: skip
+     timeout_ns, _cpu_ns, _log_bytes, _output_bytes) = REQUEST.unpack_from(head)  # fmt: skip
     path_end = REQUEST.size + path_bytes
     query_end = path_end + query_bytes
     headers: list[tuple[str, str]] = []

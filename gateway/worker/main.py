@@ -14,7 +14,7 @@ from typing import Protocol
 import msgspec
 
 from gateway.contract.worker import Ready, SpawnSpec
-from gateway.worker import adapter, failure, fresh, loader, openapi, output, signature
+from gateway.worker import adapter, failure, fresh, limits, loader, openapi, output, signature
 from gateway.worker.aio import Runner
 
 READY_BYTES_MAX = 48 * 1024
@@ -40,6 +40,10 @@ class Loop(Protocol):
 
     def immortalise(self) -> int: ...
 
+    def soft_take(self) -> tuple[int, int]: ...
+
+    def soft_say(self, traceback: bytes) -> None: ...
+
     def log(self, stream: int, line: bytes) -> bool: ...
 
     def failed(self, document: bytes) -> None: ...
@@ -56,6 +60,7 @@ def serve(spec: SpawnSpec, loop: Loop, channel_fd: int, shared_fd: int) -> bool:
         runner = Runner()
         invoke = adapter.make(handler, spec, streams, runner)
         operation, schemas = openapi.describe(handler, spec.function) if spec.describe else (None, {})
+        limits.Interrupter(loop, describer, runner).activate()
         is_fresh = spec.state == "fresh"
         refresh = None
         if is_fresh:

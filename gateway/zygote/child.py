@@ -22,8 +22,8 @@ import msgspec
 from gateway.cgroup.group import Group
 from gateway.contract.worker import JAIL_FAILED, SpawnSpec, StartFailed
 from gateway.core.jail import JailError
-from gateway.core.worker_loop import WorkerLoop
-from gateway.worker import main
+from gateway.core.worker_loop import WorkerLoop, catch_soft_signal
+from gateway.worker import limits, main
 from gateway.zygote import groups
 from gateway.zygote.reserved import ReservedPlace
 
@@ -112,6 +112,8 @@ def prepare() -> None:
         signal.signal(number, signal.SIG_DFL)
     # What every Python program expects: an OSError instead of death by SIGPIPE.
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    # Inherited by every worker, and no worker may change it: its filter forbids that.
+    limits.install(catch_soft_signal)
     sys.dont_write_bytecode = True
     threading.stack_size(_THREAD_STACK_BYTES)
     os.environ.clear()

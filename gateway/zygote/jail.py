@@ -67,11 +67,18 @@ class Jail:
             tmp_bytes=min(settings.tmp_bytes, spec.tmp_bytes),
             tmp_files_max=settings.tmp_files_max,
             address_space_bytes=settings.address_space_bytes,
-            descriptors_max=min(settings.descriptors_max, spec.open_files_max),
-            threads_max=min(settings.threads_max, spec.processes_max),
+            descriptors_max=settings.descriptors_max,
+            threads_max=settings.threads_max,
+            descriptors=min(settings.descriptors_max, spec.open_files_max),
+            threads=min(settings.threads_max, spec.processes_max),
             profile=profile,
             state=State[spec.state.upper()],
         )
+
+    @property
+    def limits_movable(self) -> bool:
+        """Whether the gateway may move the soft limits of the workers: they count nobody else, and it has the right."""
+        return Part.RLIMITS in self.parts and Part.USER in self.parts
 
     def code_path(self, outside: str) -> str:
         """Where a worker finds what lies at ``outside`` on the host."""

@@ -19,13 +19,13 @@ KIND_EXITED = 19
 SPAWN = struct.Struct("<IBB2xQII")
 """magic, kind, whether the CPU is a reserved one, request, cpu, bytes of the document that follows. Two descriptors:
 channel, shared memory."""
-REPLY = struct.Struct("<IB3xQiiI4xQ")
+REPLY = struct.Struct("<IB3xQiiI4xQQ")
 """magic, kind, request, pid, status, and of an exit: processes that the kernel ended for want of memory, peak of the
-memory in bytes. A refusal's text follows."""
+memory in bytes, CPU time of its whole life in ns. A refusal's text follows."""
 FRAME_BYTES_MAX = 64 * 1024
 SPAWN_DESCRIPTORS = 2
 REFUSAL_TEXT_BYTES_MAX = 480
-"""The gateway reads a reply and its text into 536 bytes."""
+"""The gateway reads a reply and its text into 544 bytes."""
 
 _decode_spec = msgspec.json.Decoder(SpawnSpec).decode
 
@@ -64,8 +64,10 @@ def spawn_request(frame: bytes) -> int:
 
 
 def reply(kind: int, request: int, pid: int, status: int, text: str = "") -> bytes:
-    return REPLY.pack(MAGIC, kind, request, pid, status, 0, 0) + text.encode()[:REFUSAL_TEXT_BYTES_MAX]
+    return REPLY.pack(MAGIC, kind, request, pid, status, 0, 0, 0) + text.encode()[:REFUSAL_TEXT_BYTES_MAX]
 
 
-def exited(request: int, pid: int, status: int, oom_kills: int, memory_peak_bytes: int) -> bytes:
-    return REPLY.pack(MAGIC, KIND_EXITED, request, pid, status, min(oom_kills, 2**32 - 1), memory_peak_bytes)
+def exited(request: int, pid: int, status: int, oom_kills: int, memory_peak_bytes: int, cpu_s: float) -> bytes:
+    """``cpu_s``: all threads, as wait4 tells it."""
+    oom_kills = min(oom_kills, 2**32 - 1)
+    return REPLY.pack(MAGIC, KIND_EXITED, request, pid, status, oom_kills, memory_peak_bytes, round(cpu_s * 1e9))

@@ -131,6 +131,12 @@ class Loop:
     def immortalise(self) -> int:
         return 0
 
+    def soft_take(self) -> tuple[int, int]:
+        return 0, 0
+
+    def soft_say(self, traceback: bytes) -> None:
+        raise RuntimeError("nobody interrupts the rehearsal")
+
     def log(self, stream: int, line: bytes) -> bool:
         return True
 

@@ -188,7 +188,7 @@ class Server:
         memory_fd = group.memory_folder_fd()
         try:
             fds = [pidfd] if memory_fd is None else [pidfd, memory_fd]
-            self._send(connection, protocol.reply(KIND_SPAWNED, spawn.request, pid, 0), fds)
+            self._send(connection, protocol.reply(KIND_SPAWNED, spawn.request, pid, int(jail.limits_movable)), fds)
         finally:
             if memory_fd is not None:
                 os.close(memory_fd)
@@ -247,7 +247,7 @@ class Server:
         self._send(connection, protocol.reply(KIND_REFUSED, request, 0, number, text))
 
     def _reap(self, worker: _Worker) -> None:
-        pid, status = os.waitpid(worker.pid, os.WNOHANG)
+        pid, status, used = os.wait4(worker.pid, os.WNOHANG)
         if pid == 0:
             return
         # It may have ended without asking; its pid names somebody else from now on.
@@ -264,7 +264,8 @@ class Server:
             connection.pidfds.discard(worker.pidfd)
             # A reply that still waits with this pidfd keeps a copy of its own.
             oom_kills, peak_bytes = worker.group.oom_kills(), worker.group.memory_peak_bytes()
-            self._send(connection, protocol.exited(worker.request, worker.pid, status, oom_kills, peak_bytes))
+            cpu_s = used.ru_utime + used.ru_stime
+            self._send(connection, protocol.exited(worker.request, worker.pid, status, oom_kills, peak_bytes, cpu_s))
         os.close(worker.pidfd)
         self._vacate(worker.group, worker.place)
 

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from tailcut._handler import Context as Context
     from tailcut._handler import Request as Request
     from tailcut._handler import Response as Response
+    from tailcut._limits import CpuLimitExceeded as CpuLimitExceeded
+    from tailcut._limits import TimeLimitExceeded as TimeLimitExceeded
     from tailcut._models import Alias as Alias
     from tailcut._models import Deployment as Deployment
     from tailcut._models import Function as Function
@@ -78,6 +80,7 @@ _LAZY = {
         "Unauthorized",
     ),
     "_handler": ("Context", "Request", "Response"),
+    "_limits": ("CpuLimitExceeded", "TimeLimitExceeded"),
     "_models": (
         "Alias",
         "Deployment",
@@ -106,6 +109,7 @@ __all__ = [
     "Conflict",
     "ConnectionFailed",
     "Context",
+    "CpuLimitExceeded",
     "DependencyError",
     "Deployment",
     "Forbidden",
@@ -132,6 +136,7 @@ __all__ = [
     "TailcutError",
     "Tenant",
     "TierLimit",
+    "TimeLimitExceeded",
     "Unauthorized",
     "Version",
 ]

@@ -21,10 +21,10 @@ from typing import Any
 from urllib.parse import parse_qs
 
 MAGIC = 0x54434631
-REQUEST = struct.Struct("<IBBBBQ16sHHHHIIQII")
+REQUEST = struct.Struct("<IBBBBQ16sHHHHIIQQII")
 ANSWER = struct.Struct("<IBBHQHHIII")
 SPAWN = struct.Struct("<IB3xQII")
-REPLY = struct.Struct("<IB3xQiiI4xQ")
+REPLY = struct.Struct("<IB3xQiiI4xQQ")
 ANSWER_KIND, FAILURE_KIND, LOG_KIND, READY_KIND, FAILED_KIND = 2, 3, 4, 5, 6
 SPAWNED, REFUSED, EXITED = 17, 18, 19
 SHARED_BYTES = 12 * 2**20
@@ -74,9 +74,25 @@ class Worker:
 
     def decode(self, data: bytes) -> Call:
         fields = REQUEST.unpack_from(data)
-        magic, kind, flags, method, _, sequence, _, path_n, query_n, count, _, headers_n, body_n, timeout_ns, _, _ = (
-            fields
-        )
+        (
+            magic,
+            kind,
+            flags,
+            method,
+            _,
+            sequence,
+            _,
+            path_n,
+            query_n,
+            count,
+            _,
+            headers_n,
+            body_n,
+            timeout_ns,
+            _,
+            _,
+            _,
+        ) = fields
         assert (magic, kind) == (MAGIC, 1)
         at = REQUEST.size
         path = data[at : at + path_n].decode()
@@ -200,7 +216,7 @@ class Worker:
 
 def reply(connection: socket.socket, kind: int, request: int, pid: int, status: int, fd: int | None = None) -> None:
     ancillary = [] if fd is None else [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))]
-    connection.sendmsg([REPLY.pack(MAGIC, kind, request, pid, status, 0, 0)], ancillary)
+    connection.sendmsg([REPLY.pack(MAGIC, kind, request, pid, status, 0, 0, 0)], ancillary)
 
 
 class Zygote:

@@ -53,8 +53,7 @@ def expected(owner: str, state: str) -> Posture:
     same = {
         "Max file size": LIMITS.tmp_bytes,
         "Max core file size": 0,
-        "Max processes": LIMITS.processes_max,
-        "Max open files": LIMITS.open_files_max,
+        "Max cpu time": 1_800,
         "Max locked memory": 0,
         "Max pending signals": 256,
         "Max msgqueue size": 0,
@@ -79,7 +78,11 @@ def expected(owner: str, state: str) -> Posture:
             **(REWINDERS if state == "fresh" else {}),
         },
         mounts=mounts,
-        limits={name: (str(value), str(value)) for name, value in same.items()},
+        limits={name: (str(value), str(value)) for name, value in same.items()}
+        | {
+            "Max processes": (str(LIMITS.processes_max), str(SETTINGS.threads_max)),
+            "Max open files": (str(LIMITS.open_files_max), str(SETTINGS.descriptors_max)),
+        },
         uid_map=[["1000", owner, "1"]],
         gid_map=[["1000", owner, "1"]],
         groups=dict.fromkeys(("memory", "pids"), GROUP),
@@ -101,7 +104,7 @@ def judge(found: Posture, state: str = "warm") -> None:
     others = {name: pair for name, pair in found.limits.items() if name not in wanted.limits}
     judge_memory(others.pop("Max data size"), others.pop("Max address space"))
     assert set(others) == {
-        "Max cpu time", "Max stack size", "Max resident set", "Max file locks", "Max realtime timeout",
+        "Max stack size", "Max resident set", "Max file locks", "Max realtime timeout",
     }  # fmt: skip
     assert set(found.groups) == set(wanted.groups)
     for path in found.groups.values():

@@ -17,6 +17,7 @@ PROMISED = {
     "Conflict",
     "ConnectionFailed",
     "Context",
+    "CpuLimitExceeded",
     "DependencyError",
     "Deployment",
     "Forbidden",
@@ -43,6 +44,7 @@ PROMISED = {
     "TailcutError",
     "Tenant",
     "TierLimit",
+    "TimeLimitExceeded",
     "Unauthorized",
     "Version",
 }

@@ -19,14 +19,14 @@ from types import TracebackType
 from typing import Any, Self
 
 MAGIC = 0x54434631
-REQUEST = struct.Struct("<IBBBxQ16sHHHxxIIQII")
+REQUEST = struct.Struct("<IBBBxQ16sHHHxxIIQQII")
 ANSWER = struct.Struct("<IBBHQHxxIIxxxx")
 SPAWN = struct.Struct("<IB3xQII")
-REPLY = struct.Struct("<IB3xQiiI4xQ")
+REPLY = struct.Struct("<IB3xQiiI4xQQ")
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
 FLAG_BODY_SHARED = 1
 FLAG_LAST = 2
-KINDS = {2: "answer", 3: "failure", 4: "log", 5: "ready", 6: "failed"}
+KINDS = {2: "answer", 3: "failure", 4: "log", 5: "ready", 6: "failed", 7: "interrupted"}
 ZYGOTE_KINDS = {17: "spawned", 18: "refused", 19: "exited"}
 BODY_BYTES_MAX = 6 * 2**20
 SHARED_BYTES = 2 * BODY_BYTES_MAX
@@ -152,6 +152,8 @@ class Worker:
         headers: list[tuple[str, str]] | None = None,
         log_bytes_max: int = 64 * 1024,
         timeout_ns: int = 3_000_000_000,
+        cpu_ns: int = 3_000_000_000,
+        output_bytes_max: int = BODY_BYTES_MAX,
         invocation: bytes = bytes(range(16)),
     ) -> None:
         self.sequence += 1
@@ -162,7 +164,8 @@ class Worker:
         raw_path, raw_query = path.encode(), query.encode()
         frame = REQUEST.pack(
             MAGIC, 1, FLAG_BODY_SHARED if shared else 0, METHODS.index(method), self.sequence, invocation,
-            len(raw_path), len(raw_query), len(headers or []), len(head), len(body), timeout_ns, log_bytes_max, 0,
+            len(raw_path), len(raw_query), len(headers or []), len(head), len(body), timeout_ns, cpu_ns,
+            log_bytes_max, output_bytes_max,
         )  # fmt: skip
         self.channel.send(frame + raw_path + raw_query + head + (b"" if shared else body))
 
@@ -211,7 +214,7 @@ class Connection:
         raw, fds, _flags, _address = socket.recv_fds(self.socket, 4096, 4)
         if not raw:
             raise EOFError
-        magic, kind, request, pid, status, _oom_kills, _peak_bytes = REPLY.unpack_from(raw)
+        magic, kind, request, pid, status, _oom_kills, _peak_bytes, _cpu_ns = REPLY.unpack_from(raw)
         assert magic == MAGIC
         return ZYGOTE_KINDS[kind], request, pid, status, raw[REPLY.size :].decode(), fds
 

@@ -23,7 +23,6 @@ CASES = {
     "huge message": ("raise ValueError('x' * 1_000_000)", "ValueError", "left out"),
     "surrogates in the message": ("raise ValueError('\\ud800')", "ValueError", "ud800"),
     "memory": ("return bytearray(2**62)", "MemoryError", ""),
-    "too large": ("return 'x' * (7 * 2**20)", "OutputTooLarge", str(BODY_BYTES_MAX)),
 }
 
 
@@ -41,6 +40,19 @@ def test_a_failing_call_is_described_and_the_next_one_works(start, case):
         assert answer.headers["type"] == kind
         assert words in answer.headers["message"]
         assert "gateway/" not in answer.headers.get("traceback", "")
+
+
+@pytest.mark.parametrize("allowed", [1_000, 50_000, BODY_BYTES_MAX])
+def test_an_answer_over_the_limit_is_not_sent_only_its_size(start, allowed):
+    worker = start("def handler(size: int):\n    return 'x' * (size - 2)\n")
+
+    def answered(size: int) -> tuple[str, dict[str, str]]:
+        answer = worker.invoke(f'{{"size": {size}}}'.encode(), output_bytes_max=allowed).answer
+        return answer.kind, answer.headers
+
+    assert answered(allowed)[0] == "answer"
+    assert answered(allowed + 1) == ("failure", {"kind": "output-limit", "message": str(allowed + 1)})
+    assert answered(allowed)[0] == "answer"
 
 
 HEADERS = {

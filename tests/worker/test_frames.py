@@ -58,7 +58,6 @@ def test_layouts_agree(name, mirror):
     sample = bytes(range(1, struct.calcsize(wanted) + 1))
     assert mirror.size == len(sample)
     names = iter(mirror.unpack(sample))
-    # The last member of Request is padding in one mirror and a number in the other.
     assert all(value == next(names) for value in struct.unpack(wanted, sample))
 
 

@@ -128,6 +128,8 @@ typedef struct {
     uint64_t address_space_bytes;
     uint32_t descriptors_max;
     uint32_t threads_max;
+    uint32_t descriptors;    /* soft limits */
+    uint32_t threads;
     uint32_t privileged;     /* 1: root, with the capabilities that namespaces and mounts need */
     uint32_t profile;        /* ZC_JAIL_NETWORK: TCP to its own loopback; ZC_JAIL_PROCESSES: children */
     uint32_t state;          /* of the function: 0 warm, 1 fresh (it keeps descriptors 5 to 9 to rewind itself), 2 forked */
@@ -141,6 +143,14 @@ int zc_jail_begin(const zc_jail_config *config, zc_error *error);
  * to 9 are the rewinder's (fds.zig). zygote_fd: a socket on which the zygote is told that the user namespace is there (one byte "u", and along with it the descriptor that hears
  * of forbidden calls), and as root answers "m" when it has written the id maps; -1: nobody listens. `error` as above. */
 int zc_jail_enter(const zc_jail_config *config, int zygote_fd, zc_error *error);
+
+/* In the forked child, before the jail, which forbids it: the soft signal (SIGXCPU) is from here on the gateway's word
+ * that the running invocation has crossed a limit. Python's own handler of it has been set; it calls the next two. */
+int zc_worker_soft_install(zc_error *error);
+/* Which limit: 0 none (the signal came too late, or from somebody else), 1 wall clock, 2 CPU; and what was allowed. */
+int zc_worker_soft_take(uint64_t *allowed_ns);
+/* Where the handler was, told to the gateway. Main thread, during an invocation. */
+int zc_worker_soft_say(const uint8_t *traceback, size_t traceback_bytes);
 
 /* In the forked child, after the jail: from here on zc_worker_log sends lines on `channel_fd` (those of the import, too). */
 int zc_worker_attach(int channel_fd);

@@ -151,6 +151,31 @@ pub const memory_slack_bytes = 2 * mib;
 pub const memory_slack_parts_count = 16;
 /// Address space that may be reserved beyond the bound without being used: thread stacks, arenas, mapped libraries.
 pub const memory_reserve_bytes = 1024 * mib;
+
+// -- Limits of an invocation --------------------------------------------------------------------------------------
+
+/// From the soft signal to the kill: what a handler has to clean up, by the wall clock.
+pub const grace_ns = 50 * ms_ns;
+/// A handler whose process has had this long, and the CPU, without being interrupted will not be: it is killed.
+pub const soft_unseen_ns = 8 * ms_ns;
+/// What having the CPU means: less, while the process waits for its turn, is the machine's fault and not the handler's.
+pub const soft_unseen_cpu_ns = 4 * ms_ns;
+pub const soft_unseen_pause_ns = 2 * ms_ns;
+/// Looks at the CPU clock of one invocation are at least this far apart.
+pub const cpu_look_pause_ns = 500 * us_ns;
+/// A limit is acted on only when what the worker has sent so far is read; so long is waited for that.
+pub const overrun_patience_ns = 3 * ms_ns;
+/// Where the handler was, as its worker tells it.
+pub const traceback_bytes_max = 32 * kib;
+/// How often the CPU clock of an idle worker is looked at; all of a reactor's at the same time.
+pub const idle_look_ns = 1 * s_ns;
+/// After this time without an invocation the clock is also looked at before the next: what was used is not billed to it.
+pub const idle_unbilled_ns = 1 * ms_ns;
+/// What an idle worker may use, for ending its answer and going back to its checkpoint; with more it is replaced.
+pub const idle_cpu_ns_max = 20 * ms_ns;
+/// With this much CPU a worker is replaced after its invocation: RLIMIT_CPU, which counts its whole life, is twice that.
+pub const worker_cpu_ns_max = timeout_ms_max * ms_ns;
+
 // -- Memory that workers share with the zygote --------------------------------------------------------------------
 
 /// Blocks of one size that fill holes before the first fork.
@@ -253,6 +278,8 @@ comptime {
     assert(events_reserve_bytes * 2 <= events_bytes);
     assert(events_header_reserve_bytes * 2 <= events_reserve_bytes);
     assert(version_concurrency_max <= workers_max);
+    assert(soft_unseen_ns < grace_ns and soft_unseen_cpu_ns < soft_unseen_ns);
+    assert(traceback_bytes_max < frame_bytes_max);
     assert(leased_max > tenants_max);
     assert(spawn_bytes_max < frame_bytes_max);
     assert(chunk_line_bytes_max < receive_buffer_bytes);

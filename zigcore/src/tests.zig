@@ -45,5 +45,6 @@ comptime {
     _ = @import("jail/seccomp.zig");
     _ = @import("jail/tripwire.zig");
     _ = @import("runtime/layout.zig");
+    _ = @import("runtime/soft.zig");
     _ = @import("runtime/heap.zig");
 }

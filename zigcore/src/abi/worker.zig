@@ -13,6 +13,7 @@ const holes = @import("../runtime/holes.zig");
 const immortal = @import("../runtime/immortal.zig");
 const Loop = @import("../runtime/loop.zig");
 const py = @import("../runtime/python.zig");
+const soft = @import("../runtime/soft.zig");
 
 const ErrorText = extern struct { text: [512]u8 };
 const Status = enum(c_int) { ok = 0, invalid = 1, no_memory = 2, system = 3, state = 4, too_large = 5 };
@@ -31,6 +32,25 @@ export fn zc_jail_enter(config: *const JailConfig, zygote_fd: c_int, err: ?*Erro
 
 fn jailFailed(err: ?*ErrorText) c_int {
     return say(err, .system, "{s}: {s}: errno {d}", .{ jail.step, confine.failed_call, confine.failed_errno });
+}
+
+export fn zc_worker_soft_install(err: ?*ErrorText) c_int {
+    soft.install() catch return say(err, .system, "rt_sigaction is refused", .{});
+    return @backingInt(Status.ok);
+}
+
+export fn zc_worker_soft_take(allowed_ns: *u64) c_int {
+    const which = soft.take();
+    allowed_ns.* = switch (which) {
+        .none => 0,
+        .wall_clock => Loop.worker.timeout_ns,
+        .cpu => Loop.worker.cpu_ns,
+    };
+    return @backingInt(which);
+}
+
+export fn zc_worker_soft_say(traceback: [*]const u8, traceback_bytes: usize) c_int {
+    return @backingInt(if (Loop.worker.sayInterrupted(traceback[0..traceback_bytes])) Status.ok else Status.state);
 }
 
 export fn zc_worker_attach(channel_fd: c_int) c_int {

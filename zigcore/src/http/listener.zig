@@ -46,6 +46,7 @@ counter: u64,
 date: [clock.date_bytes]u8,
 date_until_ns: u64,
 date_s: u64,
+realtime_offset_ns: u64,
 counters: *Counters,
 
 pub const Options = struct {
@@ -113,6 +114,7 @@ pub fn init(ring: *Ring, fd: sys.Fd, arena: *Arena, options: Options, node: u64,
         .date = @splat(' '),
         .date_until_ns = 0,
         .date_s = 0,
+        .realtime_offset_ns = 0,
         .counters = counters,
     };
 }
@@ -130,12 +132,18 @@ pub fn listen(l: *Listener) void {
     if (!l.accepting) l.accept_again_ns = 0;
 }
 
+/// Now, as the calendar has it: no clock is read for it; a step of the calendar's clock shows within a second.
+pub fn realtime(l: *const Listener) u64 {
+    return l.now_ns +% l.realtime_offset_ns;
+}
+
 /// Once per turn of the loop, before anything else.
 pub fn tick(l: *Listener, now_ns: u64) void {
     l.now_ns = now_ns;
     if (now_ns >= l.date_until_ns) {
         const realtime_ns = clock.realtime();
         l.date_s = realtime_ns / limits.s_ns;
+        l.realtime_offset_ns = realtime_ns -% now_ns;
         clock.httpDate(realtime_ns, &l.date);
         l.date_until_ns = now_ns + limits.s_ns - realtime_ns % limits.s_ns;
     }

@@ -77,6 +77,21 @@ pub fn headerNumber(r: *Response, name: []const u8, value: u64) void {
     r.text("\r\n");
 }
 
+/// RFC 8288. `url` has been asked `isUrl`.
+pub fn link(r: *Response, url: []const u8, relation: []const u8) void {
+    r.text("Link: <");
+    r.text(url);
+    r.text(">; rel=\"");
+    r.text(relation);
+    r.text("\"\r\n");
+}
+
+/// Whether it can stand in a Link header: visible ASCII without angle brackets.
+pub fn isUrl(url: []const u8) bool {
+    for (url) |byte| if (byte <= ' ' or byte > '~' or byte == '<' or byte == '>') return false;
+    return url.len > 0;
+}
+
 pub fn requestId(r: *Response, id: *const [16]u8) void {
     const hex = std.fmt.bytesToHex(id, .lower);
     r.header("Tailcut-Request-Id", &hex);

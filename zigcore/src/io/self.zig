@@ -234,6 +234,20 @@ pub fn actionSet(signal: usize, action: *const Action) void {
     _ = linux.syscall4(.rt_sigaction, signal, @intFromPtr(action), 0, 8);
 }
 
+/// siginfo_t of a signal that came with a value.
+pub const SignalInfo = extern struct { signal: i32, errno: i32, code: i32, reserved: i32, pid: i32, uid: u32, value: u64 };
+pub const SignalHandler = *const fn (signal: i32, info: *const SignalInfo, context: ?*anyopaque) callconv(.c) void;
+/// `SignalInfo.code` of a signal that a process sent with a value.
+pub const signal_queued = -1;
+
+/// `handler` runs whenever the signal comes, on the alternate stack if there is one; calls that wait are interrupted.
+pub fn catchSignal(signal: u8, handler: SignalHandler) Error!void {
+    const siginfo = 4;
+    const onstack = 0x08000000;
+    const action: linux.Sigaction = .{ .handler = .{ .sigaction = @ptrCast(handler) }, .mask = @splat(0), .flags = siginfo | onstack };
+    _ = try check("rt_sigaction", linux.sigaction(@fromBackingInt(signal), &action, null));
+}
+
 pub fn maskSet(mask: u64) u64 {
     const setmask = 2;
     var old: u64 = 0;

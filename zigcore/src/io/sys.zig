@@ -232,6 +232,27 @@ pub fn pidfdKill(pidfd: Fd) void {
     _ = linux.syscall4(.pidfd_send_signal, arg(pidfd), sigkill, 0, 0);
 }
 
+/// The same for a signal that carries a value. False: the process is gone, or its queue of signals is full.
+pub fn pidfdSignal(pidfd: Fd, signal: u8, value: u64) bool {
+    assert(pidfd >= 0);
+    // siginfo_t: signal, errno, code, padding; pid, uid, value. SI_QUEUE: it came with a value.
+    const Info = extern struct { signal: i32, errno: i32 = 0, code: i32 = -1, pad: i32 = 0, pid: i32 = 0, uid: u32 = 0, value: u64, rest: [12]u64 = @splat(0) };
+    comptime assert(@sizeOf(Info) == 128);
+    const info: Info = .{ .signal = signal, .value = value };
+    return ok(linux.syscall4(.pidfd_send_signal, arg(pidfd), signal, @intFromPtr(&info), 0));
+}
+
+pub const Resource = enum(u32) { processes = 6, descriptors = 7 };
+
+/// Moves the soft limit of another process; its hard one stays, and bounds it. False: the kernel refuses.
+pub fn limitSoft(pid: i32, resource: Resource, value: u64) bool {
+    assert(pid > 0);
+    var pair: [2]u64 = undefined;
+    if (!ok(linux.syscall4(.prlimit64, arg(pid), @backingInt(resource), 0, @intFromPtr(&pair)))) return false;
+    pair[0] = @min(value, pair[1]);
+    return ok(linux.syscall4(.prlimit64, arg(pid), @backingInt(resource), @intFromPtr(&pair), 0));
+}
+
 /// Whether a process waits for something other than a CPU (its main thread; "S" and "D" of /proc/PID/stat): some 10 µs.
 pub fn processSleeps(pid: i32) bool {
     var path_buffer: [32]u8 = undefined;

@@ -15,8 +15,11 @@ pub const Config = extern struct {
     tmp_bytes: u64,
     tmp_files_max: u64,
     address_space_bytes: u64,
+    /// Hard limits: the most that any tier gives. The soft ones are the version's; from outside they move later.
     descriptors_max: u32,
     threads_max: u32,
+    descriptors: u32,
+    threads: u32,
     /// 1: root. The namespaces and mounts are made with its rights and then left behind.
     privileged: u32,
     /// Bits of `Profile`: what the version asked for and was allowed.
@@ -83,6 +86,6 @@ pub const Profile = enum(u32) { network = 1, processes = 2 };
 pub const inner_id = 1000;
 
 comptime {
-    std.debug.assert(@sizeOf(Config) == 72);
+    std.debug.assert(@sizeOf(Config) == 80);
     std.debug.assert(@sizeOf(Mount) == 24);
 }

@@ -46,8 +46,8 @@ pub const allowed = [_]Group{
         "timer_delete", "timer_getoverrun", "timer_gettime", "timer_settime", "timerfd_create", "timerfd_gettime", "timerfd_settime",
     } },
     .{ .why = "signals to itself and its handlers", .calls = &.{
-        "kill",            "rt_sigaction",      "rt_sigpending", "rt_sigprocmask", "rt_sigqueueinfo", "rt_sigreturn", "rt_sigsuspend",
-        "rt_sigtimedwait", "rt_tgsigqueueinfo", "sigaltstack",   "signalfd",       "signalfd4",       "tkill",
+        "kill",            "rt_sigpending",     "rt_sigprocmask", "rt_sigqueueinfo", "rt_sigreturn", "rt_sigsuspend",
+        "rt_sigtimedwait", "rt_tgsigqueueinfo", "sigaltstack",    "signalfd",        "signalfd4",    "tkill",
     } },
     .{ .why = "its end of the channel, and socket pairs of its own: no address can be named (socket is refused)", .calls = &.{
         "getpeername", "getsockname", "getsockopt", "shutdown",
@@ -93,6 +93,8 @@ pub const Condition = struct {
     test_: union(enum) {
         /// The low 32 bits are one of these: for arguments that the kernel takes as `int`.
         one_of: []const u32,
+        /// The low 32 bits are any number but this.
+        not: u32,
         /// None of these bits is set in the low 32.
         without: u32,
         /// All 64 bits are zero.
@@ -109,6 +111,8 @@ pub const Rule = struct {
     conditions: []const Condition,
     otherwise: Action,
 };
+
+const soft_signal = @import("../pool/frame.zig").soft_signal;
 
 /// One more way for a call of `rules` to be allowed.
 pub const Exception = struct {
@@ -216,6 +220,9 @@ pub const rules = [_]Rule{
     .{ .call = "sendto", .why = "the channel; no address may be named", .otherwise = .eperm, .conditions = &.{
         .{ .argument = 3, .test_ = .{ .without = msg_oob } },
         .{ .argument = 4, .test_ = .zero },
+    } },
+    .{ .call = "rt_sigaction", .why = "handlers of its own; the one of the soft signal stays", .otherwise = .eperm, .conditions = &.{
+        .{ .argument = 0, .test_ = .{ .not = soft_signal } },
     } },
     .{ .call = "mmap", .why = "memory; huge pages are a resource of everybody's", .otherwise = .eperm, .conditions = &.{
         .{ .argument = 3, .test_ = .{ .without = map_hugetlb } },

@@ -229,6 +229,10 @@ fn conditionCode(comptime condition: policy.Condition, comptime behind: usize) [
         const low = offset_arguments + 8 * @as(u32, condition.argument);
         const high = low + 4;
         switch (condition.test_) {
+            .not => |value| return &.{
+                .{ .code = load_word, .value = low },
+                .{ .code = jump_equal, .value = value, .jump_true = behind, .jump_false = 0 },
+            },
             .without => |bits| return &.{
                 .{ .code = load_word, .value = low },
                 .{ .code = jump_any_bit, .value = bits, .jump_true = behind, .jump_false = 0 },
@@ -370,7 +374,7 @@ test "each exception: allowed as it is meant, and no neighbour of it" {
         var good: [6]u64 = @splat(0);
         inline for (exception.conditions) |condition| good[condition.argument] = switch (condition.test_) {
             .one_of, .exactly => |values| values[values.len - 1],
-            .without, .zero => 0,
+            .not, .without, .zero => 0,
         };
         try expectEqual(verdict(.allow), call(variant, exception.call, good));
         try std.testing.expect(call(plain, exception.call, good) != verdict(.allow));
@@ -416,7 +420,7 @@ test "each rule: allowed as it is meant, refused when any argument is perturbed"
         var good: [6]u64 = @splat(0);
         inline for (rule.conditions) |condition| good[condition.argument] = switch (condition.test_) {
             .one_of, .exactly => |values| values[values.len - 1],
-            .without, .zero => 0,
+            .not, .without, .zero => 0,
         };
         try expectEqual(verdict(.allow), run(program, .{ .number = number, .arguments = good }));
         inline for (rule.conditions) |condition| {
@@ -437,6 +441,13 @@ test "each rule: allowed as it is meant, refused when any argument is perturbed"
                         try expectEqual(verdict(if (listed) .allow else rule.otherwise), run(program, .{ .number = number, .arguments = bad }));
                     }
                     argument.* = 0xdead_beef;
+                },
+                .not => |value| {
+                    for (0..128) |other| {
+                        argument.* = other;
+                        try expectEqual(verdict(if (other == value) rule.otherwise else .allow), run(program, .{ .number = number, .arguments = bad }));
+                    }
+                    argument.* = 7 << 32 | @as(u64, value);
                 },
                 .without => |bits| argument.* = 0xffff_ffff_0000_0000 | @as(u64, bits),
                 .zero => {

@@ -22,8 +22,9 @@ pub const Outcome = enum(u8) {
     /// The worker died or sent garbage.
     crashed,
     timeout,
-    output_limit,
+    cpu_limit,
     memory_limit,
+    output_limit,
     /// 429: not executed.
     refused_concurrency,
     refused_rate,
@@ -72,6 +73,14 @@ pub const Number = enum {
     reservations_refused_total,
     /// Invocations that burned CPU on a shared CPU.
     demotions_total,
+    /// Usage records made: one for each admitted invocation; of them, those that a worker has run, and what these used.
+    usage_records_total,
+    usage_executed_total,
+    usage_cpu_ns_total,
+    usage_wall_ns_total,
+    usage_request_bytes_total,
+    usage_response_bytes_total,
+    usage_log_bytes_total,
 };
 pub const numbers_count = std.enums.values(Number).len;
 

@@ -16,6 +16,8 @@ const problem = @import("../http/problem.zig");
 const admit = @import("../admit/admit.zig");
 const Ledger = @import("../admit/ledger.zig");
 const Outcome = @import("../meter/counters.zig").Outcome;
+const books = @import("books.zig");
+const deadline = @import("deadline.zig");
 const frame = @import("frame.zig");
 const intake = @import("../http/intake.zig");
 const Pool = @import("pool.zig");
@@ -25,6 +27,7 @@ const burn = @import("burn.zig");
 const claim = @import("claim.zig");
 const dispatch = @import("dispatch.zig");
 const memory = @import("memory.zig");
+const overrun = @import("overrun.zig");
 const quota = @import("quota.zig");
 const reap = @import("reap.zig");
 
@@ -48,6 +51,10 @@ pub fn frameReceived(p: *Pool, w: *Worker, bytes: []const u8) void {
             reap.startFailed(p, w, 0, body);
             reap.stop(p, w);
         } else reap.die(p, w, .garbage, "said that it cannot start after it had started"),
+        .interrupted => {
+            if (w.state != .busy or header.sequence != w.sequence or !deadline.interrupted(p, w, body))
+                return reap.die(p, w, .garbage, "said that it was interrupted when it was not");
+        },
         .answer, .failure => {
             if (w.state != .busy or header.sequence != w.sequence) return reap.die(p, w, .garbage, "sent an answer to no invocation");
             if (w.answer_bytes > 0) return reap.die(p, w, .garbage, "sent a second answer");
@@ -97,35 +104,21 @@ fn log(p: *Pool, w: *Worker, stream: u16, line: []const u8) void {
     }, line);
 }
 
-/// CPU time of the process since it was read last, in µs.
-fn cpuTake(p: *Pool, w: *Worker) u64 {
-    const cpu_ns = clock.cpuOf(w.pid) orelse return 0;
-    const used_ns = cpu_ns -| w.cpu_ns;
-    w.cpu_ns = cpu_ns;
-    p.invocations.items[w.invocation].cpu_us = used_ns / limits.us_ns;
-    return used_ns / limits.us_ns;
-}
-
 // -- The function's answer ----------------------------------------------------------------------------------------
 
 fn answered(p: *Pool, w: *Worker, header: *const frame.Answer, block: []const u8, body: []const u8) void {
     const invocation = &p.invocations.items[w.invocation];
-    const cpu_us = cpuTake(p, w);
     invocation.memory_bytes = memory.take(w);
     if (header.status < 200 or header.status > 599) return reap.die(p, w, .garbage, "answered with a status outside 200 to 599");
-    if (header.body_bytes > invocation.output_bytes_max) {
-        problemOf(p, w, .output_limit, "The function's answer is larger than allowed.", cpu_us, &.{
-            .{ .text = .{ "limit", "output" } },
-            .{ .integer = .{ "allowed_bytes", invocation.output_bytes_max } },
-            .{ .integer = .{ "used_bytes", header.body_bytes } },
-        });
-        return release(p, w, .output_limit);
-    }
+    // A runtime of ours does not send such a one; whoever does is told the same.
+    if (header.body_bytes > invocation.output_bytes_max) return outputTooLarge(p, w, header.body_bytes);
+    deadline.cpuTake(w, invocation);
+    invocation.status = header.status;
     const c = invocation.connection orelse {
         if (!blockValid(block, header.headers_count)) return reap.die(p, w, .garbage, "sent a header that is not one");
         return release(p, w, .ok);
     };
-    var response = begin(p, c, invocation, header.status, cpu_us);
+    var response = begin(p, c, invocation, header.status);
     var it = frame.BlockIterator.init(block, header.headers_count, limits.answer_headers_max) catch
         return reap.die(p, w, .garbage, "sent more headers than allowed");
     while (it.next() catch return reap.die(p, w, .garbage, "sent a header block whose lengths do not add up")) |entry| {
@@ -152,10 +145,18 @@ fn answered(p: *Pool, w: *Worker, header: *const frame.Answer, block: []const u8
     release(p, w, .ok);
 }
 
+fn outputTooLarge(p: *Pool, w: *Worker, bytes: u64) void {
+    const invocation = &p.invocations.items[w.invocation];
+    deadline.cpuTake(w, invocation);
+    overrun.respond(p, w, .{ .limit = .output, .allowed = invocation.output_bytes_max, .used = bytes });
+    release(p, w, .output_limit);
+}
+
 // -- Answers that wait for a buffer -------------------------------------------------------------------------------
 
 /// A large answer needs a buffer of its own. When there is none it waits, and its worker with it: the function has run,
-/// so its answer is not thrown away for want of memory.
+/// so its answer is not thrown away for want of memory. The wait ends: whoever holds a buffer for long loses it to
+/// those that wait (`intake.reclaim`, which `feed` asks in every turn).
 fn mustWait(p: *const Pool, w: *const Worker, header: *const frame.Answer) bool {
     const invocation = &p.invocations.items[w.invocation];
     return header.flags & frame.flag_body_shared != 0 and header.body_bytes <= invocation.output_bytes_max and
@@ -166,9 +167,11 @@ fn wait(p: *Pool, w: *Worker, bytes: []const u8) void {
     // The request's frame has been received by the worker: its place is free.
     @memcpy(w.frame[0..bytes.len], bytes);
     w.answer_bytes = @intCast(bytes.len);
+    w.traceback_bytes = 0;
     p.answers[p.answers_count] = p.indexOf(w);
     p.answers_count += 1;
-    p.deadlines.set(p.indexOf(w), p.now_ns + p.listener.options.write_timeout_ns);
+    // Its handler has ended: it has no limit to cross any more.
+    p.deadlines.clear(p.indexOf(w));
 }
 
 /// Sends what waits, first come first served, as far as there are buffers; what nobody waits for any more is dropped.
@@ -185,15 +188,6 @@ pub fn feed(p: *Pool) void {
         waitEnd(p, w);
         frameReceived(p, w, bytes);
     }
-}
-
-/// No buffer came free in time.
-pub fn waitExpired(p: *Pool, w: *Worker) void {
-    waitEnd(p, w);
-    problemOf(p, w, .internal, "All buffers for large bodies are in use: the function ran, its answer is lost.", cpuTake(p, w), &.{
-        .{ .integer = .{ "allowed_ms", @intCast(p.listener.options.write_timeout_ns / limits.ms_ns) } },
-    });
-    release(p, w, .internal);
 }
 
 pub fn waitEnd(p: *Pool, w: *Worker) void {
@@ -218,6 +212,8 @@ fn release(p: *Pool, w: *Worker, outcome: Outcome) void {
     p.counters.run.record(p.now_ns -| invocation.dispatched_ns);
     version.crashes = 0;
     w.served += 1;
+    // Threads of one that was told to end have been told nothing.
+    if (w.soft != .none or w.cpu_ns > limits.worker_cpu_ns_max) w.stop_after = true;
     w.invocation = Invocation.none;
     settle(p, invocation, outcome);
     pagesRelease(w);
@@ -237,7 +233,6 @@ fn pagesRelease(w: *Worker) void {
 /// The function's failure: a block of entries instead of headers.
 fn failed(p: *Pool, w: *Worker, header: *const frame.Answer, block: []const u8) void {
     const invocation = &p.invocations.items[w.invocation];
-    const cpu_us = cpuTake(p, w);
     invocation.memory_bytes = memory.take(w);
     var it = frame.BlockIterator.init(block, header.headers_count, limits.failure_entries_max) catch
         return reap.die(p, w, .garbage, "sent a failure with more entries than allowed");
@@ -249,15 +244,25 @@ fn failed(p: *Pool, w: *Worker, header: *const frame.Answer, block: []const u8) 
         if (std.mem.eql(u8, entry.name, "traceback")) failure.traceback = entry.value;
         if (std.mem.eql(u8, entry.name, "argument")) failure.arguments = true;
     }
+    if (std.mem.eql(u8, failure.kind, "output-limit")) {
+        const bytes = std.fmt.parseInt(u64, failure.message, 10) catch 0;
+        if (bytes <= invocation.output_bytes_max) return reap.die(p, w, .garbage, "called an answer too large that is not");
+        return outputTooLarge(p, w, bytes);
+    }
+    // Whatever it raised in the end: it was cut off. Threads that it has left do not outlive it.
+    if (w.soft_seen) return deadline.kill(p, w, overrun.ofTime(p, w, invocation));
+    deadline.cpuTake(w, invocation);
     if (std.mem.eql(u8, failure.kind, "invalid-arguments")) {
         // Without an argument to name (the body is not JSON, or not an object) the message says what is wrong.
         const detail = if (failure.arguments or failure.message.len == 0) "The arguments do not fit the function's signature." else failure.message;
-        problemOf(p, w, .invalid_arguments, detail, cpu_us, &.{.{ .arguments = .{ block, header.headers_count } }});
+        problemOf(p, w, .invalid_arguments, detail, &.{.{ .arguments = .{ block, header.headers_count } }});
         return release(p, w, .invalid_arguments);
     }
     if (std.mem.eql(u8, failure.kind, "memory-limit")) {
-        const figures = memory.figures(invocation) ++ [_]Member{.{ .text_tail = .{ "traceback", failure.traceback } }};
-        problemOf(p, w, .memory_limit, "The function could not get the memory that it asked for.", cpu_us, figures[0..if (invocation.owner) 4 else 3]);
+        const traceback = failure.traceback[failure.traceback.len -| limits.traceback_bytes_max..];
+        @memcpy(w.frame[0..traceback.len], traceback);
+        w.traceback_bytes = @intCast(traceback.len);
+        overrun.respond(p, w, memory.overrunOf(invocation));
         return release(p, w, .memory_limit);
     }
     if (!std.mem.eql(u8, failure.kind, "function-error")) return reap.die(p, w, .garbage, "sent a failure of unknown kind");
@@ -265,7 +270,7 @@ fn failed(p: *Pool, w: *Worker, header: *const frame.Answer, block: []const u8) 
         .{ .failure = .{ failure.type, failure.message } },
         .{ .text_tail = .{ "traceback", failure.traceback } },
     };
-    problemOf(p, w, .function_error, "The function raised an exception.", cpu_us, members[0..if (invocation.owner) 2 else 1]);
+    problemOf(p, w, .function_error, "The function raised an exception.", members[0..if (invocation.owner) 2 else 1]);
     release(p, w, .function_error);
 }
 
@@ -293,7 +298,7 @@ pub const Member = union(enum) {
     fn write(member: Member, body: *problem.Body) void {
         switch (member) {
             .text => |text| body.text(text[0], text[1]),
-            .text_tail => |text| body.textBounded(text[0], text[1], .tail, traceback_bytes_max),
+            .text_tail => |text| body.textBounded(text[0], text[1], .tail, limits.traceback_bytes_max),
             .integer => |integer| body.integer(integer[0], integer[1]),
             .failure => |failure| {
                 body.objectBegin("error");
@@ -322,8 +327,6 @@ pub const Member = union(enum) {
         }
     }
 };
-
-const traceback_bytes_max = 32 * limits.kib;
 
 /// For a request that is no invocation (yet).
 pub fn refuse(p: *Pool, c: *Connection, kind: problem.Type, detail: []const u8) void {
@@ -356,7 +359,7 @@ pub fn refuseMore(p: *Pool, c: *Connection, kind: problem.Type, detail: []const 
 pub fn refuseQueued(p: *Pool, invocation: *Invocation, kind: problem.Type, detail: []const u8, members: []const Member, outcome: Outcome) void {
     assert(invocation.state == .queued);
     if (invocation.connection) |c| {
-        var response = begin(p, c, invocation, kind.about().status, 0);
+        var response = begin(p, c, invocation, kind.about().status);
         problemSend(p, c, &response, &invocation.id, kind, detail, members);
     }
     settle(p, invocation, outcome);
@@ -367,7 +370,7 @@ pub fn refuseStart(p: *Pool, invocation: *Invocation, failure: struct { type: []
     assert(invocation.state == .queued);
     if (!invocation.owner) return refuseQueued(p, invocation, .not_ready, "A worker of this function could not start.", &.{}, .refused_not_ready);
     if (invocation.connection) |c| {
-        var response = begin(p, c, invocation, 500, 0);
+        var response = begin(p, c, invocation, 500);
         problemSend(p, c, &response, &invocation.id, .not_ready_failed, "A worker of this function could not start.", &.{
             .{ .failure = .{ failure.type, failure.message } },
             .{ .text_tail = .{ "traceback", failure.traceback } },
@@ -377,11 +380,16 @@ pub fn refuseStart(p: *Pool, invocation: *Invocation, failure: struct { type: []
 }
 
 /// An answer of ours to the invocation that runs on a worker.
-pub fn problemOf(p: *Pool, w: *Worker, kind: problem.Type, detail: []const u8, cpu_us: u64, members: []const Member) void {
+pub fn problemOf(p: *Pool, w: *Worker, kind: problem.Type, detail: []const u8, members: []const Member) void {
+    problemOfMore(p, w, kind, detail, members, .{});
+}
+
+pub fn problemOfMore(p: *Pool, w: *Worker, kind: problem.Type, detail: []const u8, members: []const Member, more: More) void {
     const invocation = &p.invocations.items[w.invocation];
+    invocation.status = kind.about().status;
     const c = invocation.connection orelse return;
-    var response = begin(p, c, invocation, kind.about().status, cpu_us);
-    problemSend(p, c, &response, &invocation.id, kind, detail, members);
+    var response = begin(p, c, invocation, kind.about().status);
+    problemSendMore(p, c, &response, &invocation.id, kind, detail, members, more);
 }
 
 fn problemSend(p: *Pool, c: *Connection, response: *Response, id: *const [16]u8, kind: problem.Type, detail: []const u8, members: []const Member) void {
@@ -395,21 +403,17 @@ fn problemSendMore(p: *Pool, c: *Connection, response: *Response, id: *const [16
     response.header("Content-Type", problem.content_type);
     const retry_after_s: u32 = more.retry_after_s orelse @as(u32, about.retry_after_s orelse 0);
     if (retry_after_s > 0) response.headerNumber("Retry-After", retry_after_s);
-    if (more.payment_url.len > 0) {
-        response.text("Link: <");
-        response.text(more.payment_url);
-        response.text(">; rel=\"payment\"\r\n");
-    }
+    if (Response.isUrl(more.payment_url)) response.link(more.payment_url, "payment");
     if (kind == .unauthorized) response.header("WWW-Authenticate", "Bearer realm=\"tailcut\"");
     if (kind == .method_not_allowed) response.header("Allow", "GET, HEAD");
     finish(p, c, response, about.status, .{ .bytes = body.finish() });
 }
 
-fn begin(p: *Pool, c: *Connection, invocation: *const Invocation, status: u16, cpu_us: u64) Response {
+fn begin(p: *Pool, c: *Connection, invocation: *const Invocation, status: u16) Response {
     var response = reply.begin(p.listener, c, status, &invocation.id);
     response.header("Tailcut-Version", p.versions[invocation.version].id());
     response.header("Tailcut-Start", if (invocation.cold) "cold" else "warm");
-    response.headerNumber("Tailcut-Cpu-Us", cpu_us);
+    response.headerNumber("Tailcut-Cpu-Us", invocation.cpu_ns / limits.us_ns);
     response.headerNumber("Tailcut-Memory-Bytes", invocation.memory_bytes);
     const waited_until_ns = if (invocation.state == .running) invocation.dispatched_ns else p.now_ns;
     if (invocation.state == .running) response.header("Tailcut-Sched", if (p.workers[invocation.worker].deadline) "deadline" else "best-effort");
@@ -421,6 +425,14 @@ fn begin(p: *Pool, c: *Connection, invocation: *const Invocation, status: u16, c
 pub fn finish(p: *Pool, c: *Connection, response: *Response, status: u16, body: reply.Body) void {
     // The connection's buffer holds a frame's body and twice the headers that a worker may send: ours always fit.
     p.counters.answered(status);
+    if (c.invocation) |index| {
+        const invocation = &p.invocations.items[index];
+        invocation.status = status;
+        invocation.response_bytes = switch (body) {
+            .bytes => |bytes| @intCast(bytes.len),
+            .pooled => |bytes| bytes,
+        };
+    }
     if (!reply.finish(p.listener, c, response, status, body)) {
         c.invocation = null;
         p.listener.close(c);
@@ -431,11 +443,12 @@ pub fn finish(p: *Pool, c: *Connection, response: *Response, status: u16, body: 
 pub fn settle(p: *Pool, invocation: *Invocation, outcome: Outcome) void {
     assert(invocation.state != .free);
     if (invocation.connection) |c| assert(c.invocation == null);
+    books.close(p, invocation, outcome);
     // What never ran, and what we broke, costs nothing.
     const free = invocation.state != .running or outcome == .internal;
     const wall_us = (p.now_ns -| invocation.dispatched_ns) / limits.us_ns;
     const memory_mib = std.math.divCeil(u64, invocation.memory_bytes, limits.mib) catch unreachable;
-    admit.release(p.slots, invocation.admission, if (free) null else .{ .cpu_us = invocation.cpu_us, .mib_us = memory_mib * wall_us });
+    admit.release(p.slots, invocation.admission, if (free) null else .{ .cpu_us = invocation.cpu_ns / limits.us_ns, .mib_us = memory_mib * wall_us });
     p.counters.outcome(invocation.version, outcome);
     p.invocations.give(invocation);
 }

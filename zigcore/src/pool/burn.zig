@@ -1,7 +1,7 @@
 //! An invocation that keeps burning CPU on a shared CPU is demoted, so that short ones stay quick; it is promoted again
 //! when it has answered.
 //!
-//! Called by pool/pool.zig (tick), answer and reap (its end). Demoted means SCHED_IDLE, set from outside on every thread
+//! Called by pool/pool.zig (tick), answer (its end) and deadline (the soft signal). Demoted means SCHED_IDLE, set from outside on every thread
 //! of the worker: whoever wakes up takes the CPU from it at once. Eight burning tenants then add well under a millisecond
 //! to a short call's median where weights (nice, cpu.shares) add several (docs/decisions/0014). What always holds:
 //! together the demoted get at least about 1/`burn_floor_count` of the CPU, or they are promoted for another spell; a
@@ -21,7 +21,7 @@ pub fn tick(p: *Pool) void {
     var demoted: u64 = 0;
     for (p.workers) |*w| demoted += @intFromBool(w.demoted);
     for (p.workers) |*w| {
-        if (w.state != .busy or w.deadline) continue;
+        if (w.state != .busy or w.deadline or w.soft != .none) continue;
         if (w.demoted) starved(p, w, demoted) else burning(p, w);
     }
 }
@@ -31,7 +31,7 @@ pub fn wakeAt(p: *const Pool) u64 {
     return if (p.busy > 0) p.burn_look_ns else std.math.maxInt(u64);
 }
 
-/// A worker has answered: back to what its tenant's weight gives it.
+/// A worker has answered, or is told to end: back to what its tenant's weight gives it.
 pub fn calm(p: *Pool, w: *Worker) void {
     w.burn_cpu_ns = 0;
     if (!w.demoted) return;

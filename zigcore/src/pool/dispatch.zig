@@ -21,14 +21,19 @@ const Worker = @import("worker.zig");
 const answer = @import("answer.zig");
 const claim = @import("claim.zig");
 const memory = @import("memory.zig");
+const deadline = @import("deadline.zig");
 const reap = @import("reap.zig");
 const serve = @import("serve.zig");
 
 /// A new invocation: to an idle worker, or into the queue.
 pub fn place(p: *Pool, invocation: *Invocation, function: target.Function) void {
     const version = &p.versions[invocation.version];
-    if (version.idle > 0 and version.queue.count == 0) {
+    while (version.idle > 0 and version.queue.count == 0) {
         const w = idleBest(p, version);
+        if (!deadline.restEnd(p, w)) {
+            reap.die(p, w, .garbage, reap.restless);
+            continue;
+        }
         idleRemove(p, w);
         return run(p, w, invocation, function);
     }
@@ -64,7 +69,7 @@ pub fn next(p: *Pool, w: *Worker) void {
     version.idle += 1;
     idlePush(p, version, w);
     w.idle_since_ns = p.now_ns;
-    p.deadlines.set(p.indexOf(w), p.now_ns + p.options.worker_idle_timeout_ns);
+    p.deadlines.set(p.indexOf(w), deadline.idleLookNext(p, p.now_ns + p.options.worker_idle_timeout_ns));
     if (!version.current or w.stop_after) reap.stop(p, w);
 }
 
@@ -160,12 +165,15 @@ fn run(p: *Pool, w: *Worker, invocation: *Invocation, function: target.Function)
     w.sequence += 1;
     w.invocation = p.invocations.indexOf(invocation);
     w.stray_frames = 0;
+    // It was started for this one, or for one that left the queue meanwhile.
+    if (w.served == 0 and w.idle_since_ns == 0) invocation.start_ns = p.now_ns - @max(invocation.arrived_ns, w.started_ns);
     invocation.state = .running;
     invocation.worker = p.indexOf(w);
     invocation.dispatched_ns = p.now_ns;
     p.busy += 1;
     p.dispatched_last_ns = p.now_ns;
-    p.deadlines.set(p.indexOf(w), p.now_ns + invocation.timeout_ns);
+    deadline.begin(p, w, invocation);
+    if (invocation.open_files_max != w.open_files or invocation.processes_max != w.processes) softLimits(w, invocation);
     p.counters.queue.record(p.now_ns - invocation.arrived_ns);
     const bytes = encode(p, w, invocation, c, function);
     intake.bodyGiveBack(p.listener, c);
@@ -181,6 +189,18 @@ fn unfit(p: *Pool, w: *Worker, invocation: *Invocation) void {
     version.queue.push(&p.invocations, invocation);
     p.queued += 1;
     p.want(invocation.version);
+}
+
+/// The version's limits have changed since this worker was started: its soft limits move, from outside.
+fn softLimits(w: *Worker, invocation: *const Invocation) void {
+    const descriptors = invocation.open_files_max == 0 or invocation.open_files_max == w.open_files or
+        w.movable and sys.limitSoft(w.pid, .descriptors, invocation.open_files_max);
+    const processes = invocation.processes_max == 0 or invocation.processes_max == w.processes or
+        w.movable and sys.limitSoft(w.pid, .processes, invocation.processes_max);
+    // Where that is refused, one that is started with the new limits takes its place.
+    if (!descriptors or !processes) w.stop_after = true;
+    w.open_files = invocation.open_files_max;
+    w.processes = invocation.processes_max;
 }
 
 /// Writes the invocation's frame; what is too large for it goes into the worker's shared memory.
@@ -227,7 +247,9 @@ fn encode(p: *Pool, w: *Worker, invocation: *const Invocation, c: *const Connect
         .headers_bytes = @intCast(headers_bytes),
         .body_bytes = @intCast(body.len),
         .timeout_ns = invocation.timeout_ns,
+        .cpu_ns = invocation.cpu_ns_max,
         .log_bytes_max = invocation.log_bytes_max,
+        .output_bytes_max = invocation.output_bytes_max,
     };
     @memcpy(w.frame[0..@sizeOf(frame.Request)], std.mem.asBytes(&header));
     return at;

@@ -1,7 +1,8 @@
 //! The wire format between the gateway, its workers and the zygote: one idea, every byte of it here.
 //!
 //! Three conversations, each over AF_UNIX SOCK_SEQPACKET (a frame is one datagram, never split or merged):
-//!   gateway → worker   Request (invoke), then worker → gateway any number of `log`, then one `answer` or `failure`
+//!   gateway → worker   Request (invoke), then worker → gateway any number of `log`, at most one
+//!                      `interrupted`, then one `answer` or `failure`
 //!   worker → gateway   once after its start: `ready` or `failed`
 //!   gateway ↔ zygote   Spawn, answered by Spawned (with the pidfd) or refused; later Exited, once per worker
 //! All integers are little-endian (x86-64 and aarch64 are; checked at comptime).
@@ -40,12 +41,23 @@ pub const Request = extern struct {
     reserved1: u16 = 0,
     headers_bytes: u32,
     body_bytes: u32,
-    /// Wall-clock budget of this invocation.
+    /// Budgets of this invocation: wall clock and CPU. The gateway enforces them; the worker only tells its handler.
     timeout_ns: u64,
+    cpu_ns: u64,
     /// Bytes of log output that this invocation may still send.
     log_bytes_max: u32,
-    reserved2: u32 = 0,
+    /// Bytes that its answer's body may have.
+    output_bytes_max: u32,
 };
+
+/// The soft signal: the gateway tells the worker, through its pidfd, that a limit was crossed. Its value names the
+/// invocation that is meant, so that one which comes too late is nobody's. SIGXCPU: no program uses it for anything else.
+pub const soft_signal = 24;
+pub const Soft = enum(u2) { none = 0, wall_clock = 1, cpu = 2 };
+
+pub fn softValue(sequence: u64, soft: Soft) u64 {
+    return sequence << 2 | @backingInt(soft);
+}
 
 pub const Kind = enum(u8) {
     /// Answer.status, header block, body.
@@ -58,6 +70,8 @@ pub const Kind = enum(u8) {
     ready = 5,
     /// The function cannot be imported. Body: JSON (StartFailure in gateway/contract/worker.py). The worker ends itself.
     failed = 6,
+    /// The soft signal has reached the handler: its exception is being raised. Body: the traceback of where it was.
+    interrupted = 7,
     _,
 };
 
@@ -76,7 +90,8 @@ pub const Answer = extern struct {
 };
 
 /// Names of the entries of a `failure` block, in this order; `argument` may repeat.
-/// `kind` is `function-error` (answered 500), `invalid-arguments` (422) or `memory-limit` (a MemoryError: 500 or 402).
+/// `kind` is `function-error` (answered 500), `invalid-arguments` (422), `memory-limit` (a MemoryError: 500 or 402) or
+/// `output-limit` (500; `message`: the bytes).
 /// The value of `argument` is the argument's name, a NUL, and what is wrong with it.
 pub const failure_names = [_][]const u8{ "kind", "type", "message", "traceback", "argument" };
 
@@ -101,7 +116,7 @@ pub const Spawn = extern struct {
 
 pub const ZygoteKind = enum(u8) {
     /// The worker runs; its pidfd comes along (SCM_RIGHTS), and behind it the folder of its memory control group, if it is
-    /// in one.
+    /// in one. `status`: `spawned_movable`, or 0.
     spawned = 17,
     /// No worker; `status` is the errno, a text follows.
     refused = 18,
@@ -109,6 +124,9 @@ pub const ZygoteKind = enum(u8) {
     exited = 19,
     _,
 };
+
+/// The worker is a user of its own in a user namespace: its soft limits may be moved from outside, and count it alone.
+pub const spawned_movable = 1;
 
 pub const ZygoteReply = extern struct {
     magic: u32 = magic,
@@ -121,13 +139,15 @@ pub const ZygoteReply = extern struct {
     oom_kills: u32 = 0,
     reserved1: u32 = 0,
     memory_peak_bytes: u64 = 0,
+    /// Of `exited`: CPU time of its whole life.
+    cpu_ns: u64 = 0,
 };
 
 comptime {
-    assert(@sizeOf(Request) == 64);
+    assert(@sizeOf(Request) == 72);
     assert(@sizeOf(Answer) == 32);
     assert(@sizeOf(Spawn) == 24);
-    assert(@sizeOf(ZygoteReply) == 40);
+    assert(@sizeOf(ZygoteReply) == 48);
 }
 
 pub const BlockError = error{ Truncated, TooMany, TrailingBytes };

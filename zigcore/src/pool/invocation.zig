@@ -26,15 +26,25 @@ cold: bool,
 authorization_hidden: bool,
 arrived_ns: u64,
 dispatched_ns: u64,
+/// Its limits.
 timeout_ns: u64,
 /// Bound of the worker's memory.
 memory_bytes_max: u64,
+cpu_ns_max: u64,
 output_bytes_max: u32,
 log_bytes_max: u32,
-log_bytes: u32,
-/// What it used, once it is known.
-cpu_us: u64 = 0,
+open_files_max: u32,
+processes_max: u32,
+/// What it has used, as far as it is known (meter/usage.zig).
+arrived_unix_ns: u64,
+start_ns: u64 = 0,
+cpu_ns: u64 = 0,
 memory_bytes: u64 = 0,
+request_bytes: u32,
+response_bytes: u32 = 0,
+log_bytes: u32 = 0,
+/// Of its answer.
+status: u16 = 0,
 /// In the version's queue, or in the list of free ones.
 next: u32,
 previous: u32,
@@ -53,6 +63,10 @@ pub const Set = struct {
             item.next = if (index + 1 < items.len) @intCast(index + 1) else none;
         }
         return .{ .items = items, .free_first = 0 };
+    }
+
+    pub fn full(set: *const Set) bool {
+        return set.free_first == none;
     }
 
     pub fn take(set: *Set) ?*Invocation {

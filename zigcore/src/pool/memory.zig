@@ -11,7 +11,6 @@ const sys = @import("../io/sys.zig");
 const memory = @import("../io/memory.zig");
 const Invocation = @import("invocation.zig");
 const Worker = @import("worker.zig");
-const answer = @import("answer.zig");
 
 pub const State = struct {
     group: memory.Group = .{},
@@ -56,12 +55,8 @@ pub fn exhausted(w: *const Worker) bool {
 }
 
 /// For the answer to who ran out of it.
-pub fn figures(invocation: *const Invocation) [3]answer.Member {
-    return .{
-        .{ .text = .{ "limit", "memory" } },
-        .{ .integer = .{ "allowed_bytes", std.math.lossyCast(i64, invocation.memory_bytes_max) } },
-        .{ .integer = .{ "used_bytes", std.math.lossyCast(i64, invocation.memory_bytes) } },
-    };
+pub fn overrunOf(invocation: *const Invocation) Worker.Overrun {
+    return .{ .limit = .memory, .allowed = invocation.memory_bytes_max, .used = invocation.memory_bytes };
 }
 
 fn bind(w: *Worker, bound_bytes: u64) bool {

@@ -200,6 +200,8 @@ pub fn versionOf(p: *Pool, row: *const VersionRow) *Version {
     version.reservation = tenant.reservation;
     version.cpu_weight = tenant.cpu_weight;
     version.tenant_key = table_module.tenantHash(1, tenant.name) | 1;
+    version.open_files_max = row.open_files_max;
+    version.processes_max = row.processes_max;
     return version;
 }
 
@@ -272,6 +274,15 @@ fn startAt(p: *Pool, index: u32, improving: bool) bool {
     w.ended = false;
     w.exit_known = false;
     w.cause = .none;
+    w.overrun = .{};
+    w.soft = .none;
+    w.soft_seen = false;
+    w.traceback_bytes = 0;
+    w.movable = false;
+    w.open_files = version.open_files_max;
+    w.processes = version.processes_max;
+    w.idle_since_ns = 0;
+    w.exit_cpu_ns = 0;
     w.reason = "";
     p.frameListen(w);
     version.workers += 1;

@@ -10,8 +10,10 @@ const limits = @import("../limits.zig");
 const sys = @import("../io/sys.zig");
 const calls = @import("../io/calls.zig");
 const clock = @import("../io/clock.zig");
+const Deadlines = @import("../io/deadlines.zig");
 const Ring = @import("../io/ring.zig");
 const Ledger = @import("../admit/ledger.zig");
+const frame = @import("frame.zig");
 const Pool = @import("pool.zig");
 const Invocation = @import("invocation.zig");
 const Version = @import("version.zig");
@@ -21,8 +23,11 @@ const answer = @import("answer.zig");
 const burn = @import("burn.zig");
 const claim = @import("claim.zig");
 const memory = @import("memory.zig");
-const Outcome = @import("../meter/counters.zig").Outcome;
+const deadline = @import("deadline.zig");
 const dispatch = @import("dispatch.zig");
+const overrun = @import("overrun.zig");
+
+pub const restless = "used the CPU although no invocation ran";
 
 // -- What happens -------------------------------------------------------------------------------------------------
 
@@ -79,12 +84,14 @@ pub fn expired(p: *Pool, w: *Worker) void {
         .free => {},
         .starting => die(p, w, .start, "The worker was not ready in time."),
         .idle => {
+            if (!deadline.restful(w)) return die(p, w, .garbage, restless);
             const version = &p.versions[w.version];
-            if (version.current and version.workers <= version.workers_min) {
-                p.deadlines.set(p.indexOf(w), p.now_ns + p.options.worker_idle_timeout_ns);
-            } else stop(p, w);
+            const end_ns = w.idle_since_ns + p.options.worker_idle_timeout_ns;
+            const kept = version.current and version.workers <= version.workers_min;
+            if (!kept and p.now_ns >= end_ns) return stop(p, w);
+            p.deadlines.set(p.indexOf(w), deadline.idleLookNext(p, if (kept) Deadlines.never else end_ns));
         },
-        .busy => if (w.answer_bytes > 0) answer.waitExpired(p, w) else die(p, w, .timeout, ""),
+        .busy => deadline.expired(p, w),
         .stopping => {
             // It was asked nicely.
             if (w.pidfd != sys.none and !w.ended) {
@@ -123,6 +130,7 @@ pub fn zygoteHeard(p: *Pool, heard: Zygote.Heard) void {
             w.pid = spawned.pid;
             w.pidfd = spawned.pidfd;
             memory.attach(w, spawned.memory);
+            w.movable = spawned.movable;
             // Ready before this word: what it used so far was its start.
             if (w.cpu_ns == 0) w.cpu_ns = clock.cpuOf(w.pid) orelse 0;
             if (w.nice != 0) burn.weighed(w);
@@ -155,6 +163,7 @@ pub fn zygoteHeard(p: *Pool, heard: Zygote.Heard) void {
                 const invocation = &p.invocations.items[w.invocation];
                 invocation.memory_bytes = @max(invocation.memory_bytes, exited.memory_peak_bytes);
             }
+            w.exit_cpu_ns = exited.cpu_ns;
             if (w.state == .dying) {
                 settleDead(p, w, false);
                 free(p, w);
@@ -174,8 +183,12 @@ pub fn zygoteHeard(p: *Pool, heard: Zygote.Heard) void {
 /// Ends a worker by force, or accepts that it has ended.
 pub fn die(p: *Pool, w: *Worker, cause: Worker.Cause, reason: []const u8) void {
     assert(live(w));
-    // While it lives, or has just died: its control group goes with it.
-    if (w.invocation != Invocation.none) p.invocations.items[w.invocation].memory_bytes = memory.take(w);
+    if (w.invocation != Invocation.none) {
+        const invocation = &p.invocations.items[w.invocation];
+        // While it lives, or has just died: its control group goes with it.
+        invocation.memory_bytes = memory.take(w);
+        deadline.cpuRead(w, invocation);
+    }
     leave(p, w);
     w.cause = cause;
     w.reason = reason;
@@ -240,38 +253,35 @@ fn settleDead(p: *Pool, w: *Worker, waited: bool) void {
     }
     if (w.invocation == Invocation.none) return;
     const invocation = &p.invocations.items[w.invocation];
-    const used_ms: i64 = @intCast((p.now_ns - invocation.dispatched_ns) / limits.ms_ns);
+    deadline.cpuRead(w, invocation);
+    if (w.exit_known) deadline.cpuOfExit(w, invocation);
     const version = &p.versions[w.version];
-    var outcome: Outcome = .crashed;
+    // A process that does not handle the soft signal dies of it.
+    if (w.cause == .ended and w.soft != .none and Worker.Exit.of(w).is(frame.soft_signal)) w.cause = .overrun;
+    const exhausted = w.cause == .ended and memory.exhausted(w);
+    if (exhausted) w.cause = .overrun;
     switch (w.cause) {
         .none, .start => unreachable,
-        .timeout => {
-            outcome = .timeout;
-            answer.problemOf(p, w, .timeout, "The function ran longer than its wall-clock limit and was killed.", 0, &.{
-                .{ .text = .{ "limit", "wall-clock" } },
-                .{ .integer = .{ "allowed_ms", @intCast(invocation.timeout_ns / limits.ms_ns) } },
-                .{ .integer = .{ "used_ms", used_ms } },
-            });
+        .overrun => {
+            if (exhausted) w.overrun = memory.overrunOf(invocation) else if (w.soft != .none) w.overrun = overrun.ofTime(p, w, invocation);
+            overrun.respond(p, w, w.overrun);
         },
         .garbage => {
             var text: [256]u8 = undefined;
             const detail = std.fmt.bufPrint(&text, "The function's process {s}; it was killed.", .{w.reason}) catch w.reason;
-            answer.problemOf(p, w, .function_crashed, detail, 0, &.{.{ .text = .{ "reason", "garbage" } }});
+            answer.problemOf(p, w, .function_crashed, detail, &.{.{ .text = .{ "reason", "garbage" } }});
         },
-        .ended => if (memory.exhausted(w)) {
-            answer.problemOf(p, w, .memory_limit, "The function used all the memory that it may use, and was killed.", 0, &memory.figures(invocation));
-            outcome = .memory_limit;
-        } else {
+        .ended => {
             var text: [128]u8 = undefined;
             const detail = exitText(w, &text, "The function's process ended in the middle of the invocation");
             switch (Worker.Exit.of(w)) {
-                .unknown => answer.problemOf(p, w, .function_crashed, detail, 0, &.{}),
-                .status => |status| answer.problemOf(p, w, .function_crashed, detail, 0, &.{.{ .integer = .{ "exit_status", status } }}),
-                .signal => |signal| answer.problemOf(p, w, .function_crashed, detail, 0, &.{
+                .unknown => answer.problemOf(p, w, .function_crashed, detail, &.{}),
+                .status => |status| answer.problemOf(p, w, .function_crashed, detail, &.{.{ .integer = .{ "exit_status", status } }}),
+                .signal => |signal| answer.problemOf(p, w, .function_crashed, detail, &.{
                     .{ .integer = .{ "signal", signal } },
                     .{ .text = .{ "signal_name", Worker.signalName(signal) } },
                 }),
-                .forbidden => |number| answer.problemOf(p, w, .function_crashed, detail, 0, &.{
+                .forbidden => |number| answer.problemOf(p, w, .function_crashed, detail, &.{
                     .{ .text = .{ "reason", "forbidden-call" } },
                     .{ .text = .{ "call", calls.name(number) } },
                     .{ .integer = .{ "signal", 31 } },
@@ -282,8 +292,8 @@ fn settleDead(p: *Pool, w: *Worker, waited: bool) void {
     }
     w.invocation = Invocation.none;
     p.counters.run.record(p.now_ns -| invocation.dispatched_ns);
-    answer.settle(p, invocation, outcome);
-    if (outcome == .crashed) {
+    answer.settle(p, invocation, if (w.cause == .overrun) overrun.outcome(w.overrun.limit) else .crashed);
+    if (w.cause != .overrun) {
         // One that dies again and again starts more slowly.
         version.crashes +|= 1;
         if (version.crashes > limits.crashes_free_max) {

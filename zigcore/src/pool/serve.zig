@@ -127,15 +127,16 @@ fn invoke(p: *Pool, c: *Connection, r: Resolved) void {
             .{ .integer = .{ "used_bytes", body_bytes } },
         });
     }
+    if (p.invocations.full()) {
+        p.counters.outcome(r.row.index, .refused_queue);
+        return answer.refuse(p, c, .overloaded, "The node holds as many invocations as it can.");
+    }
     const admission = switch (admit.admit(p.slots, r.tenant, r.row, p.now_ns, p.listener.date_s)) {
         .admitted => |admission| admission,
         .refused => |refusal| return quota.refuse(p, c, r.tenant, r.row, r.owner, refusal),
     };
-    const invocation = p.invocations.take() orelse {
-        admit.release(p.slots, admission, null);
-        p.counters.outcome(r.row.index, .refused_queue);
-        return answer.refuse(p, c, .overloaded, "The node holds as many invocations as it can.");
-    };
+    // From here on it is admitted: whatever becomes of it, `answer.settle` makes its usage record.
+    const invocation = p.invocations.take().?;
     const version = p.versionOf(r.row);
     invocation.* = .{
         .state = .queued,
@@ -151,9 +152,13 @@ fn invoke(p: *Pool, c: *Connection, r: Resolved) void {
         .dispatched_ns = 0,
         .timeout_ns = r.row.timeout_ns,
         .memory_bytes_max = r.row.memory_bytes,
+        .cpu_ns_max = r.row.cpu_ns,
         .output_bytes_max = r.row.output_bytes_max,
         .log_bytes_max = r.row.log_bytes_max,
-        .log_bytes = 0,
+        .open_files_max = r.row.open_files_max,
+        .processes_max = r.row.processes_max,
+        .arrived_unix_ns = p.listener.realtime(),
+        .request_bytes = body_bytes,
         .next = Invocation.none,
         .previous = Invocation.none,
     };

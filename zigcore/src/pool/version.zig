@@ -24,6 +24,9 @@ concurrency_max: u32 = 0,
 workers_min: u32 = 0,
 /// Of the revision in use; refreshed by each swap.
 spawn: []const u8 = "",
+/// What its workers are started with.
+open_files_max: u32 = 0,
+processes_max: u32 = 0,
 workers: u32 = 0,
 starting: u32 = 0,
 idle: u32 = 0,

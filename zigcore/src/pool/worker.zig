@@ -9,6 +9,7 @@ const std = @import("std");
 const assert = std.debug.assert;
 const sys = @import("../io/sys.zig");
 const Memory = @import("memory.zig").State;
+const Soft = @import("frame.zig").Soft;
 
 const Worker = @This();
 
@@ -35,6 +36,22 @@ served: u64,
 memory: Memory,
 next: u16,
 previous: u16,
+
+/// Of its invocation: the soft signal that was sent, when, and what its CPU clock said then.
+soft: Soft,
+soft_ns: u64,
+soft_cpu_ns: u64,
+/// The handler has been interrupted: it is in its grace.
+soft_seen: bool,
+/// Where it was then: a text in `frame`, which the request has left.
+traceback_bytes: u32,
+/// Since when a limit is crossed and what it has sent is still being read; 0: not so.
+overdue_ns: u64,
+/// The gateway may move its soft limits.
+movable: bool,
+/// Soft limits that it has; 0: what it was started with.
+open_files: u32,
+processes: u32,
 
 /// Log frames since its last invocation that belong to none.
 stray_frames: u32,
@@ -76,7 +93,11 @@ ended: bool,
 exit_known: bool,
 /// Wait status of waitpid(2), once known.
 exit_status: i32,
+/// CPU time of its whole life, from the same word.
+exit_cpu_ns: u64,
 cause: Cause,
+/// For `overrun`.
+overrun: Overrun,
 /// Fixed text on what it did wrong, for `garbage`.
 reason: []const u8,
 
@@ -89,13 +110,18 @@ pub const Cause = enum {
     none,
     /// It ended by itself, or somebody killed it.
     ended,
-    /// Wall-clock limit.
-    timeout,
-    /// It sent what the wire format does not allow.
+    /// Its invocation went over a limit.
+    overrun,
+    /// It did what a worker never does, and is not to be trusted: `reason`.
     garbage,
     /// Not ready in time, or the zygote could not make it.
     start,
 };
+
+/// A limit of its invocation that was crossed; `allowed` and `used` in ms or bytes, as the limit is.
+pub const Overrun = struct { limit: Limit = .wall_clock, allowed: u64 = 0, used: u64 = 0 };
+
+pub const Limit = enum { wall_clock, cpu, memory, output };
 
 pub fn to(w: *Worker, next: State) void {
     const allowed = switch (w.state) {
@@ -131,6 +157,10 @@ pub const Exit = union(enum) {
         const signal: u8 = @intCast(bits & 0x7f);
         if (signal == 0) return .{ .status = @intCast(bits >> 8 & 0xff) };
         return .{ .signal = signal };
+    }
+
+    pub fn is(exit: Exit, signal: u8) bool {
+        return exit == .signal and exit.signal == signal;
     }
 };
 

@@ -34,9 +34,9 @@ const connect_pause_last_ns = 1000 * limits.ms_ns;
 pub const Heard = union(enum) {
     nothing,
     /// Both descriptors are the caller's now; `memory` may be `sys.none`.
-    spawned: struct { request: u64, pid: i32, pidfd: sys.Fd, memory: sys.Fd },
+    spawned: struct { request: u64, pid: i32, pidfd: sys.Fd, memory: sys.Fd, movable: bool },
     refused: struct { request: u64, errno: i32, text: []const u8 },
-    exited: struct { request: u64, pid: i32, status: i32, oom_kills: u32, memory_peak_bytes: u64 },
+    exited: struct { request: u64, pid: i32, status: i32, oom_kills: u32, memory_peak_bytes: u64, cpu_ns: u64 },
     /// It is gone; `tick` connects again.
     lost,
 };
@@ -99,7 +99,7 @@ fn decode(bytes: []const u8, fd: sys.Fd, memory: sys.Fd) Heard {
     @memcpy(std.mem.asBytes(&reply), bytes[0..@sizeOf(frame.ZygoteReply)]);
     if (reply.magic != frame.magic) return .nothing;
     return switch (reply.kind) {
-        .spawned => if (fd >= 0 and reply.pid > 0) .{ .spawned = .{ .request = reply.request, .pid = reply.pid, .pidfd = fd, .memory = memory } } else .nothing,
+        .spawned => if (fd >= 0 and reply.pid > 0) .{ .spawned = .{ .request = reply.request, .pid = reply.pid, .pidfd = fd, .memory = memory, .movable = reply.status == frame.spawned_movable } } else .nothing,
         .refused => .{ .refused = .{ .request = reply.request, .errno = reply.status, .text = bytes[@sizeOf(frame.ZygoteReply)..] } },
         .exited => .{ .exited = .{
             .request = reply.request,
@@ -107,6 +107,7 @@ fn decode(bytes: []const u8, fd: sys.Fd, memory: sys.Fd) Heard {
             .status = reply.status,
             .oom_kills = reply.oom_kills,
             .memory_peak_bytes = reply.memory_peak_bytes,
+            .cpu_ns = reply.cpu_ns,
         } },
         _ => .nothing,
     };
@@ -130,9 +131,9 @@ fn lose(z: *Zygote) void {
 }
 
 test "what the zygote says is checked" {
-    var reply: frame.ZygoteReply = .{ .kind = .exited, .request = 7, .pid = 9, .status = 256, .oom_kills = 1, .memory_peak_bytes = 4096 };
-    try std.testing.expectEqual(Heard{ .exited = .{ .request = 7, .pid = 9, .status = 256, .oom_kills = 1, .memory_peak_bytes = 4096 } }, decode(std.mem.asBytes(&reply), sys.none, sys.none));
-    try std.testing.expectEqual(Heard.nothing, decode(std.mem.asBytes(&reply)[0..39], sys.none, sys.none));
+    var reply: frame.ZygoteReply = .{ .kind = .exited, .request = 7, .pid = 9, .status = 256, .oom_kills = 1, .memory_peak_bytes = 4096, .cpu_ns = 11 };
+    try std.testing.expectEqual(Heard{ .exited = .{ .request = 7, .pid = 9, .status = 256, .oom_kills = 1, .memory_peak_bytes = 4096, .cpu_ns = 11 } }, decode(std.mem.asBytes(&reply), sys.none, sys.none));
+    try std.testing.expectEqual(Heard.nothing, decode(std.mem.asBytes(&reply)[0..47], sys.none, sys.none));
     reply.kind = .spawned;
     try std.testing.expectEqual(Heard.nothing, decode(std.mem.asBytes(&reply), sys.none, sys.none));
     const spawned = decode(std.mem.asBytes(&reply), 5, 6).spawned;

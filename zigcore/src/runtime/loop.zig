@@ -12,6 +12,7 @@ const Lock = @import("../io/lock.zig");
 const frame = @import("../pool/frame.zig");
 const Checkpoint = @import("checkpoint.zig");
 const py = @import("python.zig");
+const soft = @import("soft.zig");
 
 const Loop = @This();
 
@@ -27,6 +28,10 @@ fresh: ?*Checkpoint = null,
 last: bool = false,
 fresh_result: Error!void = {},
 sequence: u64 = 0,
+/// Limits of the invocation, as the gateway told them.
+timeout_ns: u64 = 0,
+cpu_ns: u64 = 0,
+output_bytes_max: usize = 0,
 log: Log = .{},
 in: [limits.frame_bytes_max]u8 align(8) = undefined,
 out: [limits.frame_bytes_max]u8 align(8) = undefined,
@@ -62,7 +67,7 @@ const json_block = block: {
 
 comptime {
     assert(@sizeOf(frame.Answer) + limits.answer_header_bytes_max + limits.body_inline_bytes_max <= limits.frame_bytes_max);
-    assert(shared_half_bytes >= limits.body_bytes_max);
+    assert(shared_half_bytes >= limits.body_bytes_max); // what the gateway allows at most
 }
 
 /// The process's only one: a worker is one version for its whole life.
@@ -213,14 +218,21 @@ const Parts = struct {
         const whole_bytes = head_bytes + if (shared) 0 else @as(usize, request.body_bytes);
         if (bytes.len != whole_bytes) return error.Malformed;
         if (shared and request.body_bytes > shared_half_bytes) return error.Malformed;
+        if (request.sequence == 0 or request.output_bytes_max > limits.body_bytes_max) return error.Malformed;
         return .{ .request = request, .head = bytes[0..head_bytes], .body = if (shared) null else bytes[head_bytes..] };
     }
 };
 
 fn serve(loop: *Loop, parts: Parts) Error!void {
     loop.sequence = parts.request.sequence;
+    loop.timeout_ns = parts.request.timeout_ns;
+    loop.cpu_ns = parts.request.cpu_ns;
+    loop.output_bytes_max = parts.request.output_bytes_max;
     logOpen(&loop.log, parts.request.log_bytes_max, 1);
-    const result = loop.call(parts) orelse return loop.sendException();
+    soft.begin(loop.sequence);
+    const called = loop.call(parts);
+    soft.end();
+    const result = called orelse return loop.sendException();
     defer py.free(result);
     if (py.bytesBorrowed(result)) |body| return loop.sendAnswer(200, &json_block, 1, body);
     try loop.sendTuple(result);
@@ -292,9 +304,9 @@ fn sendFailure(loop: *Loop, block: []const u8, count: u16) Error!void {
 
 fn sendAnswer(loop: *Loop, status: u16, block: []const u8, count: u16, body: []const u8) Error!void {
     assert(block.len <= limits.answer_header_bytes_max);
+    if (body.len > loop.output_bytes_max) return loop.sendTooLarge(body.len);
     const shared = body.len > limits.body_inline_bytes_max;
     if (shared) {
-        if (body.len > limits.body_bytes_max) return loop.sendTooLarge(body.len);
         @memcpy(loop.shared[shared_half_bytes..][0..body.len], body);
         if (loop.fresh) |c| c.answer_bytes = body.len;
     }
@@ -311,12 +323,22 @@ fn sendAnswer(loop: *Loop, status: u16, block: []const u8, count: u16, body: []c
     try loop.sendParts(&head, block, if (shared) &.{} else body);
 }
 
+/// The body is not sent: only how long it is.
 fn sendTooLarge(loop: *Loop, body_bytes: usize) Error!void {
     var buffer: [128]u8 = undefined;
-    const message = std.fmt.bufPrint(&buffer, "the answer's body is {d} bytes, allowed are {d}: return less, or a link to it", .{
-        body_bytes, limits.body_bytes_max,
-    }) catch unreachable;
-    try loop.sendText("OutputTooLarge", message);
+    var text: [20]u8 = undefined;
+    const first = frame.entryWrite(&buffer, 0, "kind", "output-limit").?;
+    const second = frame.entryWrite(&buffer, first, "message", std.fmt.bufPrint(&text, "{d}", .{body_bytes}) catch unreachable).?;
+    try loop.sendFailure(buffer[0..second], 2);
+}
+
+/// The handler is being interrupted: where it was, before the exception changes that. False: no invocation runs, or the
+/// gateway is gone. Only from the main thread, within `call`: `out` is not in use there.
+pub fn sayInterrupted(loop: *Loop, traceback: []const u8) bool {
+    const piece = traceback[0..@min(traceback.len, failure_bytes_max)];
+    const head: frame.Answer = .{ .kind = .interrupted, .status = 0, .sequence = loop.sequence, .body_bytes = @intCast(piece.len) };
+    loop.sendParts(&head, &.{}, piece) catch return false;
+    return true;
 }
 
 /// One datagram of three parts; callers have checked that they fit.

@@ -20,6 +20,7 @@ extern fn PyObject_Vectorcall(callable: *Object, args: [*]const ?*Object, nargsf
 extern fn PyErr_GetRaisedException() ?*Object;
 extern fn PyErr_Clear() void;
 extern fn PyErr_CheckSignals() c_int;
+extern fn PyErr_SetInterruptEx(signal: c_int) c_int;
 extern fn Py_DecRef(object: ?*Object) void;
 extern fn PyObject_CallNoArgs(callable: *Object) ?*Object;
 extern fn PyUnstable_GC_VisitObjects(visit: Visit, argument: ?*anyopaque) void;
@@ -114,6 +115,11 @@ pub fn exceptionDrop() void {
 /// Runs Python's signal handlers; what they raise between invocations has nobody to go to.
 pub fn signalsRun() void {
     if (PyErr_CheckSignals() < 0) PyErr_Clear();
+}
+
+/// Has the main thread call Python's handler of the signal as soon as it can. From signal handlers, without the GIL.
+pub fn interrupt(signal: u8) void {
+    _ = PyErr_SetInterruptEx(signal);
 }
 
 // -- Walking the heap (runtime/immortal alone) --------------------------------------------------------------------
