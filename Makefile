@@ -23,6 +23,7 @@ up: setup ## start everything on this machine and call examples/hello (ARGS="--g
 	@exec .venv/bin/tailcut-server up $(ARGS)
 
 test: setup ## the checks, the Zig tests and pytest, with a summary: what CI runs (ARGS="-k parser" go to pytest)
+	@"$(ANY_PYTHON)" deploy/local/packages.py
 	@$(PY) tests/run.py all $(ARGS)
 
 check: setup ## the checks only: lint, types, import rules, repository rules, formats, generated files

@@ -13,12 +13,18 @@ from typing import Annotated, Final
 from fastapi import Depends, Request
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from control_plane.auth.sealing import Sealer
 from control_plane.bundles.store import BundleStore
 from control_plane.database import Database
 from control_plane.settings import Settings
 
 OUTBOX_CHANGED: Final = "outbox_changed"
 """Key of ``session.info``: set by ``outbox.repository.append``."""
+MAIL_WAITING: Final = "mail_waiting"
+"""Likewise: set by ``mail.repository.append``."""
+
+PASSWORDS_AT_ONCE_MAX: Final = 4
+"""Hashed or checked, 46 MiB each: log-ins in a storm wait for each other instead of taking the machine's memory."""
 
 
 @dataclass(slots=True)
@@ -27,19 +33,24 @@ class Context:
     database: Database
     bundles: BundleStore
     operator_token: str = field(repr=False)
+    sealer: Sealer = field(repr=False)
     uploads: asyncio.Semaphore
+    password_slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(PASSWORDS_AT_ONCE_MAX))
     relay_bell: asyncio.Event = field(default_factory=asyncio.Event)
+    mail_bell: asyncio.Event = field(default_factory=asyncio.Event)
 
     def reading(self) -> AbstractAsyncContextManager[AsyncSession]:
         return self.database.reading()
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncSession]:
-        """One transaction; the relay is woken after its commit, if gateways must learn of it."""
+        """One transaction; after its commit relay and mailer are woken, if there is something for them."""
         async with self.database.writing() as session:
             yield session
         if session.info.pop(OUTBOX_CHANGED, False):
             self.relay_bell.set()
+        if session.info.pop(MAIL_WAITING, False):
+            self.mail_bell.set()
 
 
 def get_context(request: Request) -> Context:

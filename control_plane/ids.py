@@ -9,7 +9,8 @@ import threading
 import time
 from typing import Final, Literal
 
-Prefix = Literal["tnt", "key", "fn", "ver", "mov", "req", "tv", "av", "pur", "inv"]
+_OfPeople = Literal["per", "mem", "ivt", "ses", "aud", "mail"]
+Prefix = Literal["tnt", "key", "fn", "ver", "mov", "req", "tv", "av", "pur", "inv"] | _OfPeople
 
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
 _RANDOM_BITS: Final = 80

@@ -25,10 +25,12 @@ _SECURITY_HEADERS: Final = [
     (b"x-frame-options", b"DENY"),
     (
         b"content-security-policy",
-        b"default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; "
-        b"frame-ancestors 'none'",
+        # No inline script or style anywhere; connect-src is for htmx, which loads pages of ours.
+        b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        b"form-action 'self'; base-uri 'none'; frame-ancestors 'none'; object-src 'none'",
     ),
     (b"cross-origin-opener-policy", b"same-origin"),
+    (b"permissions-policy", b"camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
     (b"cross-origin-resource-policy", b"same-origin"),
 ]
 
@@ -46,6 +48,7 @@ class RequestFrame:
         scope["tailcut_request_id"] = request_id
         began_ns = time.monotonic_ns()
         exchange = _Exchange(scope, receive, send, request_id, self._bytes_max(scope))
+        exchange.is_https = self._settings.is_https
         try:
             await self._app(scope, exchange.receive, exchange.send)
             if exchange.refusal is not None and not exchange.status:
@@ -93,6 +96,7 @@ class _Exchange:
         self._bytes_max = bytes_max
         self._received_bytes = 0
         self.status = 0
+        self.is_https = False
         self.refusal: Problem | None = None
         """Raised while the body was read. The application may have made something else of it: it is not sent."""
 
@@ -120,6 +124,10 @@ class _Exchange:
             headers.extend(_SECURITY_HEADERS)
             if not any(name.lower() == b"cache-control" for name, _ in headers):
                 is_static = self.scope["path"].startswith("/static/")
-                headers.append((b"cache-control", b"no-cache" if is_static else b"no-store"))
+                # A static file's address has its content's hash as query (dashboard.pages.static_url).
+                forever = b"public, max-age=31536000, immutable" if self.scope["query_string"] else b"no-cache"
+                headers.append((b"cache-control", forever if is_static else b"no-store"))
+            if self.is_https:
+                headers.append((b"strict-transport-security", b"max-age=31536000"))
             message = {**message, "headers": headers}
         await self._send(message)

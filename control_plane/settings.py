@@ -3,6 +3,7 @@
 Called by ``__main__`` and ``app``. A bound that a user can meet is here, with its unit in its name.
 """
 
+import contextlib
 import os
 import platform
 import secrets
@@ -33,6 +34,8 @@ class Settings(BaseSettings):
     bundle_store_url: str = ""
     operator_token: str = ""
     """Empty: made at the first start and kept in ``operator-token`` in the data folder."""
+    sealing_key: str = ""
+    """Empty: made at the first start and kept in ``sealing-key`` in the data folder. Control planes share it."""
     runtime_python: str = f"{sys.version_info.major}.{sys.version_info.minor}"
     """The Python that functions run on."""
 
@@ -60,7 +63,36 @@ class Settings(BaseSettings):
     """Newest versions of a function that gateways know besides those that an alias names."""
     idempotency_retention: timedelta = timedelta(hours=24)
     outbox_retention: timedelta = timedelta(days=7)
-    session_lifetime: timedelta = timedelta(hours=12)
+    session_lifetime: timedelta = timedelta(days=7)
+    """From log-in, however much it is used."""
+    session_idle_timeout: timedelta = timedelta(hours=12)
+    """Without a request."""
+    log_ins_per_email_max: int = Field(default=10, ge=1)
+    """Failed log-ins per ``log_in_window`` for one e-mail address from one network address; ten times as many from
+    all of them."""
+    log_ins_per_address_max: int = Field(default=100, ge=1)
+    """Failed log-ins per ``log_in_window`` from one network address."""
+    log_in_window: timedelta = timedelta(minutes=15)
+    mails_per_email_max: int = Field(default=5, ge=1)
+    """Sign-up and reset mails per ``mail_window`` to one e-mail address."""
+    mails_per_address_max: int = Field(default=50, ge=1)
+    mail_window: timedelta = timedelta(hours=1)
+    sign_up_open: bool = True
+    """Whether anybody may sign up; else members come by invitation and tenants from the operator."""
+    sign_up_link_lifetime: timedelta = timedelta(hours=24)
+    reset_link_lifetime: timedelta = timedelta(minutes=30)
+    sign_in_link_lifetime: timedelta = timedelta(hours=1)
+    invitation_lifetime: timedelta = timedelta(days=7)
+    members_per_tenant_max: int = Field(default=200, ge=1)
+    """With the invitations."""
+    deletion_drain_time: timedelta = timedelta(seconds=30)
+    """Between a tenant's deletion, after which gateways admit nothing for it, and the removal of its data."""
+    smtp_url: str = ""
+    """``smtp://user:password@host:587`` (STARTTLS) or ``smtps://…:465``. Empty: mails are printed to the log."""
+    smtp_timeout: timedelta = timedelta(seconds=30)
+    mail_from: str = "Tailcut <tailcut@localhost>"
+    forwarded_for_count: int = Field(default=0, ge=0, le=8)
+    """Proxies in front that append to ``X-Forwarded-For``; 0: the header is not believed."""
     relay_interval: timedelta = timedelta(seconds=2)
     """How often the relay compares Redis with SQL when nobody has woken it."""
     shutdown_timeout: timedelta = timedelta(seconds=10)
@@ -85,6 +117,11 @@ class Settings(BaseSettings):
     @property
     def public_url(self) -> str:
         return (self.control_plane_url or f"http://{self.host}:{self.control_plane_port}").rstrip("/")
+
+    @property
+    def is_https(self) -> bool:
+        """As browsers see us."""
+        return self.public_url.startswith("https://")
 
     @property
     def public_gateway_url(self) -> str:
@@ -127,13 +164,21 @@ class Settings(BaseSettings):
 
     def load_operator_token(self) -> str:
         """The operator's token: the setting, else the file's, which is made with mode 0600 if it is not there."""
-        if self.operator_token:
-            return self.operator_token
-        token = "tco_" + secrets.token_hex(32)
-        try:
-            descriptor = os.open(self.operator_token_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        except FileExistsError:
-            return self.operator_token_file.read_text().strip()
+        return self.operator_token or _secret_of(self.operator_token_file, "tco_")
+
+    def load_sealing_key(self) -> bytes:
+        """What ``auth.sealing`` seals with: the setting, else the file's, made like the operator's token."""
+        return (self.sealing_key or _secret_of(self.data_dir / "sealing-key", "")).encode()
+
+
+def _secret_of(path: Path, prefix: str) -> str:
+    """Linked into place when it is whole: two processes that start at once agree, and none reads half of it."""
+    if not path.exists():
+        draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "w") as file:
-            file.write(token + "\n")
-        return token
+            file.write(prefix + secrets.token_hex(32) + "\n")
+        with contextlib.suppress(FileExistsError):
+            os.link(draft, path)
+        draft.unlink()
+    return path.read_text().strip()

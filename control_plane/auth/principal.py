@@ -1,110 +1,288 @@
-"""Who is calling, as dependencies of endpoints: a tenant's key with the right scope, or the operator.
+"""Who is calling, as dependencies of endpoints: a tenant's key, a signed-in person in a tenant, or the operator.
 
-``admin`` includes every scope. What always holds: an endpoint with ``require(...)`` runs only for a key that is
-neither revoked nor expired, and everything it does is for ``Principal.tenant_id``.
+What always holds: an endpoint with ``require(...)`` runs only for a key that is neither revoked nor expired, or for a
+session that has not ended of somebody who is a member of the tenant now; and everything it does is for
+``Principal.tenant_id``. A session comes as a bearer token here and never as a cookie: so no other site can make a
+browser call the API (the dashboard, which has cookies, has its own check in ``dashboard.visitor``).
 """
 
 import hmac
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Annotated, Final
 
-from fastapi import Depends, Request, Security
+from fastapi import Depends, Header, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from control_plane.auth import repository
-from control_plane.auth.tokens import KEY_PREFIX, TOKEN_CHARACTERS_MAX, hash_token
+from control_plane.auth import permissions, repository
+from control_plane.auth.permissions import Permission, Role
+from control_plane.auth.tokens import KEY_PREFIX, SESSION_PREFIX, TOKEN_CHARACTERS_MAX, hash_token
 from control_plane.context import Context, ContextDependency
-from control_plane.models import Key, now
-from control_plane.problems import Problem
-from gateway.contract.table import Scope
+from control_plane.models import Key, Member, Person, Session, Tenant, now
+from control_plane.problems import Problem, not_found
 
 OPERATOR: Final = "operator"
-ALL_SCOPES: Final[tuple[Scope, ...]] = ("deploy", "invoke", "read", "admin")
+KEY_USE_INTERVAL: Final = timedelta(minutes=5)
+SESSION_USE_INTERVAL: Final = timedelta(minutes=1)
+"""How exactly the last use is noted."""
+_CHALLENGE: Final = {"WWW-Authenticate": "Bearer"}
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """For the audit log: who, from where, in which request."""
+
+    id: str
+    label: str
+    address: str
+    request_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
     tenant_id: str
     tenant_name: str
+    tenant_status: str
     key_id: str
+    """The credential: a key's id or a session's."""
+    actor: Actor
+    permissions: frozenset[Permission]
     scopes: frozenset[str]
+    """Of a key; empty for a person."""
+    role: Role | None
+    """Of a person; None for a key."""
     token: str = field(repr=False)
 
     @property
     def owner(self) -> str:
         return self.tenant_id
 
+    def may(self, permission: Permission) -> bool:
+        return permission in self.permissions
+
+
+@dataclass(frozen=True, slots=True)
+class SignedIn:
+    """A person, in no tenant in particular."""
+
+    person: Person
+    session: Session
+    actor: Actor
+    token: str = field(repr=False)
+
 
 @dataclass(frozen=True, slots=True)
 class Operator:
+    actor: Actor
     token: str = field(repr=False)
     owner: str = OPERATOR
     key_id: str = OPERATOR
 
 
-_bearer = HTTPBearer(auto_error=False, scheme_name="key", description="A key of the tenant, `tck_…`")
+_bearer = HTTPBearer(
+    auto_error=False, scheme_name="key", description="A key of the tenant, `tck_…`, or a session's token, `tcs_…`"
+)
+_person_bearer = HTTPBearer(auto_error=False, scheme_name="session", description="A session's token, `tcs_…`")
 _operator_bearer = HTTPBearer(auto_error=False, scheme_name="operator", description="The operator's token")
 Credentials = Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
+PersonCredentials = Annotated[HTTPAuthorizationCredentials | None, Security(_person_bearer)]
 OperatorCredentials = Annotated[HTTPAuthorizationCredentials | None, Security(_operator_bearer)]
+TenantHeader = Annotated[
+    str | None,
+    Header(alias="Tailcut-Tenant", max_length=63, description="With a session's token: the tenant to act for"),
+]
 
 
-def require(*scopes: Scope) -> Callable[..., Awaitable[Principal]]:
-    """Any one of ``scopes`` is enough; none given: any valid key."""
-
-    async def dependency(request: Request, context: ContextDependency, credentials: Credentials) -> Principal:
-        principal = await authenticate(context, credentials.credentials if credentials else "")
-        request.scope["tailcut_tenant"] = principal.tenant_name  # for the access log
-        check_scopes(principal.scopes, scopes)
+def require(permission: Permission) -> Callable[..., Awaitable[Principal]]:
+    async def dependency(
+        request: Request, context: ContextDependency, credentials: Credentials, tailcut_tenant: TenantHeader = None
+    ) -> Principal:
+        token = credentials.credentials if credentials else ""
+        principal = await authenticate(context, request, token, tailcut_tenant)
+        check_permission(principal, permission)
         return principal
 
-    dependency.scopes = scopes  # type: ignore[attr-defined]  # read by the test of the table of scopes
+    dependency.permission = permission  # type: ignore[attr-defined]  # read by the tests of the table
     return dependency
 
 
-async def require_operator(context: ContextDependency, credentials: OperatorCredentials) -> Operator:
+async def require_signed_in(request: Request, context: ContextDependency, credentials: PersonCredentials) -> SignedIn:
+    token = credentials.credentials if credentials else ""
+    found = await find_session(context, request, token) if token.startswith(SESSION_PREFIX) else None
+    if found is None:
+        raise Problem(
+            "unauthorized",
+            "This needs a session's token as bearer, 'tcs_…', which POST /v1/sessions gives; this one is missing, "
+            "unknown or has ended.",
+            headers=_CHALLENGE,
+        )
+    return found
+
+
+async def require_operator(request: Request, context: ContextDependency, credentials: OperatorCredentials) -> Operator:
     token = credentials.credentials if credentials else ""
     if not hmac.compare_digest(token.encode(), context.operator_token.encode()):
         raise Problem(
             "unauthorized",
             "This needs the operator's token as bearer; it is in the file operator-token of the server's data folder.",
-            headers={"WWW-Authenticate": "Bearer"},
+            headers=_CHALLENGE,
         )
-    return Operator(token)
+    return Operator(make_actor(context, request, OPERATOR, "the operator"), token)
 
 
-def check_scopes(held: frozenset[str], wanted: tuple[Scope, ...]) -> None:
-    if wanted and "admin" not in held and not held.intersection(wanted):
-        raise Problem(
-            "forbidden",
-            f"This needs a key with the scope {' or '.join(wanted)}; this key has {', '.join(sorted(held)) or 'none'}.",
-            required=list(wanted),
-        )
+def check_permission(principal: Principal, permission: Permission) -> None:
+    if not principal.may(permission):
+        needed: list[str]
+        if principal.role is None and not permissions.scopes_with(permission):
+            needed = list(permissions.roles_with(permission))
+            held = f"a person with the role {' or '.join(needed)}, signed in; no key does it"
+        elif principal.role is None:
+            needed = list(permissions.scopes_with(permission))
+            held = f"a key with the scope {' or '.join(needed)}; this key has {', '.join(sorted(principal.scopes))}"
+        else:
+            needed = list(permissions.roles_with(permission))
+            held = f"the role {' or '.join(needed)}; yours is {principal.role}"
+        raise Problem("forbidden", f"This needs {held}.", required=needed)
+    check_status(principal.tenant_status, permission)
 
 
-async def authenticate(context: Context, token: str) -> Principal:
-    refusal = Problem(
+def check_status(status: str, permission: Permission) -> None:
+    """A suspended tenant can be looked at, paid for and deleted; one that is being deleted can be looked at."""
+    is_harmless = permission.endswith(".read") or (
+        status == "suspended" and permission in ("billing.write", "tenant.delete")
+    )
+    if status != "active" and not is_harmless:
+        word = "suspended" if status == "suspended" else "being deleted"
+        raise Problem("tenant-suspended", f"The tenant is {word}: nothing of it can be changed.")
+
+
+async def authenticate(context: Context, request: Request, token: str, tenant_name: str | None = None) -> Principal:
+    if token.startswith(SESSION_PREFIX):
+        signed_in = await find_session(context, request, token)
+        if signed_in is not None:
+            return await act_for(context, request, signed_in, tenant_name)
+    elif token.startswith(KEY_PREFIX) and len(token) <= TOKEN_CHARACTERS_MAX and token.isascii():
+        principal = await _authenticate_key(context, request, token)
+        if principal is not None:
+            if tenant_name not in (None, principal.tenant_name):
+                raise not_found("tenant", str(tenant_name))
+            return principal
+    raise Problem(
         "unauthorized",
         "Pass a valid key as 'Authorization: Bearer tck_…'; this one is missing, unknown, revoked or expired.",
-        headers={"WWW-Authenticate": "Bearer"},
+        headers=_CHALLENGE,
     )
-    if not token.startswith(KEY_PREFIX) or len(token) > TOKEN_CHARACTERS_MAX or not token.isascii():
-        raise refusal
+
+
+async def act_for(context: Context, request: Request, signed_in: SignedIn, tenant_name: str | None) -> Principal:
+    """The person in one of the tenants that it is a member of: the named one, else the session's, else the only one."""
+    async with context.reading() as session:
+        memberships = await repository.memberships_of(session, signed_in.person.id)
+    for member, tenant in memberships:
+        is_meant = (
+            tenant.name == tenant_name
+            if tenant_name is not None
+            else (tenant.id == signed_in.session.tenant_id or len(memberships) == 1)
+        )
+        if is_meant:
+            request.scope["tailcut_tenant"] = tenant.name  # for the access log
+            return _principal_of(signed_in, member, tenant)
+    if tenant_name is not None:
+        raise not_found("tenant", tenant_name)
+    raise Problem("bad-request", "Name the tenant to act for in the header Tailcut-Tenant; GET /v1/person lists yours.")
+
+
+def _principal_of(signed_in: SignedIn, member: Member, tenant: Tenant) -> Principal:
+    role: Role = member.role  # type: ignore[assignment]  # the column's check constraint
+    return Principal(
+        tenant_id=tenant.id,
+        tenant_name=tenant.name,
+        tenant_status=tenant.status,
+        key_id=signed_in.session.id,
+        actor=signed_in.actor,
+        permissions=permissions.OF_ROLE[role],
+        scopes=frozenset(),
+        role=role,
+        token=signed_in.token,
+    )
+
+
+async def _authenticate_key(context: Context, request: Request, token: str) -> Principal | None:
     async with context.reading() as session:
         found = await repository.find_key_by_hash(session, hash_token(token))
-    if found is None or not is_live(found[0]):
-        raise refusal
+    if found is None or not is_live(found[0]) or found[1].status == "deleted":
+        return None
     key, tenant = found
-    return Principal(tenant.id, tenant.name, key.id, frozenset(key.scopes), token)
+    if key.last_used_at is None or now() - key.last_used_at > KEY_USE_INTERVAL:
+        async with context.writing() as session:
+            await repository.note_key_use(session, tenant.id, key.id, now())
+    request.scope["tailcut_tenant"] = tenant.name  # for the access log
+    scopes = frozenset(key.scopes)
+    return Principal(
+        tenant_id=tenant.id,
+        tenant_name=tenant.name,
+        tenant_status=tenant.status,
+        key_id=key.id,
+        actor=make_actor(context, request, key.id, key.name),
+        permissions=permissions.of_scopes(scopes),
+        scopes=scopes,
+        role=None,
+        token=token,
+    )
+
+
+async def find_session(context: Context, request: Request, token: str) -> SignedIn | None:
+    """A session that has not ended, whose second factor was given."""
+    found = await find_any_session(context, request, token)
+    return None if found is None or found.session.is_pending else found
+
+
+async def find_any_session(context: Context, request: Request, token: str) -> SignedIn | None:
+    if not token.startswith(SESSION_PREFIX) or len(token) > TOKEN_CHARACTERS_MAX or not token.isascii():
+        return None
+    at = now()
+    async with context.reading() as session:
+        found = await repository.find_session(session, hash_token(token), at)
+    if found is None or at - found[0].seen_at > context.settings.session_idle_timeout:
+        return None
+    row, person = found
+    if at - row.seen_at > SESSION_USE_INTERVAL:
+        async with context.writing() as session:
+            await repository.note_session_use(session, row.sha256, at)
+    return SignedIn(person, row, make_actor(context, request, person.id, person.email), token)
+
+
+def make_actor(context: Context, request: Request, actor_id: str, label: str) -> Actor:
+    request_id = str(request.scope.get("tailcut_request_id", ""))
+    return Actor(actor_id, label, address_of(context, request), request_id)
+
+
+def address_of(context: Context, request: Request) -> str:
+    """The client's network address; behind proxies, what the outermost trusted one has seen."""
+    count = context.settings.forwarded_for_count
+    hops = [hop.strip() for hop in request.headers.get("x-forwarded-for", "").split(",") if hop.strip()]
+    if count and len(hops) >= count:
+        return hops[-count][:64]
+    return (request.client.host if request.client else "")[:64]
 
 
 def is_live(key: Key) -> bool:
     return key.revoked_at is None and (key.expires_at is None or key.expires_at > now())
 
 
-AnyKey = Annotated[Principal, Depends(require())]
-Reader = Annotated[Principal, Depends(require("read", "deploy"))]
-KeyReader = Annotated[Principal, Depends(require("read"))]
-Deployer = Annotated[Principal, Depends(require("deploy"))]
-Admin = Annotated[Principal, Depends(require("admin"))]
+AnyKey = Annotated[Principal, Depends(require("tenant.read"))]
+Reader = Annotated[Principal, Depends(require("functions.read"))]
+Deployer = Annotated[Principal, Depends(require("functions.write"))]
+KeyReader = Annotated[Principal, Depends(require("keys.read"))]
+KeyWriter = Annotated[Principal, Depends(require("keys.write"))]
+MemberReader = Annotated[Principal, Depends(require("members.read"))]
+MemberWriter = Annotated[Principal, Depends(require("members.write"))]
+BillingReader = Annotated[Principal, Depends(require("billing.read"))]
+BillingWriter = Annotated[Principal, Depends(require("billing.write"))]
+UsageReader = Annotated[Principal, Depends(require("usage.read"))]
+LogReader = Annotated[Principal, Depends(require("logs.read"))]
+AuditReader = Annotated[Principal, Depends(require("audit.read"))]
+TenantDeleter = Annotated[Principal, Depends(require("tenant.delete"))]
+PersonCaller = Annotated[SignedIn, Depends(require_signed_in)]
 OperatorCaller = Annotated[Operator, Depends(require_operator)]

@@ -36,6 +36,9 @@ class KeyOut(BaseModel):
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
+    last_used_at: datetime | None
+    """Its last call of the control plane, to within five minutes; gateways do not report calls of functions."""
+    created_by: str
 
     @classmethod
     def of(cls, key: Key) -> "KeyOut":
@@ -48,6 +51,8 @@ class KeyOut(BaseModel):
                 "created_at": key.created_at,
                 "expires_at": key.expires_at,
                 "revoked_at": key.revoked_at,
+                "last_used_at": key.last_used_at,
+                "created_by": key.created_by,
             }
         )
 

@@ -5,6 +5,7 @@ without its object is not.
 """
 
 import asyncio
+import contextlib
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
@@ -24,6 +25,10 @@ class BundleStore:
         size = (await asyncio.to_thread(archive.stat)).st_size
         if await self._stored_bytes(sha256) != size:
             await obstore.put_async(self._store, object_name(sha256), archive, mode="overwrite")
+
+    async def delete(self, sha256: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            await obstore.delete_async(self._store, object_name(sha256))
 
     async def _stored_bytes(self, sha256: str) -> int | None:
         """None: not there. A power cut may have left fewer bytes than were written; then it is written again."""

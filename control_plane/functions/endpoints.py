@@ -88,6 +88,7 @@ async def deploy(
             caller.tenant_id,
             name,
             bundle,
+            actor=caller.actor,
             alias=fields.alias,
             public=fields.public,
             functions_max=await tiers.functions_max(session, caller.tenant_id, settings),
@@ -157,7 +158,7 @@ async def patch_function(
 ) -> FunctionOut:
     """Make the function public or private."""
     async with context.writing() as session:
-        function = await service.set_public(session, caller.tenant_id, name, patch.public)
+        function = await service.set_public(session, caller.tenant_id, name, patch.public, actor=caller.actor)
         return (await _functions_out(session, context, caller, [function]))[0]
 
 
@@ -165,7 +166,7 @@ async def patch_function(
 async def delete_function(name: FunctionName, context: ContextDependency, caller: Deployer) -> None:
     """Delete the function with its versions and aliases."""
     async with context.writing() as session:
-        await service.delete_function(session, caller.tenant_id, name)
+        await service.delete_function(session, caller.tenant_id, name, actor=caller.actor)
 
 
 @router.get("/{name}/versions", response_model=VersionPage)
@@ -196,7 +197,7 @@ async def set_alias(
 ) -> AliasOut:
     """Point an alias to a version; an alias that is not there is made."""
     async with context.writing() as session:
-        row = await service.set_alias(session, caller.tenant_id, name, alias, body.version)
+        row = await service.set_alias(session, caller.tenant_id, name, alias, body.version, actor=caller.actor)
         function = await service.require_function(session, caller.tenant_id, name)
         version = await service.require_version(session, caller.tenant_id, function, row.version_id)
         return views.alias_out(
@@ -212,7 +213,7 @@ async def set_alias(
 async def delete_alias(name: FunctionName, alias: AliasName, context: ContextDependency, caller: Deployer) -> None:
     """Delete an alias; not ``live``."""
     async with context.writing() as session:
-        await service.delete_alias(session, caller.tenant_id, name, alias)
+        await service.delete_alias(session, caller.tenant_id, name, alias, actor=caller.actor)
 
 
 @router.post("/{name}/rollback", response_model=RolledBack)
@@ -222,7 +223,7 @@ async def rollback(
     """Point ``live`` to the version it pointed to before; again: one further back."""
 
     async def act(session: AsyncSession) -> Answer:
-        function, version_id, left = await service.rollback(session, caller.tenant_id, name)
+        function, version_id, left = await service.rollback(session, caller.tenant_id, name, actor=caller.actor)
         rolled_back = RolledBack(
             function=function.name,
             alias=service.LIVE,

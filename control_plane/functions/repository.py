@@ -79,7 +79,7 @@ async def get_move(session: AsyncSession, tenant_id: str, move_id: str) -> tuple
     query = (
         select(AliasMove, Version)
         .join(Version, Version.id == AliasMove.version_id)
-        .where(AliasMove.tenant_id == tenant_id, AliasMove.id == move_id)
+        .where(AliasMove.tenant_id == tenant_id, Version.tenant_id == tenant_id, AliasMove.id == move_id)
     )
     row = (await session.execute(query)).one_or_none()
     return None if row is None else (row[0], row[1])
@@ -98,6 +98,18 @@ async def delete_function(session: AsyncSession, tenant_id: str, function_id: st
     for model in (Alias, AliasMove, Version):
         await session.execute(delete(model).where(model.tenant_id == tenant_id, model.function_id == function_id))
     await session.execute(delete(Function).where(Function.tenant_id == tenant_id, Function.id == function_id))
+
+
+async def bundles_of(session: AsyncSession, tenant_id: str) -> list[str]:
+    return list(await session.scalars(select(Version.sha256).where(Version.tenant_id == tenant_id).distinct()))
+
+
+async def delete_all(session: AsyncSession, tenant_id: str) -> None:
+    """With the tenant."""
+    versions = select(Version.id).where(Version.tenant_id == tenant_id)
+    await session.execute(delete(NodeReport).where(NodeReport.version_id.in_(versions)))
+    for model in (Alias, AliasMove, Version, Function):
+        await session.execute(delete(model).where(model.tenant_id == tenant_id))
 
 
 # -- For the routing table and the reports: they belong to no request -------------------------------------------------
@@ -119,6 +131,11 @@ async def versions_for_table(session: AsyncSession, newest_count: int) -> Sequen
     named = select(Alias.version_id)
     query = select(Version).where(Version.id.in_(newest) | Version.id.in_(named)).order_by(Version.id)
     return (await session.scalars(query)).all()
+
+
+async def is_bundle_named(session: AsyncSession, sha256: str) -> bool:
+    """By a version of any tenant."""
+    return await session.scalar(select(Version.id).where(Version.sha256 == sha256).limit(1)) is not None
 
 
 async def get_reported_version(session: AsyncSession, version_id: str) -> Version | None:

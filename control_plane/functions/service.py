@@ -9,6 +9,8 @@ from typing import Final, Literal
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from control_plane.audit import service as audit
+from control_plane.auth.principal import Actor
 from control_plane.functions import repository
 from control_plane.ids import new_id
 from control_plane.models import Alias, AliasMove, Function, Version, now
@@ -48,6 +50,7 @@ async def deploy(
     name: str,
     bundle: Bundle,
     *,
+    actor: Actor,
     alias: str,
     public: bool | None,
     functions_max: FunctionsMax,
@@ -77,6 +80,7 @@ async def deploy(
         await move_alias(session, function, alias, version, "deploy")
         changed = True
     if changed:
+        audit.record(session, tenant_id, actor, "function.deployed", name, version=version.id, alias=alias)
         await outbox.append(session, tenant_id, "version-deployed", version.id)
     return Deployment(function, version, is_new)
 
@@ -147,7 +151,9 @@ async def _record_move(
     return alias
 
 
-async def set_alias(session: AsyncSession, tenant_id: str, name: str, alias_name: str, version_id: str) -> Alias:
+async def set_alias(
+    session: AsyncSession, tenant_id: str, name: str, alias_name: str, version_id: str, *, actor: Actor
+) -> Alias:
     function = await require_function(session, tenant_id, name)
     version = await require_version(session, tenant_id, function, version_id)
     if version.status == "failed":
@@ -157,21 +163,23 @@ async def set_alias(session: AsyncSession, tenant_id: str, name: str, alias_name
             "Deploy it again if the cause is gone.",
         )
     alias = await move_alias(session, function, alias_name, version, "set")
+    audit.record(session, tenant_id, actor, "alias.moved", f"{name}@{alias_name}", version=version_id)
     await outbox.append(session, tenant_id, "alias-set", f"{name}@{alias_name}")
     return alias
 
 
-async def delete_alias(session: AsyncSession, tenant_id: str, name: str, alias_name: str) -> None:
+async def delete_alias(session: AsyncSession, tenant_id: str, name: str, alias_name: str, *, actor: Actor) -> None:
     function = await require_function(session, tenant_id, name)
     if alias_name == LIVE:
         raise Problem("conflict", "The alias 'live' cannot be deleted; delete the function, or move the alias.")
     if await repository.find_alias(session, tenant_id, function.id, alias_name) is None:
         raise not_found("alias", f"{name}@{alias_name}")
     await repository.delete_alias(session, tenant_id, function.id, alias_name)
+    audit.record(session, tenant_id, actor, "alias.deleted", f"{name}@{alias_name}")
     await outbox.append(session, tenant_id, "alias-deleted", f"{name}@{alias_name}")
 
 
-async def rollback(session: AsyncSession, tenant_id: str, name: str) -> tuple[Function, str, str]:
+async def rollback(session: AsyncSession, tenant_id: str, name: str, *, actor: Actor) -> tuple[Function, str, str]:
     """``live`` back to the version it pointed to before. → (function, version now, version left)"""
     function = await require_function(session, tenant_id, name)
     alias = await repository.find_alias(session, tenant_id, function.id, LIVE)
@@ -185,6 +193,7 @@ async def rollback(session: AsyncSession, tenant_id: str, name: str) -> tuple[Fu
             "nothing-to-roll-back",
             f"'live' of {name!r} points to {left}, and there is no earlier version that did not fail.",
         )
+    audit.record(session, tenant_id, actor, "function.rolled-back", name, version=alias.version_id, left=left)
     await outbox.append(session, tenant_id, "rolled-back", name)
     return function, alias.version_id, left
 
@@ -205,17 +214,19 @@ async def go_back(session: AsyncSession, function: Function, alias: Alias, cause
     return False
 
 
-async def set_public(session: AsyncSession, tenant_id: str, name: str, public: bool) -> Function:
+async def set_public(session: AsyncSession, tenant_id: str, name: str, public: bool, *, actor: Actor) -> Function:
     function = await require_function(session, tenant_id, name)
     if function.public != public:
         function.public = public
+        audit.record(session, tenant_id, actor, f"function.made-{'public' if public else 'private'}", name)
         await outbox.append(session, tenant_id, "function-public" if public else "function-private", name)
     return function
 
 
-async def delete_function(session: AsyncSession, tenant_id: str, name: str) -> None:
+async def delete_function(session: AsyncSession, tenant_id: str, name: str, *, actor: Actor) -> None:
     function = await require_function(session, tenant_id, name)
     await repository.delete_function(session, tenant_id, function.id)
+    audit.record(session, tenant_id, actor, "function.deleted", name)
     await outbox.append(session, tenant_id, "function-deleted", name)
 
 

@@ -1,6 +1,7 @@
 """Every table of the control plane. Imported whole, so that ``Base.metadata`` is complete."""
 
-from control_plane.models.auth import IdempotencyRecord, Key, Session
+from control_plane.models.audit import AuditEntry
+from control_plane.models.auth import IdempotencyRecord, Key
 from control_plane.models.base import Base, now
 from control_plane.models.billing import (
     BillingNote,
@@ -14,6 +15,7 @@ from control_plane.models.billing import (
 )
 from control_plane.models.functions import Alias, AliasMove, Function, NodeReport, Version
 from control_plane.models.outbox import OutboxRow, RevisionCounter
+from control_plane.models.people import Invitation, Link, Mail, Member, Person, RecoveryCode, Session, Throttle
 from control_plane.models.tenants import Tenant
 from control_plane.models.tiers import AddOnVersion, Subscription, SubscriptionAddOn, TierVersion
 from control_plane.models.usage import UsageHour, UsageHourly
@@ -22,17 +24,24 @@ __all__ = [
     "AddOnVersion",
     "Alias",
     "AliasMove",
+    "AuditEntry",
     "Base",
     "BillingNote",
     "Function",
     "IdempotencyRecord",
+    "Invitation",
     "Invoice",
     "Key",
+    "Link",
+    "Mail",
+    "Member",
     "MeterCarry",
     "MeterEvent",
     "NodeReport",
     "OutboxRow",
+    "Person",
     "Purchase",
+    "RecoveryCode",
     "RevisionCounter",
     "Session",
     "SpendCap",
@@ -41,6 +50,7 @@ __all__ = [
     "Subscription",
     "SubscriptionAddOn",
     "Tenant",
+    "Throttle",
     "TierVersion",
     "UsageHour",
     "UsageHourly",

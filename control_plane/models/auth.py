@@ -1,8 +1,8 @@
-"""keys (credentials), sessions (of the dashboard) and the answers kept for repeated requests."""
+"""keys (credentials of a tenant) and the answers kept for repeated requests."""
 
 from datetime import datetime
 
-from sqlalchemy import ForeignKey, LargeBinary, String
+from sqlalchemy import ForeignKey, LargeBinary, String, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from control_plane.models.base import Base, now
@@ -22,20 +22,10 @@ class Key(Base):
     created_at: Mapped[datetime] = mapped_column(default=now)
     expires_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
-
-
-class Session(Base):
-    """Somebody signed in to the dashboard with a key; it ends with the key."""
-
-    __tablename__ = "sessions"
-
-    sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
-    """Of the cookie."""
-    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"), index=True)
-    key_id: Mapped[str] = mapped_column(ForeignKey("keys.id"))
-    csrf_token: Mapped[str] = mapped_column(String(64))
-    created_at: Mapped[datetime] = mapped_column(default=now)
-    expires_at: Mapped[datetime]
+    last_used_at: Mapped[datetime | None]
+    """To within ``KEY_USE_INTERVAL``: noting each use would make every read a write."""
+    created_by: Mapped[str] = mapped_column(String(254), default="", server_default=text("''"))
+    """Who made it, for people."""
 
 
 class IdempotencyRecord(Base):

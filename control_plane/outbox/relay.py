@@ -16,12 +16,14 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.auth import repository as auth
 from control_plane.context import Context
 from control_plane.models import now
 from control_plane.outbox import repository as outbox
 from control_plane.outbox.table import build_table
+from control_plane.people import repository as people
 from gateway.contract.table import REVISION_CHANNEL, TABLE_KEY
 
 log = structlog.get_logger(__name__)
@@ -109,4 +111,16 @@ class Relay:
             self._swept_at = now()
             async with self._context.writing() as session:
                 await outbox.sweep(session, now() - settings.outbox_retention)
-                await auth.sweep(session, sessions_before=now(), records_before=now() - settings.idempotency_retention)
+                await self._sweep_people(session)
+
+    async def _sweep_people(self, session: AsyncSession) -> None:
+        settings = self._context.settings
+        at = now()
+        await auth.sweep(
+            session,
+            at=at,
+            idle_before=at - settings.session_idle_timeout,
+            records_before=at - settings.idempotency_retention,
+            now_s=int(at.timestamp()),
+        )
+        await people.delete_links_before(session, at)

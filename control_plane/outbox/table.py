@@ -49,7 +49,7 @@ async def build_table(session: AsyncSession, *, newest_count: int, upgrade_url: 
         revision=revision,
         tenants=tuple(
             _tenant(tenant, holders[tenant.id], sold, caps.get((tenant.id, "")), upgrade_url)
-            for tenant in await tenants.all_tenants(session)
+            for tenant in await tenants.served_tenants(session)
         ),
         keys=tuple(
             Key.model_validate(
@@ -100,8 +100,9 @@ def _tenant(
         name=tenant.name,
         concurrency_max=admission.concurrency_max,
         tier=holder.held.tier,
-        # Who does not pay is put on the fallback tier, which costs nothing: its calls are served.
-        status="active",
+        # Who does not pay is put on the fallback tier, which costs nothing: its calls are served. One that is being
+        # deleted is refused like a suspended one until its data is gone.
+        status="active" if tenant.status == "active" else "suspended",
         rate_per_s=admission.rate_per_s,
         burst=admission.burst,
         cpu_weight=admission.cpu_weight,

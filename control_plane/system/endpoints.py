@@ -36,14 +36,16 @@ async def readyz(request: Request, response: Response, context: ContextDependenc
 
 
 @router.get("/errors", response_class=HTMLResponse, include_in_schema=False)
-async def error_index() -> HTMLResponse:
-    return HTMLResponse(error_pages.render_index())
+async def error_index(request: Request, context: ContextDependency) -> Response:
+    return error_pages.render_index(request, context)
 
 
 @router.get("/errors/{slug}", response_class=HTMLResponse, include_in_schema=False)
-async def error_page(slug: Annotated[str, Path(max_length=100)]) -> HTMLResponse:
+async def error_page(
+    request: Request, context: ContextDependency, slug: Annotated[str, Path(max_length=100)]
+) -> Response:
     """What a problem's ``type`` points to."""
-    page = error_pages.render_page(slug)
+    page = error_pages.render_page(request, context, slug)
     if page is None:
         raise Problem("not-found", "There is no error of this name; /errors lists them all.")
-    return HTMLResponse(page)
+    return page

@@ -11,31 +11,29 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from jinja2 import Environment, PackageLoader, select_autoescape
+from fastapi import Request, Response
 from markupsafe import Markup
 
+from control_plane.context import Context
+from control_plane.dashboard import pages
 from control_plane.problems import KINDS
 
 _SOURCES: Final = {"gateway_errors.md": "Calling functions", "errors.md": "Managing functions"}
 """File → what somebody was doing who met the error."""
 _HEADING: Final = re.compile(r"^#{2,3} +`?([a-z0-9]+(?:-[a-z0-9]+)*)`?(?![\w-])[^\n]*$", re.MULTILINE)
 
-_environment = Environment(
-    loader=PackageLoader("control_plane.dashboard"), autoescape=select_autoescape(default=True), enable_async=False
-)
 
-
-def render_page(slug: str) -> str | None:
+def render_page(request: Request, context: Context, slug: str) -> Response | None:
     """None: there is no such error."""
     parts = _pages().get(slug)
     if parts is None:
         return None
     title = KINDS[slug][1] if slug in KINDS else ""
-    return _environment.get_template("error.html").render(visitor=None, slug=slug, title=title, parts=parts)
+    return pages.render(request, context, None, "error.html", slug=slug, title=title, pieces=parts)
 
 
-def render_index() -> str:
-    return _environment.get_template("errors.html").render(visitor=None, slugs=sorted(_pages()))
+def render_index(request: Request, context: Context) -> Response:
+    return pages.render(request, context, None, "errors.html", slugs=sorted(_pages()))
 
 
 @cache

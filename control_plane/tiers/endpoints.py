@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path
 
 from control_plane import ids
-from control_plane.auth.principal import OperatorCaller, Reader
+from control_plane.auth.principal import AnyKey, OperatorCaller
 from control_plane.context import ContextDependency
 from control_plane.tiers import service, views
 from control_plane.tiers.schemas import SubscriptionOut, SubscriptionSet, TierList
@@ -22,7 +22,7 @@ async def list_tiers(context: ContextDependency) -> TierList:
 
 
 @router.get("/subscription")
-async def get_subscription(context: ContextDependency, caller: Reader) -> SubscriptionOut:
+async def get_subscription(context: ContextDependency, caller: AnyKey) -> SubscriptionOut:
     """The tenant's tier, what it allows and includes, and how it stands."""
     async with context.reading() as session:
         return await views.subscription_out(session, context.settings, caller.tenant_id)

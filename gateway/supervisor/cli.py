@@ -138,6 +138,26 @@ def reload(data_dir: DataDir = None) -> None:
         _fail(f"Tailcut does not run on {folder}", EXIT_NOT_RUNNING)
 
 
+@app.command("sign-in")
+def sign_in(
+    data_dir: DataDir = None,
+    email: Annotated[str, typer.Option(help="Whom to sign in; somebody new becomes an owner.")] = welcome.PERSON,
+    tenant: Annotated[str, typer.Option(help="The tenant to show.")] = welcome.TENANT,
+) -> None:
+    """Print a link that opens the dashboard signed in, once, within the hour.
+
+    It is made in the operator's name: whoever reads the data folder may do anything anyway.
+    """
+    folder = _data_dir(data_dir)
+    found = read_status(folder) if running_pid(folder) is not None else None
+    if found is None or "dashboard_url" not in found:
+        _fail(f"Tailcut does not run on {folder}", EXIT_NOT_RUNNING)
+    try:
+        print(welcome.sign_in_link(found["dashboard_url"].rstrip("/"), folder, tenant, email))
+    except CannotStart as problem:
+        _fail(str(problem), 1)
+
+
 @app.command()
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False) -> None:
     """Show what this machine gives the jail and how to get the rest (exit code 5: a part is missing)."""
@@ -200,7 +220,7 @@ async def _when_up(tree: Tree, screen: Screen, *, example: bool) -> None:
         if call.status != 200:
             raise CannotStart(f"the example answered {call.status}: see {tree.places.log_dir}", 6)
     screen.say(f"  functions   {tree.places.gateway_url}/{welcome.TENANT}/…")
-    screen.say(f"  dashboard   {tree.places.control_plane_url}/ (sign in with a key)")
+    screen.say(f"  dashboard   {await _dashboard(tree, has_tenant=credentials is not None)}")
     if credentials is not None:
         screen.say(f"  key         {tree.places.data_dir / 'dev-credentials.json'}")
     screen.say(f"  logs        {tree.places.log_dir}")
@@ -209,9 +229,23 @@ async def _when_up(tree: Tree, screen: Screen, *, example: bool) -> None:
     tree.mark_up()
 
 
-def _how_to_stop(data_dir: Path) -> str:
+async def _dashboard(tree: Tree, *, has_tenant: bool) -> str:
+    """On a terminal a link that signs in; a log shall not hold one."""
+    places = tree.places
+    if has_tenant and sys.stderr.isatty():
+        arguments = (places.control_plane_url, places.data_dir, welcome.TENANT, welcome.PERSON)
+        link = await asyncio.to_thread(welcome.sign_in_link, *arguments, tree.settings.operator_token)
+        return f"{link} (signs you in, once)"
+    return f"{places.control_plane_url}/ (`{_command('sign-in', places.data_dir)}` prints a link that signs you in)"
+
+
+def _command(name: str, data_dir: Path) -> str:
     where = "" if data_dir == Path("var").resolve() else f" --data-dir {shlex.quote(str(data_dir))}"
-    return f"{'Ctrl-C, or ' if sys.stderr.isatty() else ''}`tailcut-server down{where}`"
+    return f"tailcut-server {name}{where}"
+
+
+def _how_to_stop(data_dir: Path) -> str:
+    return f"{'Ctrl-C, or ' if sys.stderr.isatty() else ''}`{_command('down', data_dir)}`"
 
 
 def _up_detached(settings: SupervisorSettings) -> None:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 TENANT = "dev"
 _TIER = "development"
 """Everything that the software can do, and no bill (control_plane/tiers/catalog.toml)."""
+PERSON = "dev@localhost"
+"""Owns the development tenant; signs in by a link only, until a reset sets a password."""
 FUNCTION = "hello"
 ARGUMENTS = {"name": "Tailcut"}
 _EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "hello"
@@ -64,6 +66,34 @@ async def ensure_credentials(tree: "Tree") -> dict[str, str] | None:
     _write_secret(path, json.dumps(credentials, indent=2) + "\n")
     _write_secret(_header_path(tree.places), f"Authorization: Bearer {key}\n")
     return credentials
+
+
+def sign_in_link(
+    control_plane_url: str, data_dir: Path, tenant: str, email: str, operator_token: str | None = None
+) -> str:
+    """A link that signs ``email`` in once, asked for in the name of the operator. Blocking. Raises CannotStart."""
+    try:
+        token = operator_token or (data_dir / "operator-token").read_text().strip()
+    except OSError as error:
+        raise CannotStart(f"cannot read the operator's token: {error}", EXIT_CHILD_FAILED) from None
+    with httpx.Client(base_url=control_plane_url, timeout=30.0, trust_env=False, headers=_bearer(token)) as client:
+        cursor: str | None = None
+        while True:
+            answer = client.get("/v1/tenants", params={"limit": 100} | ({"cursor": cursor} if cursor else {}))
+            page = answer.json() if answer.is_success else {"items": [], "next_cursor": None}
+            identifier = next((each["id"] for each in page["items"] if each["name"] == tenant), None)
+            cursor = page["next_cursor"]
+            if identifier is not None or cursor is None:
+                break
+        if identifier is None:
+            text = (
+                f"there is no tenant {tenant!r}" if answer.is_success else f"the control plane said {answer.text[:300]}"
+            )
+            raise CannotStart(text, EXIT_CHILD_FAILED)
+        answer = client.post(f"/v1/tenants/{identifier}/sign-in-links", json={"email": email})
+    if not answer.is_success:
+        raise CannotStart(f"no link for {email!r}: {answer.text[:300]}", EXIT_CHILD_FAILED)
+    return str(answer.json()["url"])
 
 
 async def _create_tenant(tree: "Tree", client: httpx.AsyncClient) -> str | None:

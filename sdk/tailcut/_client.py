@@ -30,7 +30,7 @@ from tailcut._transport import RETRIES_DEFAULT, Pause, Send, Step, Steps, Work, 
 
 CONNECT_TIMEOUT = timedelta(seconds=5)
 TIMEOUT_DEFAULT = timedelta(seconds=60)
-_NEVER_PROXIED = ("all://localhost", "all://127.0.0.1", "all://[::1]")
+NEVER_PROXIED = ("all://localhost", "all://127.0.0.1", "all://[::1]")
 """A server on this machine is never behind a proxy, whatever the environment says about others."""
 
 
@@ -189,7 +189,7 @@ class Client(_Operations):
     """
 
     def _open(self) -> None:
-        self._http = httpx.Client(follow_redirects=False, mounts=dict.fromkeys(_NEVER_PROXIED))
+        self._http = httpx.Client(follow_redirects=False, mounts=dict.fromkeys(NEVER_PROXIED))
 
     def deploy(
         self,
@@ -363,7 +363,7 @@ class AsyncClient(_Operations):
     """``Client`` for asyncio: the same operations, each to be awaited."""
 
     def _open(self) -> None:
-        self._http = httpx.AsyncClient(follow_redirects=False, mounts=dict.fromkeys(_NEVER_PROXIED))
+        self._http = httpx.AsyncClient(follow_redirects=False, mounts=dict.fromkeys(NEVER_PROXIED))
 
     async def deploy(
         self,

@@ -6,21 +6,51 @@ from pathlib import Path
 
 import pytest
 
-from tests.control_plane.running import ControlPlane, Tenant, Valkey
+from tests.control_plane.running import ControlPlane, Person, Tenant, Valkey, sign_up
+from tests.support.postgres import Postgres
 
 _numbers = itertools.count(1)
 
 
+FILES_ONLY = ("test_archive", "test_uploads")
+"""Modules about archives: SQL is not what they are about, once is enough."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Everything that uses the control plane runs on SQLite and on a real PostgreSQL."""
+    if "database" in metafunc.fixturenames:
+        is_about_files = metafunc.module.__name__.rpartition(".")[2].startswith(FILES_ONLY)
+        names = ["sqlite"] if is_about_files else ["sqlite", "postgresql"]
+        metafunc.parametrize("database", names, indirect=True, scope="session")
+
+
 @pytest.fixture(scope="session")
-def valkey() -> Iterator[Valkey]:
+def postgres() -> Iterator[Postgres]:
+    server = Postgres()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def database(request: pytest.FixtureRequest) -> str:
+    """DATABASE_URL; empty for the SQLite of the data folder."""
+    if request.param == "sqlite":
+        return ""
+    server: Postgres = request.getfixturevalue("postgres")
+    return server.new_database()
+
+
+@pytest.fixture(scope="session")
+def valkey(database: str) -> Iterator[Valkey]:
+    """One for each database: two tables in one Valkey would replace each other."""
     server = Valkey()
     yield server
     server.stop()
 
 
 @pytest.fixture(scope="session")
-def control_plane(valkey: Valkey, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    running = ControlPlane(tmp_path_factory.mktemp("control-plane"), valkey.url)
+def control_plane(valkey: Valkey, database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    running = ControlPlane(tmp_path_factory.mktemp("control-plane"), valkey.url, DATABASE_URL=database)
     yield running
     assert running.stop() == 0
 
@@ -37,6 +67,15 @@ def tenant(control_plane: ControlPlane) -> Iterator[Tenant]:
 def stranger(control_plane: ControlPlane) -> Iterator[Tenant]:
     """Another tenant, with a key that may do everything there."""
     made = control_plane.new_tenant(f"stranger-{next(_numbers)}")
+    yield made
+    made.http.close()
+
+
+@pytest.fixture
+def owner(control_plane: ControlPlane) -> Iterator[Person]:
+    """Somebody who has just signed up, with a tenant of their own."""
+    number = next(_numbers)
+    made = sign_up(control_plane, f"owner-{number}@example.com", f"owned-{number}")
     yield made
     made.http.close()
 

@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -37,9 +39,11 @@ class Valkey:
     """On a port of its own that it keeps when it is killed and started again."""
 
     def __init__(self) -> None:
-        self._server = ValkeyServer(save="")
+        # Its own choice of a port begins at the same number in every process.
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self._server = ValkeyServer(port=self.port, save="")
         self._server.start()
-        self.port = self._server.port
 
     @property
     def url(self) -> str:
@@ -71,6 +75,9 @@ class ControlPlane:
             "TAILCUT_DATA_DIR": str(data_dir),
             "TAILCUT_CONTROL_PLANE_PORT": "0",
             "REDIS_URL": redis_url,
+            # All tests come from one address.
+            "TAILCUT_LOG_INS_PER_ADDRESS_MAX": "100000",
+            "TAILCUT_MAILS_PER_ADDRESS_MAX": "100000",
             **{name: str(value) for name, value in settings.items()},
         }
         self.url = ""
@@ -163,3 +170,81 @@ class Tenant:
     def upload(self, function: str, content: bytes, **fields: str) -> httpx.Response:
         files = {"bundle": ("bundle.zip", content, "application/zip")}
         return self.http.post(f"/v1/functions/{function}/versions", files=files, data=fields)
+
+
+class Mailbox:
+    """The mails that a control plane without SMTP printed to its log."""
+
+    def __init__(self, control_plane: ControlPlane) -> None:
+        self._log = control_plane.log
+
+    def mails(self, address: str) -> list[dict[str, Any]]:
+        lines = [json.loads(line) for line in self._log.read_bytes().splitlines() if b'"event": "mail"' in line]
+        return [line for line in lines if line["to"] == address.lower()]
+
+    def newest(self, address: str, count: int = 1) -> dict[str, Any]:
+        """The ``count``-th mail to the address, once it is there."""
+        eventually(lambda: len(self.mails(address)) >= count)
+        return self.mails(address)[count - 1]
+
+    def token(self, address: str, count: int = 1) -> str:
+        """Of the link in that mail."""
+        found = re.search(r"[?&]token=(\w+)", self.newest(address, count)["text"])
+        assert found, self.newest(address, count)
+        return found[1]
+
+
+PASSWORD = "seven wooden boats"
+
+
+class Person:
+    """Somebody signed in, and a client with the session's token; ``tenant`` is the one that they act for."""
+
+    def __init__(self, control_plane: ControlPlane, email: str, session: dict[str, Any], tenant: str = "") -> None:
+        self.control_plane = control_plane
+        self.email = email
+        self.session_id: str = session["id"]
+        self.token: str = session["token"]
+        self.http = control_plane.client(self.token)
+        if tenant:
+            self.http.headers["Tailcut-Tenant"] = tenant
+
+    @property
+    def id(self) -> str:
+        return str(self.http.get("/v1/person").json()["id"])
+
+    def member_id(self) -> str:
+        members = self.http.get("/v1/members").json()["items"]
+        return next(str(member["id"]) for member in members if member["email"] == self.email)
+
+
+def sign_up(control_plane: ControlPlane, email: str, tenant: str) -> Person:
+    """The whole way: form, mail, password. The person owns the new tenant."""
+    mailbox = Mailbox(control_plane)
+    with control_plane.client() as client:
+        before = len(mailbox.mails(email))
+        answer = client.post("/v1/sign-up", json={"email": email, "tenant": tenant})
+        assert answer.status_code == 202, answer.text
+        token = mailbox.token(email, before + 1)
+        answer = client.post("/v1/sign-up/finish", json={"token": token, "password": PASSWORD})
+    assert answer.status_code == 201, answer.text
+    return Person(control_plane, email, answer.json(), tenant)
+
+
+def join(owner: Person, email: str, role: str) -> Person:
+    """Somebody new becomes a member of the owner's tenant."""
+    control_plane = owner.control_plane
+    mailbox = Mailbox(control_plane)
+    before = len(mailbox.mails(email))
+    answer = owner.http.post("/v1/invitations", json={"email": email, "role": role})
+    assert answer.status_code == 201, answer.text
+    with control_plane.client() as client:
+        token = mailbox.token(email, before + 1)
+        answer = client.post("/v1/invitations/finish", json={"token": token, "password": PASSWORD})
+    assert answer.status_code == 201, answer.text
+    return Person(control_plane, email, answer.json(), owner.http.headers["Tailcut-Tenant"])
+
+
+def log_in(control_plane: ControlPlane, email: str, password: str = PASSWORD, **fields: object) -> httpx.Response:
+    with control_plane.client() as client:
+        return client.post("/v1/sessions", json={"email": email, "password": password, **fields})

@@ -202,7 +202,7 @@ def test_the_first_version_that_fails_stays_to_be_seen(tenant: Tenant, valkey: V
     report(valkey, bad, error=FAILURE)
     assert eventually(lambda: version_of(tenant, "hello", bad)["status"] == "failed")
     assert aliases(tenant, "hello") == {"live": bad}
-    assert any(each.id == bad for each in table(valkey).versions)
+    assert eventually(lambda: any(each.id == bad for each in table(valkey).versions))
     # Deployed again it is tried again, also by nodes that had given it up.
     again = tenant.upload("hello", bundle(1))
     assert (again.status_code, again.json()["status"], again.json()["version"]) == (200, "preparing", bad)

@@ -1,58 +1,110 @@
 """The database's schema, the OpenAPI document and the commands."""
 
+import asyncio
 import json
-import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
+import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import create_engine, inspect
-from sqlalchemy.dialects import postgresql
-from sqlalchemy.schema import CreateIndex, CreateTable
+from sqlalchemy import Connection, inspect
+from sqlalchemy.exc import DBAPIError
 
+from control_plane.database import make_engine
 from control_plane.migrate import alembic_config
 from control_plane.models import Base
 from tests.control_plane.running import ControlPlane
+from tests.support.postgres import Postgres
 
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_migrations_lead_to_the_models(tmp_path: Path) -> None:
-    path = tmp_path / "database.sqlite"
-    command.upgrade(alembic_config(f"sqlite+aiosqlite:///{path}"), "head")
-    engine = create_engine(f"sqlite:///{path}")
-    with engine.connect() as connection:
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Of an empty database."""
+    if request.param == "sqlite":
+        return f"sqlite+aiosqlite:///{tmp_path / 'database.sqlite'}"
+    server: Postgres = request.getfixturevalue("postgres")
+    return server.new_database().replace("postgresql://", "postgresql+asyncpg://")
+
+
+def look[Seen](url: str, see: Callable[[Connection], Seen]) -> Seen:
+    async def run() -> Seen:
+        engine = make_engine(url)
+        try:
+            async with engine.begin() as connection:
+                return await connection.run_sync(see)
+        finally:
+            await engine.dispose()
+
+    return asyncio.run(run())
+
+
+def test_the_migrations_lead_to_the_models(url: str) -> None:
+    command.upgrade(alembic_config(url), "head")
+
+    def compare(connection: Connection) -> tuple[list[object], list[object]]:
         context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
-        assert compare_metadata(context, Base.metadata) == []
+        whole = compare_metadata(context, Base.metadata)
         # The control: the comparison sees a table that is missing.
         connection.exec_driver_sql("DROP TABLE sessions")
-        assert compare_metadata(context, Base.metadata) != []
-    engine.dispose()
+        return whole, compare_metadata(context, Base.metadata)
+
+    whole, less = look(url, compare)
+    assert whole == []
+    assert less != []
 
 
-def test_the_migrations_go_down_again(tmp_path: Path) -> None:
-    path = tmp_path / "database.sqlite"
-    config = alembic_config(f"sqlite+aiosqlite:///{path}")
+def test_the_migrations_go_down_again(url: str) -> None:
+    config = alembic_config(url)
     command.upgrade(config, "head")
     command.downgrade(config, "base")
-    engine = create_engine(f"sqlite:///{path}")
-    assert inspect(engine).get_table_names() == ["alembic_version"]
-    engine.dispose()
+    assert look(url, lambda connection: inspect(connection).get_table_names()) == ["alembic_version"]
     command.upgrade(config, "head")
-    with sqlite3.connect(path) as connection:
-        assert connection.execute("SELECT count(*) FROM revision_counter").fetchone() == (1,)
+    count = look(url, lambda connection: connection.exec_driver_sql("SELECT count(*) FROM revision_counter").scalar())
+    assert count == 1
 
 
-def test_the_schema_can_be_written_for_postgresql() -> None:
-    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
-    for table in Base.metadata.sorted_tables:
-        text = str(CreateTable(table).compile(dialect=dialect))
-        assert f"CREATE TABLE {table.name}" in text.replace('"', "")
-        assert "DATETIME" not in text  # SQLite's word
-        for index in table.indexes:
-            assert "CREATE INDEX" in str(CreateIndex(index).compile(dialect=dialect))
+def test_migrating_keeps_what_is_there(url: str) -> None:
+    config = alembic_config(url)
+    command.upgrade(config, "0002")
+    at = "2026-01-01 00:00:00+00" if "postgresql" in url else "2026-01-01 00:00:00"
+    statements = (
+        f"INSERT INTO tenants (id, name, concurrency_max, created_at) VALUES ('tnt_1', 'acme', 5, '{at}')",
+        "INSERT INTO keys (id, tenant_id, name, sha256, last_four, scopes, created_at) "
+        f"VALUES ('key_1', 'tnt_1', 'first', 'aa', 'bbbb', '[\"admin\"]', '{at}')",
+        f"INSERT INTO functions (id, tenant_id, name, public, created_at) VALUES ('fn_1','tnt_1','f',true,'{at}')",
+    )
+    look(url, lambda connection: [connection.exec_driver_sql(statement) for statement in statements])
+    command.upgrade(config, "head")
+    query = (
+        "SELECT tenants.name, tenants.status, keys.name, keys.created_by, functions.name FROM tenants "
+        "JOIN keys ON keys.tenant_id = tenants.id JOIN functions ON functions.tenant_id = tenants.id"
+    )
+    found = look(url, lambda connection: [tuple(row) for row in connection.exec_driver_sql(query)])
+    assert found == [("acme", "active", "first", "", "f")]
+
+
+def test_the_audit_log_is_append_only(url: str) -> None:
+    """By the database itself: what no statement of ours does, no statement can do."""
+    command.upgrade(alembic_config(url), "head")
+    at = "2026-01-01 00:00:00+00" if "postgresql" in url else "2026-01-01 00:00:00"
+    statements = (
+        f"INSERT INTO tenants (id, name, created_at) VALUES ('tnt_1', 'acme', '{at}')",
+        "INSERT INTO audit_entries (id, tenant_id, actor_id, actor, action, subject, details, address, request_id, at) "
+        f"VALUES ('aud_1', 'tnt_1', 'per_1', 'ada', 'key.created', 'k', '{{}}', '', '', '{at}')",
+    )
+    look(url, lambda connection: [connection.exec_driver_sql(statement) for statement in statements])
+    for statement in ("UPDATE audit_entries SET actor = 'nobody'", "DELETE FROM audit_entries"):
+        with pytest.raises(DBAPIError, match="append-only"):
+            look(url, lambda connection, text=statement: connection.exec_driver_sql(text))  # type: ignore[misc]
+    # The one way out: with the tenant.
+    look(url, lambda connection: connection.exec_driver_sql("UPDATE tenants SET status = 'deleting'"))
+    look(url, lambda connection: connection.exec_driver_sql("DELETE FROM audit_entries"))
+    assert look(url, lambda connection: connection.exec_driver_sql("SELECT count(*) FROM audit_entries").scalar()) == 0
 
 
 def test_the_committed_openapi_document_is_fresh(control_plane: ControlPlane) -> None:

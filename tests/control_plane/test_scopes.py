@@ -1,161 +1,326 @@
-"""Who may call what: one table for every endpoint, each scope and each absence tried against the running server."""
+"""Who may call what: one table for every endpoint; each scope, each role and each absence tried against the running
+server, and every attempt to reach another tenant."""
 
+import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 
 from tests.control_plane.bundles import bundle
-from tests.control_plane.running import ControlPlane, Tenant
+from tests.control_plane.running import PASSWORD, ControlPlane, Mailbox, Person, Tenant, join, log_in, sign_up
 
-ANY = {"deploy", "invoke", "read", "admin"}
-READERS = {"read", "deploy", "admin"}
-KEY_READERS = {"read", "admin"}
-DEPLOYERS = {"deploy", "admin"}
-ADMINS = {"admin"}
-
-TABLE: dict[tuple[str, str], set[str]] = {
-    ("GET", "/v1/runtime"): ANY,
-    ("GET", "/v1/tenant"): ANY,
-    ("POST", "/v1/tenants"): set(),  # the operator alone
-    ("PUT", "/v1/tenants/{tenant_id}/subscription"): set(),
-    ("GET", "/v1/subscription"): READERS,
-    ("POST", "/v1/keys"): ADMINS,
-    ("GET", "/v1/keys"): KEY_READERS,
-    ("GET", "/v1/keys/{key_id}"): KEY_READERS,
-    ("DELETE", "/v1/keys/{key_id}"): ADMINS,
-    ("GET", "/v1/functions"): READERS,
-    ("GET", "/v1/functions/{name}"): READERS,
-    ("PATCH", "/v1/functions/{name}"): DEPLOYERS,
-    ("DELETE", "/v1/functions/{name}"): DEPLOYERS,
-    ("POST", "/v1/functions/{name}/versions"): DEPLOYERS,
-    ("GET", "/v1/functions/{name}/versions"): READERS,
-    ("GET", "/v1/functions/{name}/versions/{version_id}"): READERS,
-    ("PUT", "/v1/functions/{name}/aliases/{alias}"): DEPLOYERS,
-    ("DELETE", "/v1/functions/{name}/aliases/{alias}"): DEPLOYERS,
-    ("POST", "/v1/functions/{name}/rollback"): DEPLOYERS,
+SCOPES: dict[str, set[str]] = {
+    "tenant.read": {"deploy", "invoke", "read", "admin"},
+    "functions.read": {"read", "deploy", "admin"},
+    "functions.write": {"deploy", "admin"},
+    "keys.read": {"read", "admin"},
+    "keys.write": {"admin"},
+    "members.read": {"admin"},
+    "members.write": {"admin"},
+    "audit.read": {"admin"},
+    "tenant.delete": set(),
 }
-OPEN = {("GET", "/healthz"), ("GET", "/readyz"), ("GET", "/v1/tiers")}
-SUCCESS = {200, 201, 204}
+"""Permission → the scopes of which one is enough."""
+ROLES: dict[str, set[str]] = {
+    "tenant.read": {"owner", "admin", "developer", "billing", "viewer"},
+    "functions.read": {"owner", "admin", "developer", "viewer"},
+    "functions.write": {"owner", "admin", "developer"},
+    "keys.read": {"owner", "admin", "developer", "viewer"},
+    "keys.write": {"owner", "admin", "developer"},
+    "members.read": {"owner", "admin", "developer", "billing", "viewer"},
+    "members.write": {"owner", "admin"},
+    "audit.read": {"owner", "admin", "developer"},
+    "tenant.delete": {"owner"},
+}
+"""Permission → the roles that have it."""
+
+TABLE: dict[tuple[str, str], str] = {
+    ("GET", "/v1/runtime"): "tenant.read",
+    ("GET", "/v1/tenant"): "tenant.read",
+    ("POST", "/v1/tenant/deletion"): "tenant.delete",
+    ("POST", "/v1/keys"): "keys.write",
+    ("GET", "/v1/keys"): "keys.read",
+    ("GET", "/v1/keys/{key_id}"): "keys.read",
+    ("DELETE", "/v1/keys/{key_id}"): "keys.write",
+    ("GET", "/v1/members"): "members.read",
+    ("GET", "/v1/members/{member_id}"): "members.read",
+    ("PATCH", "/v1/members/{member_id}"): "members.write",
+    ("DELETE", "/v1/members/{member_id}"): "members.write",
+    ("GET", "/v1/invitations"): "members.read",
+    ("POST", "/v1/invitations"): "members.write",
+    ("DELETE", "/v1/invitations/{invitation_id}"): "members.write",
+    ("GET", "/v1/audit"): "audit.read",
+    ("GET", "/v1/subscription"): "tenant.read",
+    ("GET", "/v1/functions"): "functions.read",
+    ("GET", "/v1/functions/{name}"): "functions.read",
+    ("PATCH", "/v1/functions/{name}"): "functions.write",
+    ("DELETE", "/v1/functions/{name}"): "functions.write",
+    ("POST", "/v1/functions/{name}/versions"): "functions.write",
+    ("GET", "/v1/functions/{name}/versions"): "functions.read",
+    ("GET", "/v1/functions/{name}/versions/{version_id}"): "functions.read",
+    ("PUT", "/v1/functions/{name}/aliases/{alias}"): "functions.write",
+    ("DELETE", "/v1/functions/{name}/aliases/{alias}"): "functions.write",
+    ("POST", "/v1/functions/{name}/rollback"): "functions.write",
+}
+"""What acts within a tenant."""
+PERSONAL = {
+    ("GET", "/v1/person"),
+    ("PUT", "/v1/person/password"),
+    ("POST", "/v1/person/tenants"),
+    ("POST", "/v1/person/second-factor"),
+    ("POST", "/v1/person/second-factor/confirm"),
+    ("POST", "/v1/person/second-factor/off"),
+    ("GET", "/v1/sessions"),
+    ("DELETE", "/v1/sessions/current"),
+    ("DELETE", "/v1/sessions/{session_id}"),
+    ("POST", "/v1/invitations/accept"),
+}
+"""For somebody signed in, about themselves."""
+OPERATORS = {
+    ("POST", "/v1/tenants"),
+    ("GET", "/v1/tenants"),
+    ("GET", "/v1/tenants/{tenant_id}"),
+    ("PATCH", "/v1/tenants/{tenant_id}"),
+    ("DELETE", "/v1/tenants/{tenant_id}"),
+    ("POST", "/v1/tenants/{tenant_id}/sign-in-links"),
+    ("PUT", "/v1/tenants/{tenant_id}/subscription"),
+}
+OPEN = {
+    ("GET", "/healthz"),
+    ("GET", "/readyz"),
+    ("GET", "/v1/tiers"),
+    ("POST", "/v1/sign-up"),
+    ("POST", "/v1/sign-up/finish"),
+    ("POST", "/v1/sessions"),
+    ("POST", "/v1/password-resets"),
+    ("POST", "/v1/password-resets/finish"),
+    ("POST", "/v1/invitations/finish"),
+}
+"""For anybody: what they do, a secret in a mail or a password decides."""
+SUCCESS = {200, 201, 202, 204}
+STRANGE_TOKENS = ("", "tck_" + "a" * 43, "tcs_" + "a" * 43, "nonsense", "tck_", "tck_" + "é" * 43, "tck_" + "a" * 5000)
+_numbers = itertools.count(1)
+
+
+def send(client: httpx.Client, method: str, path: str, values: dict[str, str]) -> httpx.Response:
+    """The request that succeeds for whoever may make it. Deletion of a tenant is asked for with a wrong name."""
+    number = next(_numbers)
+    body: dict[str, Any] = {}
+    match method, path:
+        case "POST", "/v1/functions/{name}/versions":
+            body = {"files": {"bundle": ("b.zip", bundle(3), "application/zip")}}
+        case "POST", "/v1/keys":
+            body = {"json": {"scopes": ["invoke"]}}
+        case "POST", "/v1/tenants" | "/v1/person/tenants":
+            body = {"json": {"name": f"somebody-{number}"}}
+        case "POST", "/v1/tenant/deletion":
+            body = {"json": {"name": "wrong", "password": PASSWORD}}
+        case "POST", "/v1/invitations":
+            body = {"json": {"email": f"guest-{number}@example.com", "role": "viewer"}}
+        case "POST", "/v1/tenants/{tenant_id}/sign-in-links":
+            body = {"json": {"email": f"guest-{number}@example.com"}}
+        case "PUT", "/v1/tenants/{tenant_id}/subscription":
+            body = {"json": {"tier": "free"}}
+        case "PATCH", "/v1/tenants/{tenant_id}":
+            body = {"json": {"status": "active"}}
+        case "PATCH", "/v1/members/{member_id}":
+            body = {"json": {"role": "billing"}}
+        case "PATCH", "/v1/functions/{name}":
+            body = {"json": {"public": True}}
+        case "PUT", "/v1/functions/{name}/aliases/{alias}":
+            body = {"json": {"version": values["version_id"]}}
+        case "PUT", "/v1/person/password":
+            body = {"json": {"current_password": "wrong", "password": "another fine password"}}
+        case "POST", "/v1/person/second-factor/confirm":
+            body = {"json": {"code": "000000"}}
+        case "POST", "/v1/person/second-factor/off":
+            body = {"json": {"password": "wrong"}}
+        case "POST", "/v1/invitations/accept":
+            body = {"json": {"token": values["invitation_token"]}}
+    return client.request(method, path.format(**values), **body)
 
 
 class Stage:
-    """A function with two versions and an alias, and a key to look at: made anew for each call."""
+    """A tenant with a member of each role, a function with two versions and an alias, a key, a guest, an invitation."""
 
-    def __init__(self, tenant: Tenant) -> None:
-        self.tenant = tenant
-        self.values: dict[str, str] = {}
+    def __init__(self, control_plane: ControlPlane) -> None:
+        number = next(_numbers)
+        self.control_plane = control_plane
+        self.name = f"stage-{number}"
+        self.owner = sign_up(control_plane, f"stage-{number}@example.com", self.name)
+        self.people = {"owner": self.owner} | {
+            role: join(self.owner, f"{role}-{number}@example.com", role)
+            for role in ("admin", "developer", "billing", "viewer")
+        }
+        key = self.owner.http.post("/v1/keys", json={"scopes": ["admin"]}).json()
+        tenant = self.owner.http.get("/v1/tenant").json()
+        self.tenant = Tenant(control_plane, {"id": tenant["id"], "name": self.name, "key": key})
+        self.values = {"tenant_id": self.tenant.id, "name": "hello", "alias": "stable"}
         self.reset()
 
     def reset(self) -> None:
-        self.tenant.http.delete("/v1/functions/hello")
+        """Make again what a success may have taken away."""
+        http, values = self.owner.http, self.values
+        http.delete("/v1/functions/hello")
         self.tenant.deploy("hello", bundle(1))
-        version = self.tenant.deploy("hello", bundle(2))["version"]
-        self.tenant.http.put("/v1/functions/hello/aliases/stable", json={"version": version})
-        key_id = self.tenant.new_key("invoke")["id"]
-        self.values = {
-            "tenant_id": self.tenant.id,
-            "key_id": key_id,
-            "name": "hello",
-            "version_id": version,
-            "alias": "stable",
-        }
+        values["version_id"] = version = self.tenant.deploy("hello", bundle(2))["version"]
+        http.put("/v1/functions/hello/aliases/stable", json={"version": version})
+        values["key_id"] = self.tenant.new_key("invoke")["id"]
+        if "member_id" not in values or http.get(f"/v1/members/{values['member_id']}").status_code != 200:
+            values["member_id"] = join(self.owner, f"spare-{next(_numbers)}@example.com", "viewer").member_id()
+        http.patch(f"/v1/members/{values['member_id']}", json={"role": "viewer"})
+        email = f"invited-{next(_numbers)}@example.com"
+        invited = http.post("/v1/invitations", json={"email": email, "role": "viewer"})
+        values["invitation_id"] = invited.json()["id"]
+        values["invitation_token"] = Mailbox(self.control_plane).token(email)
+        values["session_id"] = log_in(self.control_plane, self.owner.email).json()["id"]
 
-    def request(self, client: httpx.Client, method: str, path: str) -> httpx.Response:
-        url = path.format(**self.values)
-        body: dict[str, Any] = {}
-        match method, path:
-            case "POST", "/v1/functions/{name}/versions":
-                body = {"files": {"bundle": ("b.zip", bundle(3), "application/zip")}}
-            case "POST", "/v1/keys":
-                body = {"json": {"scopes": ["invoke"]}}
-            case "POST", "/v1/tenants":
-                body = {"json": {"name": "somebody"}}
-            case "PATCH", _:
-                body = {"json": {"public": True}}
-            case "PUT", "/v1/tenants/{tenant_id}/subscription":
-                body = {"json": {"tier": "free"}}
-            case "PUT", _:
-                body = {"json": {"version": self.values["version_id"]}}
-        return client.request(method, url, **body)
+    def snapshot(self) -> list[str]:
+        """Everything of the tenant and its owner that one can see."""
+        paths = ("/v1/functions", "/v1/functions/hello/versions", "/v1/keys", "/v1/members", "/v1/invitations")
+        tenant = [self.tenant.http.get(path).text for path in (*paths, "/v1/tenant")]
+        sessions = self.owner.http.get("/v1/sessions").json()["items"]
+        return [*tenant, *sorted(each["id"] for each in sessions)]
+
+
+@pytest.fixture(scope="module")
+def made_stage(control_plane: ControlPlane) -> Stage:
+    return Stage(control_plane)
 
 
 @pytest.fixture
-def stage(tenant: Tenant) -> Stage:
-    return Stage(tenant)
+def stage(made_stage: Stage, request: pytest.FixtureRequest) -> Iterator[Stage]:
+    yield made_stage
+    if request.node.callspec.params.get("method") != "GET":
+        made_stage.reset()
+
+
+@pytest.fixture(scope="module")
+def intruder(control_plane: ControlPlane) -> Person:
+    """The owner of another tenant."""
+    number = next(_numbers)
+    return sign_up(control_plane, f"intruder-{number}@example.com", f"intruder-{number}")
 
 
 def test_the_table_names_every_endpoint(control_plane: ControlPlane) -> None:
     document = httpx.get(f"{control_plane.url}/v1/openapi.json").json()
     served = {(method.upper(), path) for path, item in document["paths"].items() for method in item}
-    assert served == set(TABLE) | OPEN
+    assert served == set(TABLE) | PERSONAL | OPERATORS | OPEN
 
 
 @pytest.mark.parametrize(("method", "path"), TABLE)
 def test_scopes(stage: Stage, control_plane: ControlPlane, method: str, path: str) -> None:
-    allowed = TABLE[(method, path)]
+    allowed = SCOPES[TABLE[method, path]]
     for scope in ("deploy", "invoke", "read", "admin"):
         with stage.tenant.client(scope) as client:
-            answer = stage.request(client, method, path)
+            answer = send(client, method, path, stage.values)
         if scope in allowed:
             assert answer.status_code in SUCCESS, (scope, answer.text)
-            stage.reset()
+            if method != "GET":
+                stage.reset()
             continue
         problem = answer.json()
         assert problem["component"] == "control-plane"
-        if allowed:
-            assert answer.status_code == 403, (scope, answer.text)
-            assert allowed >= set(problem["required"])
+        assert answer.status_code == 403, (scope, answer.text)
+        assert allowed >= set(problem["required"]) or not allowed
+    check_strange_tokens(control_plane, method, path, stage.values)
+
+
+@pytest.mark.parametrize(("method", "path"), TABLE)
+def test_roles(stage: Stage, method: str, path: str) -> None:
+    allowed = ROLES[TABLE[method, path]]
+    for role, person in stage.people.items():
+        answer = send(person.http, method, path, stage.values)
+        if role in allowed:
+            assert answer.status_code in (*SUCCESS, 422), (role, answer.text)
+            assert answer.status_code != 422 or path == "/v1/tenant/deletion"
+            if method != "GET":
+                stage.reset()
         else:
-            assert answer.status_code == 401
-    for token in ("", "tck_" + "a" * 43, "nonsense", "tck_", "tck_" + "é" * 43, "tck_" + "a" * 5000):
+            assert answer.status_code == 403, (role, answer.text)
+
+
+@pytest.mark.parametrize(("method", "path"), sorted(PERSONAL | OPERATORS))
+def test_keys_and_others_sessions_are_nothing_to_people_and_operators(
+    stage: Stage, control_plane: ControlPlane, method: str, path: str
+) -> None:
+    before = stage.snapshot()
+    assert send(stage.tenant.http, method, path, stage.values).status_code == 401
+    if (method, path) in OPERATORS:
+        assert send(stage.owner.http, method, path, stage.values).status_code == 401
+        with control_plane.client(control_plane.operator_token) as operator:
+            if method != "DELETE":  # the control; the deletion has a test of its own
+                assert send(operator, method, path, stage.values).status_code in SUCCESS
+    check_strange_tokens(control_plane, method, path, stage.values)
+    if (method, path) not in OPERATORS:
+        assert stage.snapshot() == before
+
+
+def check_strange_tokens(control_plane: ControlPlane, method: str, path: str, values: dict[str, str]) -> None:
+    for token in STRANGE_TOKENS:
         with control_plane.client() as client:
             if token:
                 client.headers = httpx.Headers([(b"Authorization", f"Bearer {token}".encode())])
-            answer = stage.request(client, method, path)
+            answer = send(client, method, path, values)
         assert answer.status_code == 401, token
         assert answer.headers["WWW-Authenticate"] == "Bearer"
 
 
-TENANT_PATHS = [entry for entry in TABLE if "{" in entry[1] and TABLE[entry]]
+# -- Across tenants ---------------------------------------------------------------------------------------------------
+
+CREATES_OWN = {("POST", "/v1/functions/{name}/versions")}
+"""With another tenant's name in the path this makes something of the caller's own."""
 
 
-@pytest.mark.parametrize(("method", "path"), TENANT_PATHS)
-def test_another_tenants_things_are_not_there(stage: Stage, stranger: Tenant, method: str, path: str) -> None:
-    """The stranger uses the owner's names and ids with a key that may do everything in its own tenant."""
-    before = snapshot(stage.tenant)
-    answer = stage.request(stranger.http, method, path)
-    if (method, path) == ("POST", "/v1/functions/{name}/versions"):
-        # The same name is the stranger's own function.
-        assert answer.status_code == 201
-        assert answer.json()["function_id"] != stage.tenant.http.get("/v1/functions/hello").json()["id"]
-    else:
-        assert answer.status_code == 404, answer.text
-    assert snapshot(stage.tenant) == before
-    # The control: the owner succeeds with the very same request.
-    assert stage.request(stage.tenant.http, method, path).status_code in SUCCESS
+@pytest.mark.parametrize(("method", "path"), TABLE)
+def test_naming_another_tenant_finds_nothing(stage: Stage, intruder: Person, method: str, path: str) -> None:
+    """Signed in elsewhere, with this tenant's name in the header; and with a key of elsewhere."""
+    before = stage.snapshot()
+    key = intruder.http.post("/v1/keys", json={"scopes": ["admin"]}).json()["token"]
+    for token in (intruder.token, key):
+        with stage.control_plane.client(token) as client:
+            client.headers["Tailcut-Tenant"] = stage.name
+            answer = send(client, method, path, stage.values)
+            assert answer.status_code == 404, answer.text
+            client.headers["Tailcut-Tenant"] = "no-such-tenant"
+            assert send(client, method, path, stage.values).status_code == 404  # as if it were not there
+    assert stage.snapshot() == before
+    # The control: the very same request by the owner.
+    assert send(stage.owner.http, method, path, stage.values).status_code in (*SUCCESS, 422)
 
 
-@pytest.mark.parametrize(("method", "path"), [entry for entry in TENANT_PATHS if "{name}" in entry[1]])
+@pytest.mark.parametrize(("method", "path"), [entry for entry in TABLE if "{" in entry[1]])
+def test_another_tenants_ids_are_not_there(stage: Stage, intruder: Person, method: str, path: str) -> None:
+    before = stage.snapshot()
+    key = intruder.http.post("/v1/keys", json={"scopes": ["admin"]}).json()["token"]
+    for token in (intruder.token, key):
+        with stage.control_plane.client(token) as client:
+            answer = send(client, method, path, stage.values)
+            if (method, path) in CREATES_OWN:
+                assert answer.status_code in (200, 201)
+                assert answer.json()["function_id"] not in stage.tenant.http.get("/v1/functions/hello").text
+                assert client.delete("/v1/functions/hello").status_code == 204
+            else:
+                assert answer.status_code == 404, answer.text
+    assert stage.snapshot() == before
+
+
+@pytest.mark.parametrize(("method", "path"), [entry for entry in TABLE if "{name}" in entry[1]])
 def test_ids_of_another_tenant_under_an_own_function(stage: Stage, stranger: Tenant, method: str, path: str) -> None:
     """The stranger has a function of the same name and smuggles in the owner's ids."""
     stranger.deploy("hello", bundle(1))
-    before = snapshot(stage.tenant)
-    answer = stage.request(stranger.http, method, path)
-    if "{version_id}" in path or method == "PUT" or "{alias}" in path:
+    before = stage.snapshot()
+    answer = send(stranger.http, method, path, stage.values)
+    if "version_id" in path or "alias" in path:
         assert answer.status_code == 404, answer.text
-    assert snapshot(stage.tenant) == before
+    assert stage.snapshot() == before
 
 
-def test_lists_hold_only_ones_own(stage: Stage, stranger: Tenant) -> None:
-    stranger.deploy("mine", bundle(1))
-    assert [each["name"] for each in stranger.http.get("/v1/functions").json()["items"]] == ["mine"]
-    ids = {each["id"] for each in stranger.http.get("/v1/keys").json()["items"]}
-    assert ids == {stranger.key_id}
-    assert len(stage.tenant.http.get("/v1/keys").json()["items"]) == 2
-
-
-def snapshot(tenant: Tenant) -> list[Any]:
-    """All that a tenant can see of itself."""
-    paths = ("/v1/tenant", "/v1/keys", "/v1/functions", "/v1/functions/hello/versions")
-    return [tenant.http.get(path).json() for path in paths]
+def test_another_persons_session_is_not_there(made_stage: Stage, intruder: Person) -> None:
+    stage = made_stage
+    before = stage.snapshot()
+    assert send(intruder.http, "DELETE", "/v1/sessions/{session_id}", stage.values).status_code == 404
+    assert send(intruder.http, "POST", "/v1/invitations/accept", stage.values).status_code == 403  # not theirs
+    assert stage.snapshot() == before

@@ -1,6 +1,7 @@
 """The supervisor with real processes: starting, what it says when it cannot, deaths of children, the end."""
 
 import json
+import re
 import signal
 import socket
 import stat
@@ -95,6 +96,20 @@ def test_the_first_start_calls_the_example_and_says_how(server: Server) -> None:
     }
     for word in ("dashboard", "logs", "stop"):
         assert any(line.split()[:1] == [word] for line in lines), word
+
+
+def test_a_link_signs_in_once(server: Server) -> None:
+    printed = command("sign-in", "--data-dir", str(server.data_dir))
+    assert printed.returncode == 0, printed.stderr
+    link = printed.stdout.strip()
+    with httpx.Client(follow_redirects=True, timeout=HANG_S, headers={"Accept": "text/html"}) as browser:
+        page = browser.get(link)
+        found = re.search(r'name="csrf_token" value="([^"]+)"', page.text)
+        assert found, page.text
+        form = {"csrf_token": found[1], "token": link.rpartition("=")[2]}
+        assert "Sign out" in browser.post(f"{server.control_plane_url}/sign-in/link", data=form).text
+        assert browser.get(link).status_code == 404
+    assert command("sign-in", "--data-dir", str(server.data_dir), "--tenant", "nobody").returncode == 1
 
 
 def test_status_tells_people_and_programs(server: Server) -> None:

@@ -2,10 +2,10 @@
 
 import sys
 
-from tests.lint import rules_docs, rules_python, rules_text, rules_zig
+from tests.lint import rules_docs, rules_python, rules_queries, rules_text, rules_zig
 from tests.lint.repository import RULES, findings, tracked
 
-MODULES = (rules_text, rules_python, rules_zig, rules_docs)
+MODULES = (rules_text, rules_python, rules_zig, rules_docs, rules_queries)
 
 
 def main() -> int:

@@ -4,11 +4,19 @@ import pytest
 
 from tests.lint.__main__ import MODULES
 from tests.lint.repository import EXCEPTIONS_PATH, RULES, Repository, Rule, findings, tracked
+from tests.lint.rules_queries import CROSSINGS_PATH
 
 PY = '"""What it is."""\n'
 ZIG = "//! What it is.\n"
 DECISION = "# A\n## Context\n## Decision\n## Consequences\n"
 LOCKED = "a==2.0 \\\n    --hash=sha256:00\n"
+
+MODEL = {
+    "control_plane/models/auth.py": PY
+    + "class Key:\n    id: Mapped[str]\n    tenant_id: Mapped[str]\nclass Free:\n    id: Mapped[str]\n"
+}
+QUERY = PY + "async def find(session, tenant_id, key_id, caller):\n    return select(Key).where(%s)\n"
+CROSSING = '[[crossing]]\nfunction = "control_plane/keys.py::find"\nreason = "a credential"\n'
 
 # rule → (files that keep it, files that break it). Words that the rules look for are written in pieces here.
 SAMPLES: dict[str, list[tuple[dict[str, str], dict[str, str]]]] = {
@@ -46,6 +54,24 @@ SAMPLES: dict[str, list[tuple[dict[str, str], dict[str, str]]]] = {
             {"sdk/tailcut/a.py": PY + "from os import getenv\n"},
         ),
         ({"tests/a.py": PY + "import os\nos.getenv('A')\n"}, {"gateway/a.py": PY + "import os\nos.getenv('A')\n"}),
+    ],
+    "tenant-filter": [
+        (
+            {**MODEL, "control_plane/keys.py": QUERY % "Key.tenant_id == tenant_id, Key.id == key_id"},
+            {**MODEL, "control_plane/keys.py": QUERY % "Key.id == key_id"},
+        ),
+        (
+            {**MODEL, "control_plane/keys.py": QUERY % "Key.tenant_id == caller.tenant_id"},
+            {**MODEL, "control_plane/keys.py": QUERY % "Other.tenant_id == tenant_id"},
+        ),
+        (
+            {**MODEL, "control_plane/keys.py": PY + "async def f(session):\n    return await session.get(Free, 1)\n"},
+            {**MODEL, "control_plane/keys.py": PY + "async def f(session):\n    return await session.get(Key, 1)\n"},
+        ),
+        (
+            {**MODEL, "control_plane/keys.py": QUERY % "Key.id == key_id", CROSSINGS_PATH: CROSSING},
+            {**MODEL, "control_plane/keys.py": PY, CROSSINGS_PATH: CROSSING},
+        ),
     ],
     "skips": [
         ({"tests/test_a.py": PY}, {"tests/test_a.py": PY + "@pytest.mark.sk" + "ip\ndef test_a(): ...\n"}),
@@ -168,7 +194,7 @@ def found(rule: Rule, files: dict[str, str]) -> list[str]:
 
 
 def test_every_rule_has_samples() -> None:
-    assert len(MODULES) == 4
+    assert len(MODULES) == 5
     assert set(SAMPLES) == set(BY_NAME)
 
 

@@ -100,13 +100,12 @@ def upgrade() -> None:
     )
     op.create_index("ix_usage_hourly_tenant_id_hour", "usage_hourly", ["tenant_id", "hour"])
 
-    with op.batch_alter_table("tenants") as tenants:
-        tenants.drop_column("concurrency_max")
+    # Not as a batch: on SQLite that would replace the table, and all others point to it.
+    op.drop_column("tenants", "concurrency_max")
 
 
 def downgrade() -> None:
-    with op.batch_alter_table("tenants") as tenants:
-        tenants.add_column(sa.Column("concurrency_max", sa.BigInteger(), nullable=False, server_default="64"))
+    op.add_column("tenants", sa.Column("concurrency_max", sa.BigInteger(), nullable=False, server_default="64"))
     op.drop_table("usage_hourly")
     op.drop_table("usage_hours")
     op.drop_table("subscription_add_ons")

@@ -11,6 +11,7 @@ from rich.text import Text
 from tailcut import _profile as profiles
 from tailcut._cli import options
 from tailcut._cli.console import clean, err, out, print_json
+from tailcut._cli.signing_in import make_key
 from tailcut._client import Client
 from tailcut._errors import ConfigurationError, ProjectError
 from tailcut._project import NAME_PATTERN
@@ -41,23 +42,47 @@ def login(
     key: Annotated[
         str | None, typer.Option("--key", metavar="KEY", help="An API key; - reads it from standard input.")
     ] = None,
+    email: Annotated[
+        str | None, typer.Option("--email", metavar="ADDRESS", help="Sign in as a person; a key is made for you.")
+    ] = None,
+    tenant: Annotated[
+        str | None, typer.Option("--tenant", metavar="NAME", help="With --email: which of your tenants.")
+    ] = None,
     show_key: Annotated[bool, typer.Option("--show-key", help="Print the key in use, for $(…), and exit.")] = False,
     json_: options.Json = False,
 ) -> None:
-    """Check a key and keep it in ~/.config/tailcut/config.toml."""
+    """Keep a key in ~/.config/tailcut/config.toml: one that you have, or one that is made when you sign in.
+
+    With an e-mail address the password (and, if it is on, the second factor's code) is asked for and forgotten; the
+    key may deploy, invoke and read, ends after 90 days and is in the dashboard's list of keys.
+    """
     if show_key:
         sys.stdout.write(profiles.find(server=server, key=key).key + "\n")
         return
     address = profiles.clean_server(server or _ask("Server", "--server", default="http://127.0.0.1:8000"))
-    secret = _from_input() if key == "-" else key or _ask("Key", "--key (or --key - and standard input)", hidden=True)
+    secret = _from_input() if key == "-" else key or _key_of_person(address, email, tenant)
     with Client(address, secret) as client:
-        tenant = client.tenant()
+        found = client.tenant()
         gateway_url = client.runtime().gateway_url
-    path = profiles.save(profiles.Credentials(address, secret.strip(), "--key", gateway_url, tenant.name))
+    path = profiles.save(profiles.Credentials(address, secret.strip(), "--key", gateway_url, found.name))
     if json_:
-        print_json({"server": address, "tenant": tenant.name, "gateway_url": gateway_url, "profile": str(path)})
+        print_json({"server": address, "tenant": found.name, "gateway_url": gateway_url, "profile": str(path)})
     else:
-        err.print(Text(clean(f"logged in to {address} as {tenant.name}; kept in {path}")))
+        err.print(Text(clean(f"logged in to {address} as {found.name}; kept in {path}")))
+
+
+def _key_of_person(address: str, email: str | None, tenant: str | None) -> str:
+    option = "--email, or --key (or --key - and standard input)"
+    given = email or _ask("E-mail address (or a key)", option)
+    if given.startswith("tck_"):
+        return given
+    return make_key(
+        address,
+        given.strip(),
+        tenant,
+        ask_password=lambda: _ask("Password", "--key: passwords are only asked for on a terminal", hidden=True),
+        ask_code=lambda: _ask("Code of the authenticator", "--key", hidden=True),
+    )
 
 
 def init(

@@ -1,0 +1,32 @@
+// What pages gain from a script; each works without it. Loaded once; pages that htmx brings are seen through its event.
+"use strict";
+(() => {
+  const enhance = (root) => {
+    for (const button of root.querySelectorAll("button.copy[hidden]")) {
+      if (!navigator.clipboard) continue; // plain http: the text can be selected
+      button.hidden = false;
+      button.addEventListener("click", async () => {
+        await navigator.clipboard.writeText(button.dataset.copy);
+        const label = button.textContent;
+        button.textContent = "Copied";
+        setTimeout(() => { button.textContent = label; }, 1500);
+      });
+    }
+    // The theme's form comes back to the page that it is on.
+    for (const input of root.querySelectorAll("form[data-return] input[name=next]")) {
+      input.value = location.pathname + location.search;
+    }
+  };
+  document.addEventListener("htmx:load", (event) => enhance(event.detail.elt));
+  // After a page came by htmx the focus goes where a full load would put it: the marked field, else the content.
+  document.addEventListener("htmx:afterSettle", (event) => {
+    if (event.detail.target !== document.body) return;
+    (document.querySelector("[autofocus]") || document.getElementById("main"))?.focus({ preventScroll: true });
+    for (const menu of document.querySelectorAll("details.menu")) menu.open = false;
+  });
+  document.addEventListener("keydown", (event) => {
+    const menu = event.key === "Escape" && document.querySelector("details.menu[open]");
+    if (menu) { menu.open = false; menu.querySelector("summary").focus(); }
+  });
+  enhance(document);
+})();

@@ -1,0 +1,1 @@
+"""Members of a tenant, their roles, and the invitations that make new ones."""
