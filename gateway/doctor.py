@@ -17,6 +17,7 @@ from gateway.cgroup.hierarchy import Hierarchy, discover
 from gateway.cgroup.instance import Instance, instance_name, leftover_count
 from gateway.core.jail import Part
 from gateway.features import features
+from gateway.zygote import trials
 from gateway.zygote.groups import WANTED
 from gateway.zygote.jail import Jail
 from gateway.zygote.settings import JailSettings, SettingsError, jail_settings
@@ -59,6 +60,20 @@ _GROUP_COSTS = {
     "pids": "only RLIMIT_NPROC bounds threads and processes",
 }
 
+_BEST_EFFORT = "tenants with a CPU reservation run best-effort, and every answer says so"
+_SCHEDULING: dict[str, tuple[str, str]] = {
+    "partition": (
+        _BEST_EFFORT,
+        "two CPUs or more, root in the root CPU set with cgroup's cpuset writable (not in a container), no other group "
+        "on the CPU; then `tailcut-server up --reserved-cpus`",
+    ),
+    "deadline": (_BEST_EFFORT, "root with CAP_SYS_NICE; bandwidth left below kernel.sched_rt_runtime_us"),
+    "demotion": (
+        "a worker that was demoted for burning CPU serves one call and is replaced",
+        "root with CAP_SYS_NICE, or a limit (RLIMIT_NICE) of 20 or more for the server's user",
+    ),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Line:
@@ -88,6 +103,8 @@ class Diagnosis:
     bounded: bool
     """The memory of workers can be bounded, or the setting accepts that it cannot."""
     leftover_groups: int
+    scheduling: list[Line]
+    """What CPU reservations need; not parts of the jail."""
 
 
 def diagnose(settings: JailSettings) -> Diagnosis:
@@ -123,6 +140,7 @@ def diagnose(settings: JailSettings) -> Diagnosis:
         groups=groups,
         bounded=groups[0].state == "active" or settings.memory == "rlimits" or settings.mode != "on",
         leftover_groups=leftover_count(hierarchies),
+        scheduling=_scheduling(),
     )
 
 
@@ -147,6 +165,16 @@ def _groups(hierarchies: list[Hierarchy]) -> list[Line]:
     return lines
 
 
+def _scheduling() -> list[Line]:
+    """Not parts of the jail: without them everything runs, on whatever CPU time is left over."""
+    partition, deadline = trials.reservation()
+    refusals = {"partition": partition, "deadline": deadline, "demotion": trials.demotion()}
+    return [
+        Line(name, "active") if refusal is None else Line(name, "missing", refusal, *_SCHEDULING[name])
+        for name, refusal in refusals.items()
+    ]
+
+
 def show(diagnosis: Diagnosis) -> str:
     rows = [
         f"kernel        Linux {diagnosis.kernel}",
@@ -160,6 +188,7 @@ def show(diagnosis: Diagnosis) -> str:
     rows += _table(diagnosis.features, _WIDTH_FEATURE)
     rows += [""]
     rows += _table(diagnosis.groups, _WIDTH_PART)
+    rows += _table(diagnosis.scheduling, _WIDTH_PART)
     rows.append(f"{'':14}groups of dead servers: {diagnosis.leftover_groups} (removed at the next start)")
     rows += ["", _verdict(diagnosis)]
     return "\n".join(rows) + "\n"

@@ -17,6 +17,7 @@ from gateway.cgroup.hierarchy import discover
 from gateway.cgroup.instance import Instance, instance_name
 from gateway.contract.worker import SpawnSpec
 from gateway.core.jail import JailError
+from gateway.zygote.reserved import ReservedPlace
 from gateway.zygote.settings import JailSettings
 
 WANTED = ("memory", "pids")
@@ -49,9 +50,11 @@ class Groups:
         instance.sweep()
         return cls(instance)
 
-    def make(self, spec: SpawnSpec) -> Group:
+    def make(self, spec: SpawnSpec, place: ReservedPlace | None = None) -> Group:
         """Raises OSError, and then there is none."""
-        group = self.instance.worker_group()
+        group = self.instance.worker_group(place.inside if place is not None else None)
+        if place is not None and place.inside is not None:
+            place.cap = group
         try:
             group.bound(Bounds(memory_bytes=spec.memory_bytes, pids_max=spec.processes_max))
         except OSError:
