@@ -68,6 +68,8 @@ class HostSettings(BaseSettings):
     """Listening sockets of the gateway's port, one per reactor."""
     reactor_cpus: Numbers
     """The shared CPUs, one per listening socket."""
+    reserved_cpus: Numbers = ()
+    """CPUs for workers of tenants with a reservation; none is shared."""
     admin_fd: int | None = None
     """Listening socket of the admin port."""
     ready_fd: int | None = None
@@ -161,6 +163,9 @@ class SupervisorSettings(BaseSettings):
     admin_port: int = Field(default=9090, ge=0, le=65535)
     cpus: Numbers = ()
     """Shared CPUs; empty: all that this process may run on."""
+    reserved_cpus: Numbers = ()
+    """CPUs that tenants with a CPU reservation may take. They are not shared for as long as the server runs, whether or
+    not anybody uses them; empty: reservations are served best-effort, and answers say so."""
     redis_url: str | None = Field(default=None, validation_alias="REDIS_URL")
     database_url: str | None = Field(default=None, validation_alias="DATABASE_URL")
     bundle_store_url: str | None = None

@@ -54,6 +54,9 @@ def up(
     control_plane_port: Annotated[int | None, typer.Option(help="API and dashboard (default: 8000; 0: any).")] = None,
     admin_port: Annotated[int | None, typer.Option(help="Metrics and health (default: 9090; 0: any).")] = None,
     cpus: Annotated[str | None, typer.Option(help="CPUs of the data plane, like 0,2-3 (default: all).")] = None,
+    reserved_cpus: Annotated[
+        str | None, typer.Option(help="Of these, CPUs that tenants may reserve time of (default: none).")
+    ] = None,
     example: Annotated[bool, typer.Option(help="Deploy and call examples/hello.")] = True,
     detach: Annotated[bool, typer.Option("--detach", help="Return once everything is up.")] = False,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show every line of every part.")] = False,
@@ -66,6 +69,7 @@ def up(
         "control_plane_port": control_plane_port,
         "admin_port": admin_port,
         "cpus": cpus,
+        "reserved_cpus": reserved_cpus,
     }
     settings = _settings(**{name: value for name, value in options.items() if value is not None})
     # The children inherit it: databases, logs and sockets hold what other users of the machine must not read.

@@ -101,17 +101,24 @@ def simulated_stripe(places: Places, stripe: SimulatedStripe) -> Program:
     return Program("simulated-stripe", (*_PYTHON, "control_plane.simulated_stripe", *arguments), env)
 
 
-def zygote(listeners: Listeners, group: str) -> Program:
+def zygote(listeners: Listeners, group: str, reserved_cpus: tuple[int, ...]) -> Program:
     """``group``: the name of the control group above all workers."""
     descriptor = listeners.zygote.fileno()
     # A library that starts threads when it is imported could not be forked.
     threads = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     own = {"TAILCUT_ZYGOTE_FD": str(descriptor), "TAILCUT_JAIL_GROUP": group, "PYTHONDONTWRITEBYTECODE": "1"}
     env = bare_environment() | threads | own
+    env["TAILCUT_RESERVED_CPUS"] = ",".join(str(one) for one in reserved_cpus)
     return Program("zygote", (*_PYTHON, "gateway.zygote"), env, (descriptor,), says_ready=True)
 
 
-def gateway(places: Places, listeners: Listeners, cpus: tuple[int, ...], supervisor_pid: int) -> Program:
+def gateway(
+    places: Places,
+    listeners: Listeners,
+    cpus: tuple[int, ...],
+    reserved_cpus: tuple[int, ...],
+    supervisor_pid: int,
+) -> Program:
     sockets = tuple(one.fileno() for one in listeners.gateway)
     env = environment() | {
         "REDIS_URL": places.redis_url,
@@ -127,5 +134,6 @@ def gateway(places: Places, listeners: Listeners, cpus: tuple[int, ...], supervi
     }
     for secret in ("DATABASE_URL", "STRIPE_API_KEY", "STRIPE_WEBHOOK_SECRET"):
         env.pop(secret, None)
+    env["TAILCUT_RESERVED_CPUS"] = ",".join(str(one) for one in reserved_cpus)
     inherited = (*sockets, listeners.admin.fileno())
     return Program("gateway", (*_PYTHON, "gateway.host"), env, inherited, says_ready=True)
