@@ -42,6 +42,13 @@ pub fn reserve(bytes: usize) Error![]align(page_bytes) u8 {
     return @as([*]align(page_bytes) u8, @ptrFromInt(address))[0..bytes];
 }
 
+/// The same without access: it counts as nobody's memory until it is opened (`protect`).
+pub fn reserveClosed(bytes: usize) Error![]align(page_bytes) u8 {
+    const address = try check("mmap", linux.syscall6(.mmap, 0, bytes, 0, map_private | map_anonymous | map_noreserve, arg(-1), 0));
+    _ = linux.syscall3(.madvise, address, bytes, madv_nohugepage);
+    return @as([*]align(page_bytes) u8, @ptrFromInt(address))[0..bytes];
+}
+
 /// Zeroed memory that forked processes share.
 pub fn reserveShared(bytes: usize) Error![]align(page_bytes) u8 {
     const map_shared = 1;

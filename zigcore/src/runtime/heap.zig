@@ -63,13 +63,11 @@ class_of_pool: [pools_count]u8,
 
 /// In memory of the caller's that outlives the process's last allocation.
 pub fn init(heap: *Heap) self.Error!void {
-    // Guarded on both sides, so that its mapping is no neighbour's continuation.
-    const region = try self.reserve(limits.heap_bytes + 2 * self.page_bytes);
+    // A page more on both sides, so that its mapping is no neighbour's continuation.
+    const region = try self.reserveClosed(limits.heap_bytes + 2 * self.page_bytes);
     heap.base = @alignCast(region.ptr + self.page_bytes);
-    try self.protect(@intFromPtr(region.ptr), self.page_bytes, 0);
-    try self.protect(@intFromPtr(heap.base) + limits.heap_bytes, self.page_bytes, 0);
-    heap.open = pools_count;
-    heap.shrink();
+    try self.protect(@intFromPtr(heap.base), limits.heap_keep_bytes, self.Prot.read | self.Prot.write);
+    heap.open = kept_count;
     heap.active = false;
     heap.watch = null;
     heap.used_bytes_max = 0;
