@@ -24,8 +24,9 @@ WANTED = ("memory", "pids")
 MEMORY_SLACK_BYTES = 2 * 2**20
 """The soft limit lies this much below the group's bound, and a sixteenth of it more: what the kernel itself needs for a
 worker (page tables, sockets, stacks) and copies of the zygote's pages are charged, too."""
-CHECKPOINT_BYTES = 256 * 2**20
-"""What a worker that goes back to its checkpoint reserves for it, more than it ever uses (limits.zig)."""
+CHECKPOINT_BYTES = 12 * 2**20
+"""What going back takes in a fresh worker before the first call: its own state, the opened part of the invocation's heap
+(limits.zig)."""
 _DATA_FIELD = 5
 """Of /proc/self/statm: pages of private writable memory."""
 
@@ -78,7 +79,7 @@ def enter(group: Group, spec: SpawnSpec) -> None:
         raise JailError(f"control group: {error}") from error
     # Until the gateway sets it more closely, so that an import that is too large gets its MemoryError.
     used_bytes = int(Path("/proc/self/statm").read_text().split()[_DATA_FIELD]) * resource.getpagesize()
-    if spec.state != "warm":
+    if spec.state == "fresh":
         used_bytes += CHECKPOINT_BYTES
     soft_bytes = used_bytes + spec.memory_bytes - spec.memory_bytes // 16 - MEMORY_SLACK_BYTES
     _soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
