@@ -39,6 +39,13 @@ _REACTOR_COUNTERS = {
     "workers_crashed_total": "Workers that ended without being asked to",
     "forbidden_calls_total": "Workers that were ended for a system call that only a break-out needs",
     "events_dropped_total": "Lines of function output that were lost",
+    "usage_records_total": "Usage records: one for each admitted invocation",
+    "usage_executed_total": "Invocations that a worker has run",
+    "usage_cpu_ns_total": "CPU time of executed invocations, ns",
+    "usage_wall_ns_total": "From their dispatch to their end, ns",
+    "usage_request_bytes_total": "Bodies of their requests",
+    "usage_response_bytes_total": "Bodies of their answers",
+    "usage_log_bytes_total": "Their output",
 }
 _REACTOR_GAUGES = {
     "connections_open": "Open connections",

@@ -258,7 +258,9 @@ fn settleDead(p: *Pool, w: *Worker, waited: bool) void {
     switch (w.cause) {
         .none, .start => unreachable,
         .overrun => {
-            if (exhausted) w.overrun = memory.overrunOf(invocation) else if (w.soft != .none) w.overrun = overrun.ofTime(p, w, invocation);
+            // What a kill found stays, but for the CPU clock, which is exact only now.
+            const found = w.overrun.allowed > 0 and w.overrun.limit != .cpu;
+            if (exhausted) w.overrun = memory.overrunOf(invocation) else if (w.soft != .none and !found) w.overrun = overrun.ofTime(p, w, invocation);
             overrun.respond(p, w, w.overrun);
         },
         .garbage => {
