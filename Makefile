@@ -10,7 +10,7 @@ ANY_PYTHON = $(shell for p in python3 /usr/bin/python3 /usr/local/bin/python3 py
 	"$$HOME"/.pyenv/versions/3*/bin/python3 python; do \
 	timeout 10 "$$p" -c 'import sys; sys.exit(sys.version_info < (3, 6))' 2>/dev/null && { echo "$$p"; break; }; done)
 
-.PHONY: help setup up test check lint-fix bench fuzz lock generated clean
+.PHONY: help setup up test check lint-fix bench cpython fuzz lock generated clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -34,6 +34,9 @@ lint-fix: setup ## let ruff and zig fmt repair what they can
 
 bench: setup ## our gateway beside uvicorn, granian and FastAPI in one run (ARGS="--seconds 3 --rounds 3")
 	@$(PY) -m tests.bench $(ARGS)
+
+cpython: setup ## CPython's own test suite in jailed workers: what fails there, and why that is meant
+	@$(PY) -m tests.cpython
 
 fuzz: setup ## feed the parsers mutated input for FUZZ_SECONDS each (default 60)
 	@$(PY) tests/run.py fuzz --seconds $(or $(FUZZ_SECONDS),60)

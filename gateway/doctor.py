@@ -1,7 +1,8 @@
-"""``tailcut-server doctor``: what this machine gives the jail, what is missing, what that costs, how to get it.
+"""``tailcut-server doctor``: what this machine gives, what is missing, what that costs, how to get it.
 
-Nothing is guessed from versions or files: each part is tried on a process that ends at once, as the zygote would do it
-with the same settings. What always holds: exit code 0 when the whole jail can be had, 5 when a part cannot.
+Nothing is guessed from versions: each part of the jail is tried on a process that ends at once, as the zygote would do
+it with the same settings; all else is features.py's. What always holds: exit code 0 when the whole jail can be had, 5
+when a part cannot.
 """
 
 import argparse
@@ -9,15 +10,19 @@ import json
 import os
 import platform
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 from gateway.core.jail import Part
+from gateway.features import features
 from gateway.zygote.jail import Jail
 from gateway.zygote.settings import JailSettings, SettingsError, jail_settings
 from gateway.zygote.spawner import Spawner, partial_spawner, probe
 
 EXIT_FEATURE_MISSING = 5
 _WIDTH_STATE = 8
+_WIDTH_PART = 14
+_WIDTH_FEATURE = 24
 
 _NAMESPACES_HELP = (
     "run as root with CAP_SYS_ADMIN, CAP_SETUID and CAP_SETGID, or allow user namespaces: sysctl "
@@ -49,7 +54,7 @@ class Line:
     state: str
     """``active``, ``missing``, or ``off`` (by the setting)"""
     refused: str = ""
-    """Step, call and errno."""
+    """Of a part of the jail: step, call and errno; else a version, a number, what the kernel answered."""
     costs: str = ""
     remedy: str = ""
 
@@ -63,6 +68,9 @@ class Diagnosis:
     """All parts hold together: TAILCUT_JAIL=on starts."""
     workers_are: str
     lines: list[Line]
+    """The parts of the jail."""
+    features: list[Line]
+    """What else the design uses; without it something is slower or weaker, and the lines say what."""
 
 
 def diagnose(settings: JailSettings) -> Diagnosis:
@@ -89,6 +97,10 @@ def diagnose(settings: JailSettings) -> Diagnosis:
         whole=whole,
         workers_are=each if jail.privileged else "the server's own user, in user namespaces of their own",
         lines=lines,
+        features=[
+            Line(one.name, "active" if one.active else "missing", one.detail, one.costs, one.remedy)
+            for one in features()
+        ],
     )
 
 
@@ -100,14 +112,20 @@ def show(diagnosis: Diagnosis) -> str:
         f"TAILCUT_JAIL  {diagnosis.setting}",
         "",
     ]
-    for line in diagnosis.lines:
-        rows.append(f"{line.part:<12}  {line.state:<{_WIDTH_STATE}}{line.refused}".rstrip())
-        if line.costs:
-            rows.append(f"{'':14}costs: {line.costs}")
-        if line.remedy:
-            rows.append(f"{'':14}to get it: {line.remedy}")
-    rows += ["", _verdict(diagnosis), "Not enforced yet, on any machine: memory, CPU time (SECURITY.md)."]
+    rows += _table(diagnosis.lines, _WIDTH_PART)
+    rows += [""]
+    rows += _table(diagnosis.features, _WIDTH_FEATURE)
+    rows += ["", _verdict(diagnosis)]
     return "\n".join(rows) + "\n"
+
+
+def _table(lines: list[Line], width: int) -> Iterator[str]:
+    for line in lines:
+        yield f"{line.part:<{width}}{line.state:<{_WIDTH_STATE}}{line.refused}".rstrip()
+        if line.costs:
+            yield f"{'':{width}}costs: {line.costs}"
+        if line.remedy:
+            yield f"{'':{width}}to get it: {line.remedy}"
 
 
 def _verdict(diagnosis: Diagnosis) -> str:

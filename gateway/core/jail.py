@@ -48,8 +48,7 @@ class Profile(IntFlag):
     """``zc_jail_profile``: what a version asked for and was allowed."""
 
     NONE = 0
-    NETWORK = 1
-    PROCESSES = 2
+    PROCESSES = 1
 
 
 class State(IntEnum):

@@ -25,6 +25,7 @@ from gateway.core.jail import JailError
 from gateway.core.worker_loop import WorkerLoop, catch_soft_signal
 from gateway.worker import limits, main
 from gateway.zygote import groups
+from gateway.zygote.jail import INTERPRETER
 
 CHANNEL_FD = 3
 SHARED_FD = 4
@@ -35,6 +36,11 @@ _OOM_SCORE_ADJ = 500
 _THREAD_STACK_BYTES = 4 * 2**20
 """Of a thread that Python starts. All of it counts against the soft limit of memory, used or not: less than the usual
 8 MiB; with 2 MiB some deep recursions end in a crash instead of a RecursionError (CPython 3.13)."""
+
+_NO_NETWORK = (
+    "The version asks for the network (limits.network = true), and no function is given any: what would keep it from "
+    "private addresses does not exist yet. Deploy it without."
+)
 
 EXIT_OK = 0
 EXIT_START_FAILED = 3
@@ -143,6 +149,9 @@ def become_worker(
         except JailError as error:
             _refuse(str(error))
             os._exit(EXIT_START_FAILED)
+        if spec.network:
+            WorkerLoop(CHANNEL_FD).failed(msgspec.json.encode(StartFailed("NetworkRefused", _NO_NETWORK, "")))
+            os._exit(EXIT_START_FAILED)
         status = _serve(replace(spec, code_path=code_path))
     finally:
         os._exit(status)
@@ -226,6 +235,8 @@ def _environment(spec: SpawnSpec, code_path: str) -> None:
     os.environ.update(
         TAILCUT_TENANT=spec.tenant, TAILCUT_FUNCTION=spec.function, TAILCUT_VERSION=spec.version_id, **spec.env
     )
+    # Where the server is installed is no business of a function's, unless it may start the interpreter.
+    sys.executable = INTERPRETER if spec.processes else ""
     os.chdir(code_path)
 
 

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from tailcut._models import StartError as StartError
     from tailcut._models import Tenant as Tenant
     from tailcut._models import Version as Version
+    from tailcut._warmup import warmup as warmup
 
 __version__ = "0.1.0"
 
@@ -96,6 +97,7 @@ _LAZY = {
         "Tenant",
         "Version",
     ),
+    "_warmup": ("warmup",),
 }
 _HOME = {name: module for module, names in _LAZY.items() for name in names}
 
@@ -142,6 +144,7 @@ __all__ = [
     "TimeLimitExceeded",
     "Unauthorized",
     "Version",
+    "warmup",
 ]
 
 

@@ -98,6 +98,8 @@ def deploy(
         files=bundle.files,
         lock=installed.pins,
         duration=timedelta(seconds=time.monotonic() - started),
+        state=version.state,
+        state_reason=version.state_reason,
     )
 
 
@@ -162,6 +164,8 @@ def _wait(
         version = yield from exchange(calls.get_version(server, upload.function, upload.version), retries=retries)
         if version.status == "ready":
             progress.end("start", f"a worker of {version.id} is ready")
+            if version.state_reason:
+                progress.note(f"each call runs in a forked process: {version.state_reason}")
             return version
         if version.status == "failed":
             raise _start_failed(upload, version)

@@ -34,7 +34,7 @@ OPEN_FILES_MIN, OPEN_FILES_MAX = 16, 4_096
 PROCESSES_MIN, PROCESSES_MAX = 1, 512
 CONCURRENCY_MIN, CONCURRENCY_MAX = 1, 256
 WORKERS_MIN_MIN, WORKERS_MIN_MAX = 0, 16
-STATES = ("warm", "fresh")
+STATES = ("fresh", "warm", "forked")
 
 ENTRY_MODULES = ("main", "app", "function")
 NO_ENTRY_MODULES = re.compile(r"setup|conftest|test_.*|.*_test|__.*__")
@@ -183,7 +183,7 @@ def check(settings: Settings) -> None:
     _check_range("concurrency", settings.concurrency, CONCURRENCY_MIN, CONCURRENCY_MAX)
     _check_range("workers_min", settings.workers_min, WORKERS_MIN_MIN, WORKERS_MIN_MAX)
     if settings.state is not None and settings.state not in STATES:
-        raise ProjectError(f"state is {settings.state!r}; {' or '.join(STATES)} are allowed")
+        raise ProjectError(f"state is {settings.state!r}; {', '.join(STATES)} are allowed")
     if settings.alias is not None and not NAME_PATTERN.fullmatch(settings.alias):
         raise ProjectError(f"alias is {settings.alias!r}; {_NAME_RULE}")
     for name, value in settings.env.items():
@@ -337,7 +337,8 @@ def _public_functions(module: Path) -> list[str]:
     for node in _parse(module).body:
         match node:
             case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) if not name.startswith("_"):
-                names[name] = None
+                if not any(_is_warmup(decorator) for decorator in node.decorator_list):
+                    names[name] = None
             case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
                 if name == HANDLER_NAME:
                     names[name] = None
@@ -347,6 +348,12 @@ def _public_functions(module: Path) -> list[str]:
             case _:
                 pass
     return list(names)
+
+
+def _is_warmup(decorator: ast.expr) -> bool:
+    """``@warmup`` and ``@tailcut.warmup``: called when a worker starts, never by a call."""
+    name = decorator.attr if isinstance(decorator, ast.Attribute) else getattr(decorator, "id", "")
+    return name == "warmup"
 
 
 def _parse(module: Path) -> ast.Module:

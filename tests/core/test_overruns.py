@@ -1,4 +1,4 @@
-"""Overruns as the data plane tells them: to whom, with which tier; usage records; limits that change under live workers."""
+"""Overruns as the data plane tells them, and with which tier to whom; usage records; limits that change."""
 
 import signal
 import time

@@ -78,12 +78,12 @@ CHANGES: dict[str, tuple[str, str, str]] = {
     ),
     "mapping": (
         "import mmap, pathlib\nkept = []",
-        "'zero' in pathlib.Path('/proc/self/maps').read_text()",
+        "pathlib.Path('/proc/self/maps').read_text().count('zero') > 1",
         "kept.append(mmap.mmap(-1, 1 << 20)) or kept[-1].write(b'x' * 9999)",
     ),
     "untouched mapping": (
         "import mmap, pathlib\nkept = []",
-        "'zero' in pathlib.Path('/proc/self/maps').read_text()",
+        "pathlib.Path('/proc/self/maps').read_text().count('zero') > 1",
         "kept.append(mmap.mmap(-1, 1 << 20))",
     ),
     "C memory": (

@@ -79,7 +79,7 @@ def test_deploy_prints_one_object(cli: Cli, logged_in):
     assert document["handler"] == "hello:hello"
     assert set(document) == {
         *("function", "version", "alias", "url", "sha256", "status", "style", "handler", "public", "bundle_bytes"),
-        *("files", "lock", "duration_ms"),
+        *("files", "lock", "duration_ms", "state", "state_reason"),
     }
     assert done.stderr == ""
 

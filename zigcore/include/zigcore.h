@@ -110,8 +110,7 @@ typedef enum {
 } zc_jail_mount_kind;
 
 typedef enum {
-    ZC_JAIL_NETWORK = 1,
-    ZC_JAIL_PROCESSES = 2
+    ZC_JAIL_PROCESSES = 1
 } zc_jail_profile;
 
 typedef struct {
@@ -128,7 +127,7 @@ typedef struct {
     uint32_t descriptors;    /* soft limits */
     uint32_t threads;
     uint32_t privileged;     /* 1: root, with the capabilities that namespaces and mounts need */
-    uint32_t profile;        /* ZC_JAIL_NETWORK: TCP to its own loopback; ZC_JAIL_PROCESSES: children */
+    uint32_t profile;        /* ZC_JAIL_PROCESSES: it may have children */
     uint32_t state;          /* of the function: 0 warm, 1 fresh (it keeps descriptors 5 to 9 to rewind itself), 2 forked */
     uint32_t reserved;
 } zc_jail_config;
@@ -166,6 +165,7 @@ typedef struct {
     uint64_t hot_ranges;
     uint64_t heap_bytes_max;  /* the most that one invocation took from its own heap */
     uint64_t snapshot_bytes;  /* private memory at the checkpoint, used or not */
+    uint64_t asked;           /* invocations that made system calls of their own: more than memory is put back */
 } zc_worker_fresh_figures;
 void zc_worker_figures(zc_worker_fresh_figures *figures);
 /* Makes the objects that the collector tracks, and what they refer to, immortal; returns how many. Only where the layout
@@ -183,6 +183,7 @@ int zc_zygote_share(zc_error *error);
  * ZC_WORKER_HEAD_ALWAYS (1). bytes: 200 application/json.
  * ZC_WORKER_FRESH (2): takes a checkpoint first and goes back to it after each answer; refresh() -> ignored, or NULL, is
  * then called before each invocation.
+ * ZC_WORKER_FORKED (4): each invocation runs in a process that is forked for it.
  * ready: JSON that is sent before the first invocation. Called without the GIL (cffi); takes it. */
 int zc_worker_run(int shared_fd, void *invoke, void *failure, void *refresh, uint32_t flags,
                   const uint8_t *ready, size_t ready_bytes, zc_error *error);

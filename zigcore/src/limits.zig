@@ -183,6 +183,8 @@ pub const hot_keep_bytes = 4 * mib;
 pub const hot_drop_bytes = 128 * kib;
 /// After so many invocations the set of dirty pages is learnt anew, and the mappings are compared.
 pub const hot_relearn_count = 1024;
+/// And once after so many, when what is done on first use has been done.
+pub const hot_settle_count = 8;
 /// Files that the import left open, whose positions are restored.
 pub const kept_files_max = 64;
 /// An invocation's own heap: address space; blocks beyond are the original allocator's.
@@ -191,6 +193,8 @@ pub const heap_pool_bytes = 16 * kib;
 pub const heap_block_bytes_max = 16 * kib;
 /// What an invocation used beyond this goes back to the kernel instead of being cleared.
 pub const heap_keep_bytes = 2 * mib;
+/// An invocation's heap is opened in such steps beyond that.
+pub const heap_step_bytes = 1 * mib;
 /// Room that malloc keeps at the top of its heap in a fresh worker.
 pub const malloc_slack_bytes = 1 * mib;
 /// Blocks that are asked for, and given back, until the heap has grown.

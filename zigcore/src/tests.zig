@@ -44,4 +44,5 @@ comptime {
     _ = @import("runtime/layout.zig");
     _ = @import("runtime/soft.zig");
     _ = @import("runtime/heap.zig");
+    _ = @import("runtime/fork.zig");
 }

@@ -37,7 +37,10 @@ def deploy(
     workers_min: Annotated[int | None, typer.Option(metavar="N", help="Workers to keep warm per CPU.")] = None,
     state: Annotated[
         str | None,
-        typer.Option(metavar="warm|fresh", help="What an invocation finds in memory: what earlier ones left, or not."),
+        typer.Option(
+            metavar="fresh|warm|forked",
+            help="What a call finds in memory: what the import left (fresh; forked: a process each), or earlier calls.",
+        ),
     ] = None,
     public: Annotated[
         bool | None, typer.Option("--public/--private", help="Whether it can be called without a key.")
@@ -96,6 +99,8 @@ def _as_json(deployment: models.Deployment) -> dict[str, Any]:
         "sha256": deployment.sha256,
         "status": deployment.status,
         "style": deployment.style,
+        "state": deployment.state,
+        "state_reason": deployment.state_reason,
         "handler": deployment.handler,
         "public": deployment.public,
         "bundle_bytes": deployment.bundle_bytes,

@@ -42,6 +42,13 @@ pub fn reserve(bytes: usize) Error![]align(page_bytes) u8 {
     return @as([*]align(page_bytes) u8, @ptrFromInt(address))[0..bytes];
 }
 
+/// Zeroed memory that forked processes share.
+pub fn reserveShared(bytes: usize) Error![]align(page_bytes) u8 {
+    const map_shared = 1;
+    const address = try check("mmap", linux.syscall6(.mmap, 0, bytes, Prot.read | Prot.write, map_shared | map_anonymous | map_noreserve, arg(-1), 0));
+    return @as([*]align(page_bytes) u8, @ptrFromInt(address))[0..bytes];
+}
+
 pub fn release(start: usize, bytes: usize) Error!void {
     _ = try check("munmap", linux.syscall2(.munmap, start, bytes));
 }
@@ -160,6 +167,18 @@ pub fn readFresh(fd: Fd, buffer: []u8, offset: usize) Error![]u8 {
     return buffer[0..bytes];
 }
 
+/// The same file under the first free number from `least` on.
+pub fn duplicate(fd: Fd, least: Fd) Error!Fd {
+    const dupfd_cloexec = 1030;
+    return @intCast(try check("fcntl(F_DUPFD)", linux.syscall3(.fcntl, arg(fd), dupfd_cloexec, arg(least))));
+}
+
+/// `to` becomes what `from` is, closed in programs that are executed.
+pub fn replace(from: Fd, to: Fd) Error!void {
+    const cloexec = 0o2000000;
+    _ = try check("dup3", linux.syscall3(.dup3, arg(from), arg(to), cloexec));
+}
+
 pub const close = sys.close;
 
 pub fn isOpen(fd: Fd) bool {
@@ -217,6 +236,52 @@ pub fn killGroup() void {
     _ = linux.syscall2(.kill, 0, sys.sigkill);
 }
 
+/// As first process of a PID namespace: ends all others in it.
+pub fn killOthers() void {
+    _ = linux.syscall2(.kill, arg(-1), sys.sigkill);
+}
+
+pub fn killProcessGroup(leader: i32) void {
+    _ = linux.syscall2(.kill, arg(-leader), sys.sigkill);
+}
+
+pub fn processId() i32 {
+    return @intCast(linux.syscall0(.getpid));
+}
+
+extern fn fork() c_int;
+
+/// libc's, which has locks of its own to bring over. 0: the child.
+pub fn forkProcess() Error!i32 {
+    const pid = fork();
+    return if (pid < 0) error.Again else pid;
+}
+
+/// Null: a signal came first.
+pub fn waitFor(pid: i32) Error!?u32 {
+    var status: u32 = 0;
+    const result = linux.syscall4(.wait4, arg(pid), @intFromPtr(&status), 0, 0);
+    if (linux.errno(result) == .INTR) return null;
+    _ = try check("wait4", result);
+    return status;
+}
+
+/// Waits for any child that there is; false: there is none.
+pub fn reapOne() bool {
+    const result = linux.syscall4(.wait4, arg(-1), 0, 0, 0);
+    return linux.errno(result) == .INTR or sys.ok(result);
+}
+
+/// Where there is no jail, which forbids asking and does it by itself.
+pub fn dieWithParent() void {
+    const pr_set_pdeathsig = 1;
+    _ = linux.syscall2(.prctl, pr_set_pdeathsig, sys.sigkill);
+}
+
+pub fn groupOfOne() void {
+    _ = linux.syscall2(.setpgid, 0, 0);
+}
+
 pub fn exit(status: u8) noreturn {
     while (true) _ = linux.syscall1(.exit_group, status);
 }
@@ -246,6 +311,21 @@ pub fn catchSignal(signal: u8, handler: SignalHandler) Error!void {
     const onstack = 0x08000000;
     const action: linux.Sigaction = .{ .handler = .{ .sigaction = @ptrCast(handler) }, .mask = @splat(0), .flags = siginfo | onstack };
     _ = try check("rt_sigaction", linux.sigaction(@fromBackingInt(signal), &action, null));
+}
+
+pub const sigsys = 31;
+
+/// Makes a call that was stopped; the arguments are whoever's made it.
+pub fn callAgain(number: usize, a: [6]usize) usize {
+    return linux.syscall6(@fromBackingInt(@intCast(number)), a[0], a[1], a[2], a[3], a[4], a[5]);
+}
+
+/// Page faults of this process so far, ended threads included.
+pub fn faultsCount() u64 {
+    // struct rusage: two times, then maxrss, ixrss, idrss, isrss, minflt, majflt …
+    var usage: [18]u64 = undefined;
+    _ = linux.syscall2(.getrusage, 0, @intFromPtr(&usage));
+    return usage[8] + usage[9];
 }
 
 pub fn maskSet(mask: u64) u64 {
@@ -287,7 +367,8 @@ pub fn umaskSet(mask: usize) usize {
 /// CLOCK_MONOTONIC.
 pub fn now() u64 {
     var time: linux.timespec = undefined;
-    _ = linux.clock_gettime(.MONOTONIC, &time);
+    // libc's: the only one that knows the way without a system call. It writes nothing.
+    _ = std.c.clock_gettime(.MONOTONIC, &time);
     return @as(u64, @intCast(time.sec)) * std.time.ns_per_s + @as(u64, @intCast(time.nsec));
 }
 

@@ -146,11 +146,11 @@ fn timersLeft(own: *Belongings) bool {
     return text.len > 0;
 }
 
-/// Everything but memory is as it was. `thorough`: also what the kernel shows only one by one.
+/// Everything but memory is as it was.
 /// All signals are blocked, `mask_before` is what was blocked when the handler ended.
-pub fn restore(own: *Belongings, stat: Stat, mask_before: u64, thorough: bool) self.Error!void {
+pub fn restore(own: *Belongings, stat: Stat, mask_before: u64) self.Error!void {
     self.timersStop();
-    if (thorough or stat.ignored != own.ignored or stat.caught != own.caught) own.restoreActions();
+    own.restoreActions(stat);
     // What was sent but blocked would arrive in the next invocation.
     if (mask_before != own.mask) while (self.pendingTake()) {};
     for (own.gaps[0..own.gaps_count]) |gap| self.closeRange(gap.first, gap.last);
@@ -160,8 +160,12 @@ pub fn restore(own: *Belongings, stat: Stat, mask_before: u64, thorough: bool) s
     _ = self.umaskSet(own.umask);
 }
 
-fn restoreActions(own: *Belongings) void {
+/// What is neither handled nor ignored has nothing to restore; SIGCHLD's flags count in any case.
+fn restoreActions(own: *Belongings, stat: Stat) void {
+    const sigchld = 17;
+    const changed = stat.ignored ^ own.ignored | stat.caught ^ own.caught | own.caught | 1 << (sigchld - 1);
     for (1..self.signals_max + 1) |signal| {
+        if (changed >> @intCast(signal - 1) & 1 == 0) continue;
         var action: self.Action = undefined;
         self.actionGet(signal, &action);
         if (!std.mem.eql(u64, &action, &own.actions[signal])) self.actionSet(signal, &own.actions[signal]);

@@ -1,0 +1,23 @@
+"""versions.state, state_reason: what the workers of a version really do, and why if it is not what was asked for.
+
+Revision ID: 0005
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0005"
+down_revision = "0004"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.add_column("versions", sa.Column("state", sa.String(16), nullable=True))
+    op.add_column("versions", sa.Column("state_reason", sa.Text(), nullable=True))
+
+
+def downgrade() -> None:
+    with op.batch_alter_table("versions") as versions:
+        versions.drop_column("state_reason")
+        versions.drop_column("state")
