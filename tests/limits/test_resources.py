@@ -87,7 +87,7 @@ BURNS = (
 def test_a_worker_that_computes_between_invocations_is_replaced(server: Server, deploy: Deploy) -> None:
     """C code without the GIL runs on after the answer: nobody is billed for it, and it does not last."""
     before = server.worker_pids()
-    name = deploy(BURNS, concurrency_max=1)
+    name = deploy(BURNS, concurrency_max=1, state="warm")
     server.invoke(name, rounds=500_000_000)
     server.wait_for(lambda: not server.worker_pids() - before, what="the end of a worker that burns the CPU")
     # Control: one whose thread is soon done stays.
@@ -98,7 +98,7 @@ def test_a_worker_that_computes_between_invocations_is_replaced(server: Server, 
 
 
 def test_what_was_used_between_invocations_is_not_billed_to_the_next(server: Server, deploy: Deploy) -> None:
-    name = deploy(BURNS, concurrency_max=1)
+    name = deploy(BURNS, concurrency_max=1, state="warm")
     server.invoke(name, rounds=1)
     for _ in range(3):
         server.invoke(name, rounds=1_000_000_000)

@@ -182,6 +182,7 @@ pub fn versionOf(p: *Pool, row: *const VersionRow) *Version {
     version.concurrency_max = row.concurrency_max;
     version.workers_min = row.workers_min;
     version.spawn = row.spawn;
+    version.children = row.children;
     version.open_files_max = row.open_files_max;
     version.processes_max = row.processes_max;
     return version;
@@ -242,6 +243,7 @@ pub fn start(p: *Pool, index: u32) bool {
     w.soft_seen = false;
     w.traceback_bytes = 0;
     w.movable = false;
+    w.children = version.children;
     w.open_files = version.open_files_max;
     w.processes = version.processes_max;
     w.idle_since_ns = 0;

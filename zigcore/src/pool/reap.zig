@@ -129,7 +129,7 @@ pub fn zygoteHeard(p: *Pool, heard: Zygote.Heard) void {
             memory.attach(w, spawned.memory);
             w.movable = spawned.movable;
             // Ready before this word: what it used so far was its start.
-            if (w.cpu_ns == 0) w.cpu_ns = clock.cpuOf(w.pid) orelse 0;
+            if (w.cpu_ns == 0) w.cpu_ns = deadline.cpuOf(w) orelse 0;
             w.watching = true;
             p.ring.poll(w.pidfd, p.tag(w, .worker_end));
             if (w.state == .dying) sys.pidfdKill(w.pidfd);
