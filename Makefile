@@ -32,7 +32,7 @@ check: setup ## the checks only: lint, types, import rules, repository rules, fo
 lint-fix: setup ## let ruff and zig fmt repair what they can
 	@$(PY) -m ruff check --fix . ; $(PY) -m ruff format . ; $(PY) -m ziglang fmt zigcore
 
-bench: setup ## our gateway beside uvicorn, granian and FastAPI in one run (ARGS="--seconds 3 --rounds 3")
+bench: setup ## our gateway beside nine others in one run, half an hour and more (ARGS="--quick": some three minutes)
 	@$(PY) -m tests.bench $(ARGS)
 
 cpython: setup ## CPython's own test suite in jailed workers: what fails there, and why that is meant
