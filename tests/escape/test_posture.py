@@ -33,7 +33,7 @@ NONE = "0000000000000000"
 
 
 REWINDERS = {5: "/proc/PID/pagemap", 6: "/proc/PID/maps", 7: "/proc/PID/stat", 8: "/proc/PID/timers",
-             9: "/memfd:tailcut-checkpoint", 10: "/dev/null", 11: "/function"}  # fmt: skip
+             9: "/memfd:tailcut-checkpoint", 10: "/dev/null", 11: "/function", 12: "/tmp"}  # fmt: skip
 """What a fresh function's worker has besides: all of it about itself."""
 
 

@@ -137,3 +137,14 @@ def test_a_warmup_that_raises_fails_the_start(start: Start) -> None:
     word = start(source, state="fresh", ready=False).first_word()
     assert word.kind == "failed"
     assert word.json["type"] == "ZeroDivisionError"
+
+
+def test_files_in_tmp_are_gone_with_the_invocation(start: Start) -> None:
+    source = (
+        "import pathlib\ntmp = pathlib.Path('/tmp')\ndef handler() -> int:\n    found = len(list(tmp.iterdir()))\n"
+        "    (tmp / 'a').mkdir(exist_ok=True)\n    (tmp / 'a' / 'b').write_text('x')\n    return found\n"
+    )
+    forked = start(source, state="forked")
+    assert [forked.call().json for _ in range(3)] == [0, 0, 0]
+    warm = start(source)
+    assert [warm.call().json for _ in range(2)] == [0, 1]

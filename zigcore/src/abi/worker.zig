@@ -7,6 +7,7 @@ const confine = @import("../io/confine.zig");
 const jail = @import("../jail/apply.zig");
 const dispatch = @import("../jail/dispatch.zig");
 const fds = @import("../jail/fds.zig");
+const mounts = @import("../jail/mounts.zig");
 const JailConfig = @import("../jail/config.zig").Config;
 const Checkpoint = @import("../runtime/checkpoint.zig");
 const base = @import("../runtime/base.zig");
@@ -76,6 +77,7 @@ export fn zc_worker_prepare(known: [*]const c_int, known_count: usize, random: u
         .known = known[0..known_count],
         .random = random,
         .dispatching = dispatch.active,
+        .tmp_own = mounts.tmp_is_private,
         .shared_own = @intFromPtr(Loop.worker.buffers),
         .files = if (fds.rewinder_missing) |why| .{ .missing = why } else .{ .opened = .{
             .pagemap = Files.pagemap,
@@ -127,6 +129,7 @@ export fn zc_worker_run(
         .head_always = flags & head_always != 0,
         .fresh = flags & fresh != 0,
         .forked = flags & forked != 0,
+        .tmp_own = mounts.tmp_is_private,
         .refresh = refresh,
         .ready = ready[0..ready_bytes],
     };

@@ -152,6 +152,59 @@ pub fn openOwn(path: [*:0]const u8) Error!Fd {
     return @intCast(try check("open", linux.syscall4(.openat, arg(at_fdcwd), @intFromPtr(path), o_cloexec, 0)));
 }
 
+// -- Folders ------------------------------------------------------------------------------------------------------
+
+pub const here_fd: Fd = at_fdcwd;
+
+/// To be listed; a link is refused.
+pub fn openFolder(folder: Fd, path: [*:0]const u8) Error!Fd {
+    const directory_nofollow = 0o200000 | 0o400000;
+    return @intCast(try check("open", linux.syscall4(.openat, arg(folder), @intFromPtr(path), o_cloexec | directory_nofollow, 0)));
+}
+
+/// Free inodes and blocks of the file system.
+pub fn freeOf(fd: Fd) Error![2]u64 {
+    // struct statfs: type, bsize, blocks, bfree, bavail, files, ffree, …
+    var about_it: [15]u64 = undefined;
+    _ = try check("fstatfs", linux.syscall2(.fstatfs, arg(fd), @intFromPtr(&about_it)));
+    return .{ about_it[6], about_it[3] };
+}
+
+/// Bytes of directory entries; 0: no more.
+pub fn list(folder: Fd, buffer: []align(8) u8) Error!usize {
+    return check("getdents64", linux.syscall3(.getdents64, arg(folder), @intFromPtr(buffer.ptr), buffer.len));
+}
+
+pub fn removeFile(folder: Fd, name: [*:0]const u8) bool {
+    return sys.ok(linux.syscall3(.unlinkat, arg(folder), @intFromPtr(name), 0));
+}
+
+pub fn removeFolder(folder: Fd, name: [*:0]const u8) bool {
+    const removedir = 0x200;
+    return sys.ok(linux.syscall3(.unlinkat, arg(folder), @intFromPtr(name), removedir));
+}
+
+pub fn giveRights(folder: Fd, name: [*:0]const u8) void {
+    _ = linux.syscall3(.fchmodat, arg(folder), @intFromPtr(name), 0o700);
+}
+
+/// What has arrived on a socket is taken and forgotten. False: it is no socket any more.
+pub fn drain(fd: Fd) bool {
+    const msg_dontwait = 0x40;
+    var bytes: [512]u8 = undefined;
+    while (true) {
+        const result = linux.syscall6(.recvfrom, arg(fd), @intFromPtr(&bytes), bytes.len, msg_dontwait, 0, 0);
+        if (sys.ok(result) and result > 0) continue;
+        return linux.errno(result) == .AGAIN;
+    }
+}
+
+/// The thread's name, at most 15 characters.
+pub fn nameSet(name: *const [16]u8) void {
+    const pr_set_name = 15;
+    _ = linux.syscall2(.prctl, pr_set_name, @intFromPtr(name));
+}
+
 /// A handle of the working directory.
 pub fn openHere() Error!Fd {
     return @intCast(try check("open", linux.syscall4(.openat, arg(at_fdcwd), @intFromPtr("."), o_cloexec | o_path, 0)));
@@ -264,6 +317,14 @@ pub fn waitFor(pid: i32) Error!?u32 {
     if (linux.errno(result) == .INTR) return null;
     _ = try check("wait4", result);
     return status;
+}
+
+pub fn queueSignal(pid: i32, signal: u8, value: u64) void {
+    // siginfo_t is 128 bytes.
+    var info: [16]u64 = @splat(0);
+    const head: *SignalInfo = @ptrCast(&info);
+    head.* = .{ .signal = signal, .errno = 0, .code = signal_queued, .reserved = 0, .pid = processId(), .uid = 0, .value = value };
+    _ = linux.syscall3(.rt_sigqueueinfo, arg(pid), signal, @intFromPtr(&info));
 }
 
 /// Waits for any child that there is; false: there is none.

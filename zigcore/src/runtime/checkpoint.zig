@@ -94,6 +94,8 @@ pub const Options = struct {
     known: []const self.Fd,
     /// Address of the object behind `random.random` (see random.zig), or 0.
     random: usize,
+    /// Whether /tmp is this worker's alone.
+    tmp_own: bool,
     /// Whether the kernel dispatches system calls (jail/dispatch).
     dispatching: bool,
     /// In the one writable mapping that may be shared: the loop's buffers.
@@ -112,9 +114,10 @@ pub fn prepare(options: Options, reason: *[256]u8) ?[]const u8 {
     };
     const c = reserved orelse return "memory for the checkpoint was not reserved";
     c.heap.init() catch return "memory for the invocations' heap could not be reserved";
-    c.watch.init(options.dispatching);
+    c.watch.init(options.dispatching, &c.baseline);
     c.heap.watch = &c.watch;
     c.belongings.open(files) catch return "the descriptors of the rewinder could not be opened";
+    c.belongings.tmp_own = options.tmp_own;
     if (c.belongings.note(options.known, reason)) |why| return why;
     var next: usize = 0;
     _ = self.pagesOwn(c.belongings.pagemap, 0, self.address_end, c.ranges[0..1], &next) catch
@@ -350,7 +353,7 @@ fn memoryBack(c: *Checkpoint, asked: bool, faulted: bool) Error!void {
     if (relearn) c.hotDrop();
     var strange = false;
     if (relearn or moved or faulted) strange = try c.scan();
-    if (relearn or moved or strange) try c.mend();
+    if (relearn or moved or strange or asked and c.watch.remapped) try c.mend();
     for (c.hot[0..c.hot_count]) |hot| {
         const target = @as([*]u8, @ptrFromInt(hot.target))[0..hot.bytes];
         if (hot.source == 0) @memset(target, 0) else @memcpy(target, @as([*]const u8, @ptrFromInt(hot.source)));

@@ -15,6 +15,7 @@ const Checkpoint = @import("checkpoint.zig");
 const fork = @import("fork.zig");
 const py = @import("python.zig");
 const soft = @import("soft.zig");
+const Tmp = @import("tmp.zig");
 const Watch = @import("watch.zig");
 
 const Loop = @This();
@@ -109,6 +110,8 @@ pub const Options = struct {
     fresh: bool = false,
     /// Whether each invocation runs in a process of its own, forked from here.
     forked: bool = false,
+    /// Whether /tmp is this worker's alone.
+    tmp_own: bool = false,
     /// Called before each invocation of a fresh worker, to seed what the import left seeded.
     refresh: ?*py.Object = null,
     ready: []const u8,
@@ -147,13 +150,20 @@ fn next(loop: *Loop) Error!?Parts {
 
 // -- A process for each invocation ---------------------------------------------------------------------------------
 
+/// Of the worker that forks; a fresh one's is among its belongings.
+var tmp: Tmp = undefined;
+
 fn runForked(loop: *Loop, options: Options) Error!void {
+    tmp.fd = -1;
+    if (options.tmp_own) tmp.note() catch return loop.announce(.failed, "{\"type\":\"TooManyFiles\",\"message\":\"the import left too many files in /tmp\",\"traceback\":\"\"}");
     try loop.announce(.ready, options.ready);
     const b = loop.buffers;
     while (try loop.next()) |parts| {
         b.held_bytes = 0;
         loop.sharedClear(parts);
+        soft.begin(parts.request.sequence);
         const pid = fork.begin(&.{ loop.fd, options.shared_fd }) catch {
+            soft.end();
             loop.sequence = parts.request.sequence;
             try loop.sendText("OSError", "no process could be made for this invocation: the function's limit of processes, or of memory, is reached");
             continue;
@@ -163,9 +173,13 @@ fn runForked(loop: *Loop, options: Options) Error!void {
         defer soft.forward(0);
         const status = while (true) {
             if (fork.wait(pid) catch return error.System) |status| break status;
+            // The gateway knows the worker only: its soft signal is for the process that runs the handler.
+            if (soft.passOn()) |value| self.queueSignal(pid, frame.soft_signal, value);
             py.signalsRun();
         };
+        soft.end();
         fork.sweep(pid);
+        if (!tmp.empty()) self.exit(exit_broken);
         // It ended before it had an answer: so does the worker, and says how.
         if (b.held_bytes == 0 or b.held_bytes > b.out.len) self.exit(fork.exitStatus(status));
         try channel.send(loop.fd, b.out[0..b.held_bytes]);

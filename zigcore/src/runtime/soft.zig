@@ -71,6 +71,12 @@ pub fn take() frame.Soft {
     };
 }
 
+/// The value of a signal that another process of the invocation is to get.
+pub fn passOn() ?u64 {
+    const value = pending.swap(0, .acquire);
+    return if (value == 0) null else value;
+}
+
 test "a signal is taken once, and only by the invocation that it means" {
     const expectEqual = std.testing.expectEqual;
     const cpu = frame.softValue(7, .cpu);

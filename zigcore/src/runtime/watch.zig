@@ -3,14 +3,15 @@
 //! Called by runtime/checkpoint around each handler. Why: what an invocation may leave in the kernel (descriptors,
 //! signals, timers, folder, mappings …) takes some fifteen system calls to look at; most handlers make none themselves.
 //! How: syscall user dispatch (Linux 5.11, prctl(2) PR_SET_SYSCALL_USER_DISPATCH, switched on by jail/dispatch before the
-//! filter closes). While the selector says so, the next system call of the thread becomes a SIGSYS; its handler notes
-//! that, switches off for the rest of the invocation, and lets the call be made again. A few calls that change nothing
-//! it makes itself, and stays on.
+//! filter closes). While the selector says so, each system call of the thread becomes a SIGSYS; its handler notes what the
+//! call may change, makes it, and hands over the result (some 1.5 µs). Calls that only the thread itself can make, and
+//! those after very many, switch it off for the rest of the invocation: then everything may have changed.
 //! What always holds: it only ever spares work. Tenant code shares the process and could switch it off, as it could write
 //! over the rewinder's memory: that is its own function's affair (SECURITY.md).
 const std = @import("std");
 const builtin = @import("builtin");
 const self = @import("../io/self.zig");
+const Layout = @import("layout.zig");
 
 const Watch = @This();
 
@@ -18,15 +19,19 @@ const Watch = @This();
 selector: u8,
 /// The invocation has made a system call that may have changed something.
 asked: bool,
+/// It may have unmapped, protected or replaced what was mapped at the checkpoint; sizes alone do not tell.
+remapped: bool,
 /// Calls that were made for it by `caught`.
-harmless: u32,
+calls: u32,
+/// Mappings of the checkpoint.
+layout: *const Layout,
 /// False: this kernel or processor has no such thing; every invocation counts as having asked.
 active: bool,
 
 const let_pass = 0;
 const stop = 1;
-/// Each costs a signal, about what five looks at the kernel's state cost: after some it is dearer to go on so.
-const harmless_max = 3;
+/// As many signals as comparing all mappings costs.
+const calls_max = 256;
 
 var watched: *Watch = undefined;
 
@@ -40,10 +45,12 @@ pub fn exempt() Exempt {
 }
 
 /// Installs the handler. False: it cannot be had; `on` does nothing then.
-pub fn init(watch: *Watch, dispatching: bool) void {
+pub fn init(watch: *Watch, dispatching: bool, layout: *const Layout) void {
+    watch.layout = layout;
+    watch.remapped = true;
     watch.selector = let_pass;
     watch.asked = true;
-    watch.harmless = 0;
+    watch.calls = 0;
     watch.active = dispatching and supported;
     watched = watch;
     if (!watch.active) return;
@@ -56,7 +63,8 @@ pub fn init(watch: *Watch, dispatching: bool) void {
 /// From here to `off` the thread's first system call is noted.
 pub fn on(watch: *Watch) void {
     watch.asked = !watch.active;
-    watch.harmless = 0;
+    watch.remapped = !watch.active;
+    watch.calls = 0;
     if (watch.active) watch.selector = stop;
 }
 
@@ -100,20 +108,62 @@ const Context = extern struct {
 fn caught(_: i32, _: *const anyopaque, context: *Context) callconv(.c) void {
     const watch = watched;
     watch.selector = let_pass;
-    if (isHarmless(context.rax) and watch.harmless < harmless_max) {
-        watch.harmless += 1;
+    const number: Call = @fromBackingInt(@intCast(context.rax));
+    if (isOthers(number) and watch.calls < calls_max) {
+        watch.calls += 1;
+        if (!isHarmless(number)) watch.asked = true;
+        if (watch.isRemapping(number, context)) watch.remapped = true;
         context.rax = self.callAgain(context.rax, .{ context.rdi, context.rsi, context.rdx, context.r10, context.r8, context.r9 });
         watch.selector = stop;
         return;
     }
     watch.asked = true;
+    watch.remapped = true;
     // Back to the two bytes of the `syscall` instruction.
     context.rip -= 2;
 }
 
+const Call = std.os.linux.SYS;
+
+/// Can be made by a signal handler in the thread's place: not what starts, ends or signals, or depends on its mask.
+fn isOthers(number: Call) bool {
+    return switch (number) {
+        .clone, .clone3, .fork, .vfork, .execve, .execveat, .exit, .exit_group, .rt_sigreturn, .rt_sigprocmask => false,
+        .rt_sigsuspend, .rt_sigtimedwait, .rt_sigpending, .sigaltstack, .pause, .ppoll, .pselect6, .epoll_pwait, .epoll_pwait2 => false,
+        .kill, .tkill, .tgkill, .rt_sigqueueinfo, .rt_tgsigqueueinfo, .set_robust_list, .set_tid_address, .rseq => false,
+        else => true,
+    };
+}
+
+/// Whether a call names memory that was mapped at the checkpoint. What it maps besides changes the process's size.
+fn isRemapping(watch: *const Watch, number: Call, context: *const Context) bool {
+    const fixed = 0x10;
+    return switch (number) {
+        .munmap, .mprotect => watch.isBaseline(context.rdi, context.rsi),
+        .mmap => context.r10 & fixed != 0 and watch.isBaseline(context.rdi, context.rsi),
+        .mremap => true,
+        .brk => context.rdi != 0 and watch.isBaseline(context.rdi, 1),
+        .pkey_mprotect, .remap_file_pages, .shmat, .shmdt, .process_madvise => true,
+        else => false,
+    };
+}
+
+fn isBaseline(watch: *const Watch, start: u64, bytes: u64) bool {
+    const end = start +| @max(bytes, 1);
+    var low: usize = 0;
+    const mappings = watch.layout.all();
+    var high = mappings.len;
+    // The first that ends behind the start.
+    while (low < high) {
+        const middle = (low + high) / 2;
+        if (mappings[middle].end <= start) low = middle + 1 else high = middle;
+    }
+    return low < mappings.len and mappings[low].start < end;
+}
+
 /// Answers questions, or waits; leaves nothing behind in the kernel.
-fn isHarmless(number: u64) bool {
-    return switch (@as(std.os.linux.SYS, @fromBackingInt(@intCast(number)))) {
+fn isHarmless(number: Call) bool {
+    return switch (number) {
         .getrandom, .getpid, .gettid, .getuid, .geteuid, .clock_gettime, .gettimeofday, .time, .clock_nanosleep, .nanosleep => true,
         .epoll_wait, .poll, .getcwd, .fstat, .newfstatat, .sched_yield, .getrusage, .sysinfo, .uname => true,
         else => false,
