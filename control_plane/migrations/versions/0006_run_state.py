@@ -1,13 +1,13 @@
 """versions.state, state_reason: what the workers of a version really do, and why if it is not what was asked for.
 
-Revision ID: 0005
+Revision ID: 0006
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0005"
-down_revision = "0004"
+revision = "0006"
+down_revision = "0005"
 branch_labels = None
 depends_on = None
 
@@ -18,6 +18,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    with op.batch_alter_table("versions") as versions:
-        versions.drop_column("state_reason")
-        versions.drop_column("state")
+    op.drop_column("versions", "state_reason")
+    op.drop_column("versions", "state")
