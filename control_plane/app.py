@@ -22,6 +22,9 @@ from starlette.exceptions import HTTPException
 from control_plane.audit import endpoints as audit
 from control_plane.auth import endpoints as auth
 from control_plane.auth.sealing import Sealer
+from control_plane.billing import endpoints as billing
+from control_plane.billing.background import in_background, make_client
+from control_plane.billing.closing import books_closed
 from control_plane.bundles.staging import sweep_staging
 from control_plane.bundles.store import BundleStore
 from control_plane.context import Context
@@ -68,6 +71,7 @@ def create_app(settings: Settings) -> FastAPI:
         people.router,
         tenants.router,
         tiers.router,
+        billing.router,
         members.router,
         auth.router,
         audit.router,
@@ -99,6 +103,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         operator_token=settings.load_operator_token(),
         sealer=Sealer(settings.load_sealing_key()),
         uploads=asyncio.Semaphore(settings.uploads_max),
+        stripe=make_client(settings),
     )
     app.state.context = context
     # A reply that does not come is an error after a while; the stream's reader blocks for a second of it.
@@ -107,7 +112,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     )
     tasks = [
         asyncio.create_task(_keep_running("mailer", Mailer(context).run)),
-        asyncio.create_task(_keep_running("removal", TenantRemover(context).run)),
+        asyncio.create_task(_keep_running("removal", TenantRemover(context, [books_closed]).run)),
     ]
     if redis is None:
         log.warning("redis-not-set", message="REDIS_URL is not set: no gateway will hear of changes")
@@ -117,6 +122,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             asyncio.create_task(_keep_running("reports", ReportConsumer(context, redis).run)),
             asyncio.create_task(_keep_running("periods", PeriodWatch(context).run)),
         ]
+    tasks += [asyncio.create_task(_keep_running(name, run)) for name, run in in_background(context)]
     try:
         yield
     finally:

@@ -35,8 +35,9 @@ Amount = tuple[int, int, int]
 
 CREDIT: Amount = (16, 1_000_000, 1024 * 1_000_000)
 """credit_*_max of limits.zig"""
-LEASE_MIN: Amount = (64, 5_000_000, 5 * 1024 * 1_000_000)
-"""A slice is never asked for smaller than this, so that quiet tenants do not ask at every call."""
+LEASE_MIN: Amount = (4_096, 60_000_000, 60 * 1024 * 1_000_000)
+"""A slice is never asked for smaller than this, so that quiet tenants do not ask at every call, and
+a burst finds its lease there."""
 _UNBOUNDED = 1 << 50
 _TICK_S = 0.05
 _REPORT_S = 1.0

@@ -46,6 +46,7 @@ from gateway.host.indexes import Indexes, OutOfIndexes
 from gateway.host.leases import Leases
 from gateway.host.memory import Memory, WorkerReadyDocument, is_version_id
 from gateway.host.reports import Reports
+from gateway.host.reserved import sellable_ppm
 from gateway.host.table_feed import TableFeed
 from gateway.host.versions import Outcome, Stage, Versions
 from gateway.host.workers import Workers
@@ -483,6 +484,8 @@ def _data_plane_config(settings: HostSettings, node: int) -> DataPlaneConfig:
         write_timeout=settings.write_timeout,
         queue_timeout=settings.queue_timeout,
         worker_idle_timeout=settings.worker_idle_timeout,
+        reserved_cpus=settings.reserved_cpus,
+        reserved_sellable_ppm=sellable_ppm(),
     )
 
 

@@ -39,9 +39,13 @@ _REACTOR_COUNTERS = {
     "workers_crashed_total": "Workers that ended without being asked to",
     "forbidden_calls_total": "Workers that were ended for a system call that only a break-out needs",
     "events_dropped_total": "Lines of function output that were lost",
+    "reservations_admitted_total": "Workers whose CPU reservation the kernel admitted",
+    "reservations_refused_total": "Workers whose CPU reservation could not be had",
+    "demotions_total": "Invocations that burned a shared CPU and were put behind short ones",
 }
 _REACTOR_GAUGES = {
     "connections_open": "Open connections",
+    "workers_deadline": "Workers that run under a CPU reservation",
     "queue_length": "Invocations that wait for a worker",
     "body_buffers_used": "Large buffers in use",
     "receive_buffers_held": "Receive buffers full of what clients pipeline behind requests that are being served",

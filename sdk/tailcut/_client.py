@@ -311,6 +311,18 @@ class Client(_Operations):
         """Revokes a key, at once and everywhere."""
         self._run(self._exchange(calls.delete_key(self.server, key_id)))
 
+    def tiers(self) -> dict[str, Any]:
+        """What can be bought: ``tiers`` from the lowest up, and ``add_ons``; money in minor units."""
+        return self._run(self._exchange(calls.list_tiers(self.server)))
+
+    def subscription(self) -> dict[str, Any]:
+        """The tenant's tier: what it allows, includes and costs, and how it stands."""
+        return self._run(self._exchange(calls.get_subscription(self.server)))
+
+    def buy_tier(self, tier: str, add_ons: Mapping[str, int] | None = None) -> dict[str, Any]:
+        """``{"kind": "checkout", "url": …}``: to be paid there; ``"changed"``: done, the difference is invoiced."""
+        return self._run(self._exchange(calls.buy_tier(self.server, tier, add_ons or {})))
+
     def all_functions(self) -> Iterator[models.Function]:
         """Every function, page by page."""
         return self._all(lambda cursor: self.functions(cursor=cursor))
@@ -492,6 +504,18 @@ class AsyncClient(_Operations):
     async def delete_key(self, key_id: str) -> None:
         """See ``Client.delete_key``."""
         await self._run(self._exchange(calls.delete_key(self.server, key_id)))
+
+    async def tiers(self) -> dict[str, Any]:
+        """What can be bought: ``tiers`` from the lowest up, and ``add_ons``; money in minor units."""
+        return await self._run(self._exchange(calls.list_tiers(self.server)))
+
+    async def subscription(self) -> dict[str, Any]:
+        """The tenant's tier: what it allows, includes and costs, and how it stands."""
+        return await self._run(self._exchange(calls.get_subscription(self.server)))
+
+    async def buy_tier(self, tier: str, add_ons: Mapping[str, int] | None = None) -> dict[str, Any]:
+        """``{"kind": "checkout", "url": …}``: to be paid there; ``"changed"``: done, the difference is invoiced."""
+        return await self._run(self._exchange(calls.buy_tier(self.server, tier, add_ons or {})))
 
     def all_functions(self) -> AsyncIterator[models.Function]:
         """Every function, page by page."""

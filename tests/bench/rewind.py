@@ -70,7 +70,7 @@ def _of(zygote: frames.Zygote, code: Path, source: str, invocations: int) -> Rew
         _lend(code, "numpy")
     connection = zygote.connect()
     try:
-        worker = connection.spawn(code, "main:handler", state="fresh", limits={"memory_bytes": 2 * 2**30})
+        worker = connection.spawn(code, "main:handler", state="fresh", memory_bytes=2 * 2**30)
         ready = worker.first_word()
         if ready.kind != "ready":
             raise PeerError(f"no fresh worker: {ready.body.decode(errors='replace')[:400]}")

@@ -90,7 +90,8 @@ def test_settings_come_from_tailcut_toml_and_the_call_wins(tmp_path):
     (tmp_path / "main.py").write_text("def a(): ...\ndef b(): ...\n")
     (tmp_path / "tailcut.toml").write_text(
         'name = "shop"\nhandler = "main:a"\ntimeout = "500ms"\nconcurrency = 8\nworkers_min = 1\npublic = true\n'
-        'cpu = "200ms"\nmemory = "128MiB"\ntmp = "2MB"\noutput = "64KiB"\nlog = "512B"\nopen_files = 64\nprocesses = 8\n'
+        'cpu = "200ms"\nmemory = "128MiB"\ntmp = "2MB"\noutput = "64KiB"\nlog = "512B"\n'
+        "open_files = 64\nprocesses = 8\n"
         'alias = "canary"\nexclude = ["*.md"]\n[env]\nMODE = "x"\n'
     )
     project = load(tmp_path, Settings(handler="main:b", public=False))

@@ -19,7 +19,7 @@ typedef enum {
 typedef struct { char text[512]; } zc_error;
 
 typedef struct {
-    uint32_t abi_version;          /* zc_abi_version() of the header's reader: 2 */
+    uint32_t abi_version;          /* zc_abi_version() of the header's reader: 3 */
     uint32_t reactors_count;       /* one per shared CPU */
     const uint32_t *reactor_cpus;  /* reactors_count CPU numbers */
     const int *listen_fds;         /* reactors_count listening sockets (SO_REUSEPORT), inherited, never closed by us */
@@ -30,6 +30,9 @@ typedef struct {
     uint32_t connections_max;      /* per reactor, ≤ limits.connections_max */
     uint32_t body_bytes_max;       /* of requests and answers, ≤ limits.body_bytes_max */
     uint64_t header_timeout_ns, body_timeout_ns, idle_timeout_ns, write_timeout_ns, queue_timeout_ns, worker_idle_timeout_ns;
+    const uint32_t *reserved_cpus; /* reserved_cpus_count CPU numbers: workers with a reservation run there, and nobody of ours else */
+    uint32_t reserved_cpus_count;  /* 0 to limits.reserved_cpus_max */
+    uint32_t reserved_sellable_ppm; /* of each, in millionths: what the kernel admits */
 } zc_gateway_config;
 
 uint32_t zc_abi_version(void);

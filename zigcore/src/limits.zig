@@ -125,6 +125,24 @@ pub const yield_run_max_ns = 1 * ms_ns;
 pub const yields_idle_max = 4;
 pub const reactor_nap_ns = 1 * ms_ns;
 
+// -- Whose CPU it is -----------------------------------------------------------------------------------------------
+
+/// CPUs that may be reserved, and workers of all tenants on them, of one gateway.
+pub const reserved_cpus_max = 16;
+pub const reserved_workers_max = 256;
+/// A reserved CPU is not asked again for so long after the kernel found it full (somebody else holds bandwidth), or when
+/// its partition could not be made (no right to, a file system that cannot be written).
+pub const reserved_full_pause_ns = 1 * s_ns;
+pub const reserved_broken_pause_ns = 30 * s_ns;
+/// An invocation that has used so much of a shared CPU is demoted.
+pub const burn_cpu_ns = 8 * ms_ns;
+pub const burn_look_pause_ns = 5 * ms_ns;
+/// Threads of a worker that are demoted with it; more escape.
+pub const burn_threads_max = 512;
+/// The demoted together get at least a part of the CPU of 1 in so many, looked at this often.
+pub const burn_floor_count = 16;
+pub const burn_floor_pause_ns = 200 * ms_ns;
+
 // -- A worker's memory -------------------------------------------------------------------------------------------
 
 /// The soft limit lies below the bound by this much and by the bound divided by that: for what the kernel itself holds

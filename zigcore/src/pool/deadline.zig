@@ -16,6 +16,7 @@ const frame = @import("frame.zig");
 const Pool = @import("pool.zig");
 const Invocation = @import("invocation.zig");
 const Worker = @import("worker.zig");
+const burn = @import("burn.zig");
 const overrun = @import("overrun.zig");
 const reap = @import("reap.zig");
 
@@ -39,6 +40,8 @@ pub fn expired(p: *Pool, w: *Worker) void {
     w.soft = crossed;
     w.soft_ns = p.now_ns;
     w.soft_cpu_ns = clock.cpuOf(w.pid) orelse 0;
+    // Its grace is short: it needs its turn.
+    burn.calm(p, w);
     // Without a descriptor of the process yet there is nobody to tell: the kill follows when there is.
     if (w.pidfd != sys.none) _ = sys.pidfdSignal(w.pidfd, frame.soft_signal, frame.softValue(w.sequence, crossed));
     p.deadlines.set(p.indexOf(w), p.now_ns + limits.soft_unseen_ns);

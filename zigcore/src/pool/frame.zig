@@ -105,7 +105,9 @@ pub const entry_overhead_bytes = 4;
 pub const Spawn = extern struct {
     magic: u32 = magic,
     kind: u8 = 16,
-    reserved0: [3]u8 = .{ 0, 0, 0 },
+    /// 1: `cpu` is a reserved one, the worker belongs into its partition.
+    reserved_cpu: u8 = 0,
+    reserved0: [2]u8 = .{ 0, 0 },
     /// Chosen by the gateway, echoed.
     request: u64,
     /// CPU to pin the worker to.
