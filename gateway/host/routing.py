@@ -187,6 +187,7 @@ def _version_row(
         leased=(version.tenant_id, version.function) in capped,
         open_files_max=limits.open_files_max,
         processes_max=limits.processes_max,
+        children=limits.processes or state.run_state == "forked",
         upgrade_timeout=version.upgrade.get("timeout_ms", ""),
         upgrade_cpu=version.upgrade.get("cpu_ms", ""),
         upgrade_memory=version.upgrade.get("memory_bytes", ""),

@@ -7,6 +7,7 @@ comptime {
     _ = @import("io/sched.zig");
     _ = @import("io/calls.zig");
     _ = @import("io/clock.zig");
+    _ = @import("io/family.zig");
     _ = @import("io/memory.zig");
     _ = @import("io/deadlines.zig");
     _ = @import("meter/histogram.zig");

@@ -18,6 +18,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    with op.batch_alter_table("versions") as versions:
-        versions.drop_column("state_reason")
-        versions.drop_column("state")
+    op.drop_column("versions", "state_reason")
+    op.drop_column("versions", "state")

@@ -396,6 +396,13 @@ pub fn faultsCount() u64 {
     return usage[8] + usage[9];
 }
 
+/// Sends a signal with a value; in signal handlers, too. One that does not arrive is missed by its sender.
+pub fn signalQueue(pid: i32, signal: u8, value: u64) void {
+    const Info = extern struct { head: SignalInfo, rest: [12]u64 = @splat(0) };
+    const info: Info = .{ .head = .{ .signal = signal, .errno = 0, .code = signal_queued, .reserved = 0, .pid = 0, .uid = 0, .value = value } };
+    _ = linux.syscall3(.rt_sigqueueinfo, arg(pid), signal, @intFromPtr(&info));
+}
+
 pub fn maskSet(mask: u64) u64 {
     const setmask = 2;
     var old: u64 = 0;

@@ -73,7 +73,7 @@ fn ready(p: *Pool, w: *Worker, document: []const u8) void {
     version.start_after_ns = 0;
     if (w.claim != Ledger.none and !claim.confirm(p, w)) return;
     p.counters.start.record(p.now_ns - w.started_ns);
-    w.cpu_ns = clock.cpuOf(w.pid) orelse 0;
+    w.cpu_ns = deadline.cpuOf(w) orelse 0;
     p.event(.ready, w, 0, document);
     dispatch.next(p, w);
 }

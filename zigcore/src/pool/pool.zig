@@ -196,6 +196,7 @@ pub fn versionOf(p: *Pool, row: *const VersionRow) *Version {
     version.concurrency_max = row.concurrency_max;
     version.workers_min = row.workers_min;
     version.spawn = row.spawn;
+    version.children = row.children;
     const tenant = &p.table.?.tenants[row.tenant];
     version.reservation = tenant.reservation;
     version.cpu_weight = tenant.cpu_weight;
@@ -279,6 +280,7 @@ fn startAt(p: *Pool, index: u32, improving: bool) bool {
     w.soft_seen = false;
     w.traceback_bytes = 0;
     w.movable = false;
+    w.children = version.children;
     w.open_files = version.open_files_max;
     w.processes = version.processes_max;
     w.idle_since_ns = 0;

@@ -132,7 +132,7 @@ pub fn zygoteHeard(p: *Pool, heard: Zygote.Heard) void {
             memory.attach(w, spawned.memory);
             w.movable = spawned.movable;
             // Ready before this word: what it used so far was its start.
-            if (w.cpu_ns == 0) w.cpu_ns = clock.cpuOf(w.pid) orelse 0;
+            if (w.cpu_ns == 0) w.cpu_ns = deadline.cpuOf(w) orelse 0;
             if (w.nice != 0) burn.weighed(w);
             w.watching = true;
             p.ring.poll(w.pidfd, p.tag(w, .worker_end));
@@ -263,7 +263,9 @@ fn settleDead(p: *Pool, w: *Worker, waited: bool) void {
     switch (w.cause) {
         .none, .start => unreachable,
         .overrun => {
-            if (exhausted) w.overrun = memory.overrunOf(invocation) else if (w.soft != .none) w.overrun = overrun.ofTime(p, w, invocation);
+            // What a kill found stays, but for the CPU clock, which is exact only now.
+            const found = w.overrun.allowed > 0 and w.overrun.limit != .cpu;
+            if (exhausted) w.overrun = memory.overrunOf(invocation) else if (w.soft != .none and !found) w.overrun = overrun.ofTime(p, w, invocation);
             overrun.respond(p, w, w.overrun);
         },
         .garbage => {

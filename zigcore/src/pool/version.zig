@@ -24,6 +24,8 @@ concurrency_max: u32 = 0,
 workers_min: u32 = 0,
 /// Of the revision in use; refreshed by each swap.
 spawn: []const u8 = "",
+/// Its workers may have processes of their own.
+children: bool = false,
 /// What its workers are started with.
 open_files_max: u32 = 0,
 processes_max: u32 = 0,

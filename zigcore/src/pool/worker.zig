@@ -47,6 +47,8 @@ soft_seen: bool,
 traceback_bytes: u32,
 /// Since when a limit is crossed and what it has sent is still being read; 0: not so.
 overdue_ns: u64,
+/// It may have processes of its own, whose CPU counts as its.
+children: bool,
 /// The gateway may move its soft limits.
 movable: bool,
 /// Soft limits that it has; 0: what it was started with.

@@ -169,6 +169,8 @@ fn runForked(loop: *Loop, options: Options) Error!void {
             continue;
         };
         if (pid == 0) loop.forkedInvocation(parts);
+        soft.forward(pid);
+        defer soft.forward(0);
         const status = while (true) {
             if (fork.wait(pid) catch return error.System) |status| break status;
             // The gateway knows the worker only: its soft signal is for the process that runs the handler.
