@@ -25,8 +25,7 @@ MEMORY_SLACK_BYTES = 2 * 2**20
 """The soft limit lies this much below the group's bound, and a sixteenth of it more: what the kernel itself needs for a
 worker (page tables, sockets, stacks) and copies of the zygote's pages are charged, too."""
 CHECKPOINT_BYTES = 12 * 2**20
-"""What going back takes in a fresh worker before the first call: its own state, the opened part of the invocation's heap
-(limits.zig)."""
+"""What going back takes in a fresh worker before the first call: its own state, the opened part of the heap."""
 _DATA_FIELD = 5
 """Of /proc/self/statm: pages of private writable memory."""
 
