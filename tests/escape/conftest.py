@@ -29,7 +29,8 @@ def deploy_all(server: Server, **limits: int) -> dict[str, Any]:
     server.wait_for(lambda: any(line["text"] == "left" for line in server.function_logs()), what="the victim's line")
     server.deploy("hostile", HOSTILE, timeout_ms=20_000, **limits)
     server.deploy("brief", HOSTILE, timeout_ms=1_000, **limits)
-    server.deploy("processes", HOSTILE, timeout_ms=20_000, processes=True, **limits)
+    # Warm: what a call leaves is to be looked at.
+    server.deploy("processes", HOSTILE, timeout_ms=20_000, processes=True, state="warm", **limits)
     versions = server.data_dir / "gateway" / "versions"
     return {
         "data_dir": str(server.data_dir),

@@ -452,8 +452,9 @@ def a_message_queue(about):
 
 def a_posix_message_queue(about):
     name = b"tailcut-test-%d" % os.getpid()
-    os.close(call(240, ctypes.addressof(ctypes.create_string_buffer(name)), 0o102, 0o600, 0))
-    call(241, ctypes.addressof(ctypes.create_string_buffer(name)))
+    text = ctypes.create_string_buffer(name)
+    os.close(call(240, ctypes.addressof(text), 0o102, 0o600, 0))
+    call(241, ctypes.addressof(text))
 
 
 def watch_files(about):

@@ -163,6 +163,16 @@ pub fn leftovers(own: *Belongings, stat: Stat) bool {
     return false;
 }
 
+/// Whether a signal is blocked, or would be while a handler runs.
+pub fn blocks(own: *const Belongings, signal: u6) bool {
+    const bit = @as(u64, 1) << (signal - 1);
+    if (own.mask & bit != 0) return true;
+    for (own.actions[1..], 1..) |action, number| {
+        if (number != signal and action[0] > 1 and action[3] & bit != 0) return true;
+    }
+    return false;
+}
+
 fn timersLeft(own: *Belongings) bool {
     const text = self.readFresh(own.timers, &own.stat_text, 0) catch return true;
     return text.len > 0;

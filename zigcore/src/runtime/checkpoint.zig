@@ -119,6 +119,7 @@ pub fn prepare(options: Options, reason: *[256]u8) ?[]const u8 {
     c.belongings.open(files) catch return "the descriptors of the rewinder could not be opened";
     c.belongings.tmp_own = options.tmp_own;
     if (c.belongings.note(options.known, reason)) |why| return why;
+    if (c.belongings.blocks(self.sigsys)) c.watch.forgo();
     var next: usize = 0;
     _ = self.pagesOwn(c.belongings.pagemap, 0, self.address_end, c.ranges[0..1], &next) catch
         return "the kernel has no PAGEMAP_SCAN (Linux 6.7 or newer has)";

@@ -60,6 +60,11 @@ pub fn init(watch: *Watch, dispatching: bool, layout: *const Layout) void {
     self.actionSet(self.sigsys, &action);
 }
 
+/// Handlers of the import's run with SIGSYS blocked, or everything does: then the kernel could only end the process.
+pub fn forgo(watch: *Watch) void {
+    watch.active = false;
+}
+
 /// From here to `off` the thread's first system call is noted.
 pub fn on(watch: *Watch) void {
     watch.asked = !watch.active;
@@ -105,11 +110,18 @@ const Context = extern struct {
     rip: u64,
 };
 
-fn caught(_: i32, _: *const anyopaque, context: *Context) callconv(.c) void {
+/// siginfo_t of SIGSYS: number and architecture are behind the address of the call.
+const Info = extern struct { signal: i32, errno: i32, code: i32, reserved: i32, address: u64, number: i32, architecture: u32 };
+const x86_64 = 0xc000003e;
+/// Beyond are x32's and nobody's: for the filter to judge.
+const numbers_count = 512;
+
+fn caught(_: i32, info: *const Info, context: *Context) callconv(.c) void {
     const watch = watched;
     watch.selector = let_pass;
-    const number: Call = @fromBackingInt(@intCast(context.rax));
-    if (isOthers(number) and watch.calls < calls_max) {
+    const known = info.architecture == x86_64 and context.rax < numbers_count;
+    if (known and watch.calls < calls_max and isOthers(@fromBackingInt(@intCast(context.rax)))) {
+        const number: Call = @fromBackingInt(@intCast(context.rax));
         watch.calls += 1;
         if (!isHarmless(number)) watch.asked = true;
         if (watch.isRemapping(number, context)) watch.remapped = true;
@@ -125,12 +137,13 @@ fn caught(_: i32, _: *const anyopaque, context: *Context) callconv(.c) void {
 
 const Call = std.os.linux.SYS;
 
-/// Can be made by a signal handler in the thread's place: not what starts, ends or signals, or depends on its mask.
+/// Can be made by a signal handler in the thread's place: not what starts, ends or signals, depends on its mask, or may
+/// take this file's own signal away.
 fn isOthers(number: Call) bool {
     return switch (number) {
         .clone, .clone3, .fork, .vfork, .execve, .execveat, .exit, .exit_group, .rt_sigreturn, .rt_sigprocmask => false,
         .rt_sigsuspend, .rt_sigtimedwait, .rt_sigpending, .sigaltstack, .pause, .ppoll, .pselect6, .epoll_pwait, .epoll_pwait2 => false,
-        .kill, .tkill, .tgkill, .rt_sigqueueinfo, .rt_tgsigqueueinfo, .set_robust_list, .set_tid_address, .rseq => false,
+        .rt_sigaction, .kill, .tkill, .tgkill, .rt_sigqueueinfo, .rt_tgsigqueueinfo, .set_robust_list, .set_tid_address, .rseq => false,
         else => true,
     };
 }
