@@ -225,13 +225,14 @@ class Node:
             self.apply_failures += 1
             _log.error("the data plane refused a revision; serving on with the last one", error=str(error))
             return False
+        self.leases.take_table(table)
         if self.applied is None:
+            await self.leases.prime()
             self._serve()
         before = {row.id for row in self.applied.versions} if self.applied else set()
         for version_id in before - {row.id for row in revision.versions}:
             self.indexes.release(version_id, now)
         self.applied = revision
-        self.leases.take_table(table)
         _log.info("revision applied", revision=revision.revision, routes=len(revision.routes), bytes=len(document))
         return True
 
