@@ -10,7 +10,7 @@ ANY_PYTHON = $(shell for p in python3 /usr/bin/python3 /usr/local/bin/python3 py
 	"$$HOME"/.pyenv/versions/3*/bin/python3 python; do \
 	timeout 10 "$$p" -c 'import sys; sys.exit(sys.version_info < (3, 6))' 2>/dev/null && { echo "$$p"; break; }; done)
 
-.PHONY: help setup up test check lint-fix bench fuzz lock generated clean
+.PHONY: help setup up test check lint-fix bench cpython fuzz lock generated clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -32,8 +32,11 @@ check: setup ## the checks only: lint, types, import rules, repository rules, fo
 lint-fix: setup ## let ruff and zig fmt repair what they can
 	@$(PY) -m ruff check --fix . ; $(PY) -m ruff format . ; $(PY) -m ziglang fmt zigcore
 
-bench: setup ## our gateway beside uvicorn, granian and FastAPI in one run (ARGS="--seconds 3 --rounds 3")
+bench: setup ## our gateway beside nine others in one run, half an hour and more (ARGS="--quick": some three minutes)
 	@$(PY) -m tests.bench $(ARGS)
+
+cpython: setup ## CPython's own test suite in jailed workers: what fails there, and why that is meant
+	@$(PY) -m tests.cpython
 
 fuzz: setup ## feed the parsers mutated input for FUZZ_SECONDS each (default 60)
 	@$(PY) tests/run.py fuzz --seconds $(or $(FUZZ_SECONDS),60)

@@ -1,4 +1,4 @@
-"""``python -m control_plane serve | migrate | openapi | create-tenant NAME [--if-missing] [--json]``"""
+"""``python -m control_plane serve | migrate | openapi | create-tenant NAME [--if-missing] [--json] | stripe-…``"""
 
 import argparse
 import asyncio
@@ -12,6 +12,7 @@ import uvicorn
 from pydantic import ValidationError
 
 from control_plane.app import create_app
+from control_plane.billing import commands as billing
 from control_plane.database import Database
 from control_plane.logs import configure_logs
 from control_plane.migrate import migrate
@@ -41,6 +42,9 @@ def _run(settings: Settings, arguments: argparse.Namespace) -> int:
             print(json.dumps(create_app(settings).openapi(), indent=2, sort_keys=True))
         case "create-tenant":
             return _create_tenant(settings, arguments)
+        case name if name in billing.NAMES:
+            migrate(settings)
+            return billing.run(settings, arguments)
         case _:
             migrate(settings)
             _serve(settings)
@@ -59,6 +63,7 @@ def _parse() -> argparse.Namespace:
         "--if-missing", action="store_true", help="no error if it is there (its key is not shown again)"
     )
     create.add_argument("--json", action="store_true")
+    billing.add_parsers(commands)
     return parser.parse_args()
 
 

@@ -16,11 +16,15 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse
 from fastapi.staticfiles import StaticFiles
 from redis.asyncio import Redis
+from sqlalchemy.exc import IntegrityError
 from starlette.exceptions import HTTPException
 
 from control_plane.audit import endpoints as audit
 from control_plane.auth import endpoints as auth
 from control_plane.auth.sealing import Sealer
+from control_plane.billing import endpoints as billing
+from control_plane.billing.background import in_background, make_client
+from control_plane.billing.closing import books_closed
 from control_plane.bundles.staging import sweep_staging
 from control_plane.bundles.store import BundleStore
 from control_plane.context import Context
@@ -68,6 +72,7 @@ def create_app(settings: Settings) -> FastAPI:
         people.router,
         tenants.router,
         tiers.router,
+        billing.router,
         members.router,
         auth.router,
         audit.router,
@@ -79,6 +84,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.mount("/static", StaticFiles(directory=pages.STATIC_DIR), name="static")
     app.add_exception_handler(Problem, _answer_problem)
     app.add_exception_handler(Elsewhere, _answer_elsewhere)
+    app.add_exception_handler(IntegrityError, _answer_collision)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_http_exception)
     app.add_middleware(RequestFrame, settings=settings)
@@ -98,6 +104,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         operator_token=settings.load_operator_token(),
         sealer=Sealer(settings.load_sealing_key()),
         uploads=asyncio.Semaphore(settings.uploads_max),
+        stripe=make_client(settings),
     )
     app.state.context = context
     # A reply that does not come is an error after a while; the stream's reader blocks for a second of it.
@@ -106,7 +113,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     )
     tasks = [
         asyncio.create_task(_keep_running("mailer", Mailer(context).run)),
-        asyncio.create_task(_keep_running("removal", TenantRemover(context).run)),
+        asyncio.create_task(_keep_running("removal", TenantRemover(context, [books_closed]).run)),
     ]
     if redis is None:
         log.warning("redis-not-set", message="REDIS_URL is not set: no gateway will hear of changes")
@@ -117,6 +124,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             asyncio.create_task(_keep_running("usage", UsageConsumer(context, redis).run)),
             asyncio.create_task(_keep_running("periods", PeriodWatch(context).run)),
         ]
+    tasks += [asyncio.create_task(_keep_running(name, run)) for name, run in in_background(context)]
     try:
         yield
     finally:
@@ -142,6 +150,13 @@ async def _keep_running(name: str, run: Callable[[], Coroutine[Any, Any, None]])
 async def _answer_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, Problem)  # noqa: S101 - the handler is registered for it
     return await _render(request, error)
+
+
+async def _answer_collision(request: Request, error: Exception) -> Response:
+    """Two requests passed the same check and one was quicker (PostgreSQL; SQLite's writers take turns)."""
+    log.warning("collision", request_id=request.scope["tailcut_request_id"], error=type(error).__name__)
+    detail = "Somebody else did the same at this very moment; nothing was done here. Look, and try again."
+    return await _render(request, Problem("conflict", detail))
 
 
 async def _answer_elsewhere(_request: Request, error: Exception) -> Response:

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 from fastapi import Depends, Request
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -18,10 +18,16 @@ from control_plane.bundles.store import BundleStore
 from control_plane.database import Database
 from control_plane.settings import Settings
 
+if TYPE_CHECKING:
+    from control_plane.billing.stripe_client import StripeClient
+
 OUTBOX_CHANGED: Final = "outbox_changed"
 """Key of ``session.info``: set by ``outbox.repository.append``."""
 MAIL_WAITING: Final = "mail_waiting"
 """Likewise: set by ``mail.repository.append``."""
+
+PASSWORDS_AT_ONCE_MAX: Final = 4
+"""Hashed or checked, 46 MiB each: log-ins in a storm wait for each other instead of taking the machine's memory."""
 
 
 @dataclass(slots=True)
@@ -32,8 +38,12 @@ class Context:
     operator_token: str = field(repr=False)
     sealer: Sealer = field(repr=False)
     uploads: asyncio.Semaphore
+    password_slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(PASSWORDS_AT_ONCE_MAX))
+    stripe: "StripeClient | None" = None
     relay_bell: asyncio.Event = field(default_factory=asyncio.Event)
     mail_bell: asyncio.Event = field(default_factory=asyncio.Event)
+    billing_bell: asyncio.Event = field(default_factory=asyncio.Event)
+    """Rung when a webhook has come."""
 
     def reading(self) -> AbstractAsyncContextManager[AsyncSession]:
         return self.database.reading()

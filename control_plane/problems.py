@@ -25,6 +25,8 @@ KINDS: Final[dict[str, tuple[int, str]]] = {
     "not-found": (404, "Not found"),
     "nothing-to-roll-back": (409, "There is no earlier version to go back to"),
     "overloaded": (503, "The control plane is busy; nothing was done"),
+    "payment-failed": (402, "The payment failed; nothing was changed"),
+    "payment-provider-away": (503, "The payment provider does not answer"),
     "request-timeout": (408, "The request took too long to arrive"),
     "content-too-large": (413, "The request is too large"),
     "second-factor-required": (401, "A second factor is needed"),

@@ -42,6 +42,24 @@ class Settings(BaseSettings):
     tier_catalog: Path = Path(__file__).with_name("tiers") / "catalog.toml"
     """What there is to buy; control_plane/tiers/catalog.py says what such a file holds."""
 
+    stripe_api_key: str = Field(
+        default="", repr=False, validation_alias=AliasChoices("stripe_api_key", "STRIPE_API_KEY")
+    )
+    """Empty: nothing can be bought (`tailcut-server up` then starts a simulated Stripe and sets it)."""
+    stripe_webhook_secret: str = Field(
+        default="", repr=False, validation_alias=AliasChoices("stripe_webhook_secret", "STRIPE_WEBHOOK_SECRET")
+    )
+    stripe_url: str = ""
+    """Where Stripe's API is, if not at Stripe."""
+    stripe_tax: bool = True
+    """Let Stripe compute taxes (Stripe Tax must be set up there) and ask buyers for address and tax number."""
+    webhook_tolerance: timedelta = timedelta(minutes=5)
+    """By how much the time stamp of a webhook may differ from our clock, either way."""
+    billing_interval: timedelta = timedelta(seconds=5)
+    """How often webhooks and meter events that wait are looked for when nobody has rung."""
+    dunning_interval: timedelta = timedelta(minutes=5)
+    usage_hour_grace: timedelta = timedelta(minutes=5)
+    """After its end an hour waits so long for late usage before it is billed; what comes later is billed as well."""
     payment_grace: timedelta = timedelta(days=14)
     """After an unpaid invoice the tier stays for so long."""
     period_watch_interval: timedelta = timedelta(seconds=10)

@@ -1,7 +1,8 @@
-"""``tailcut-server doctor``: what this machine gives the jail, what is missing, what that costs, how to get it.
+"""``tailcut-server doctor``: what this machine gives, what is missing, what that costs, how to get it.
 
-Nothing is guessed from versions or files: each part is tried on a process that ends at once, as the zygote would do it
-with the same settings. What always holds: exit code 0 when the whole jail can be had, 5 when a part cannot.
+Nothing is guessed from versions: each part of the jail is tried on a process that ends at once, as the zygote would do
+it with the same settings; all else is features.py's. What always holds: exit code 0 when the whole jail can be had, 5
+when a part cannot.
 """
 
 import argparse
@@ -9,15 +10,23 @@ import json
 import os
 import platform
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
+from gateway.cgroup.hierarchy import Hierarchy, discover
+from gateway.cgroup.instance import Instance, instance_name, leftover_count
 from gateway.core.jail import Part
+from gateway.features import features
+from gateway.zygote import trials
+from gateway.zygote.groups import WANTED
 from gateway.zygote.jail import Jail
 from gateway.zygote.settings import JailSettings, SettingsError, jail_settings
 from gateway.zygote.spawner import Spawner, partial_spawner, probe
 
 EXIT_FEATURE_MISSING = 5
 _WIDTH_STATE = 8
+_WIDTH_PART = 14
+_WIDTH_FEATURE = 24
 
 _NAMESPACES_HELP = (
     "run as root with CAP_SYS_ADMIN, CAP_SETUID and CAP_SETGID, or allow user namespaces: sysctl "
@@ -43,13 +52,36 @@ _COSTS: dict[Part, tuple[str, str]] = {
 }
 
 
+_GROUPS_HELP = (
+    "run as root, or in a group that is delegated (systemd: Delegate=yes; a container: a writable cgroup mount)"
+)
+_GROUP_COSTS = {
+    "memory": "shared memory, files in /tmp and what the kernel holds for a worker have no bound",
+    "pids": "only RLIMIT_NPROC bounds threads and processes",
+}
+
+_BEST_EFFORT = "tenants with a CPU reservation run best-effort, and every answer says so"
+_SCHEDULING: dict[str, tuple[str, str]] = {
+    "partition": (
+        _BEST_EFFORT,
+        "two CPUs or more, root in the root CPU set with cgroup's cpuset writable (not in a container), no other group "
+        "on the CPU; then `tailcut-server up --reserved-cpus`",
+    ),
+    "deadline": (_BEST_EFFORT, "root with CAP_SYS_NICE; bandwidth left below kernel.sched_rt_runtime_us"),
+    "demotion": (
+        "a worker that was demoted for burning CPU serves one call and is replaced",
+        "root with CAP_SYS_NICE, or a limit (RLIMIT_NICE) of 20 or more for the server's user",
+    ),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     part: str
     state: str
     """``active``, ``missing``, or ``off`` (by the setting)"""
     refused: str = ""
-    """Step, call and errno."""
+    """Of a part of the jail: step, call and errno; else a version, a number, what the kernel answered."""
     costs: str = ""
     remedy: str = ""
 
@@ -63,6 +95,16 @@ class Diagnosis:
     """All parts hold together: TAILCUT_JAIL=on starts."""
     workers_are: str
     lines: list[Line]
+    """The parts of the jail."""
+    features: list[Line]
+    """What else the design uses; without it something is slower or weaker, and the lines say what."""
+    groups: list[Line]
+    """Control groups, by controller."""
+    bounded: bool
+    """The memory of workers can be bounded, or the setting accepts that it cannot."""
+    leftover_groups: int
+    scheduling: list[Line]
+    """What CPU reservations need; not parts of the jail."""
 
 
 def diagnose(settings: JailSettings) -> Diagnosis:
@@ -80,6 +122,8 @@ def diagnose(settings: JailSettings) -> Diagnosis:
             lines.append(Line(name, "off", "", _COSTS[part][0], "TAILCUT_JAIL=on"))
         else:
             lines.append(Line(name, "active"))
+    hierarchies = discover()
+    groups = _groups(hierarchies)
     last = settings.uid_min + settings.uid_count - 1
     each = f"each worker another one of the host's ids {settings.uid_min}-{last}"
     return Diagnosis(
@@ -89,7 +133,46 @@ def diagnose(settings: JailSettings) -> Diagnosis:
         whole=whole,
         workers_are=each if jail.privileged else "the server's own user, in user namespaces of their own",
         lines=lines,
+        features=[
+            Line(one.name, "active" if one.active else "missing", one.detail, one.costs, one.remedy)
+            for one in features()
+        ],
+        groups=groups,
+        bounded=groups[0].state == "active" or settings.memory == "rlimits" or settings.mode != "on",
+        leftover_groups=leftover_count(hierarchies),
+        scheduling=_scheduling(),
     )
+
+
+def _groups(hierarchies: list[Hierarchy]) -> list[Line]:
+    """Tried by making one of each."""
+    instance = Instance.open(instance_name(os.getpid()), hierarchies, WANTED)
+    instance.close()
+    lines = []
+    for controller in WANTED:
+        if controller in instance.versions:
+            lines.append(Line(f"{controller} group", "active", f"cgroup v{instance.versions[controller]}"))
+        else:
+            lines.append(
+                Line(
+                    f"{controller} group",
+                    "missing",
+                    instance.missing[controller],
+                    _GROUP_COSTS[controller],
+                    _GROUPS_HELP,
+                )
+            )
+    return lines
+
+
+def _scheduling() -> list[Line]:
+    """Not parts of the jail: without them everything runs, on whatever CPU time is left over."""
+    partition, deadline = trials.reservation()
+    refusals = {"partition": partition, "deadline": deadline, "demotion": trials.demotion()}
+    return [
+        Line(name, "active") if refusal is None else Line(name, "missing", refusal, *_SCHEDULING[name])
+        for name, refusal in refusals.items()
+    ]
 
 
 def show(diagnosis: Diagnosis) -> str:
@@ -100,19 +183,31 @@ def show(diagnosis: Diagnosis) -> str:
         f"TAILCUT_JAIL  {diagnosis.setting}",
         "",
     ]
-    for line in diagnosis.lines:
-        rows.append(f"{line.part:<12}  {line.state:<{_WIDTH_STATE}}{line.refused}".rstrip())
-        if line.costs:
-            rows.append(f"{'':14}costs: {line.costs}")
-        if line.remedy:
-            rows.append(f"{'':14}to get it: {line.remedy}")
-    rows += ["", _verdict(diagnosis), "Not enforced yet, on any machine: memory, CPU time (SECURITY.md)."]
+    rows += _table(diagnosis.lines, _WIDTH_PART)
+    rows += [""]
+    rows += _table(diagnosis.features, _WIDTH_FEATURE)
+    rows += [""]
+    rows += _table(diagnosis.groups, _WIDTH_PART)
+    rows += _table(diagnosis.scheduling, _WIDTH_PART)
+    rows.append(f"{'':14}groups of dead servers: {diagnosis.leftover_groups} (removed at the next start)")
+    rows += ["", _verdict(diagnosis)]
     return "\n".join(rows) + "\n"
+
+
+def _table(lines: list[Line], width: int) -> Iterator[str]:
+    for line in lines:
+        yield f"{line.part:<{width}}{line.state:<{_WIDTH_STATE}}{line.refused}".rstrip()
+        if line.costs:
+            yield f"{'':{width}}costs: {line.costs}"
+        if line.remedy:
+            yield f"{'':{width}}to get it: {line.remedy}"
 
 
 def _verdict(diagnosis: Diagnosis) -> str:
     if diagnosis.setting == "off":
         return "WORKERS ARE NOT JAILED: run only code that you trust."
+    if not diagnosis.bounded:
+        return "Memory cannot be bounded: the server will not start. TAILCUT_JAIL_MEMORY=rlimits accepts that."
     if diagnosis.whole:
         return "The whole jail holds."
     if diagnosis.setting == "partial":
@@ -130,7 +225,7 @@ def main() -> int:
         sys.stderr.write(f"doctor: {error}\n")
         return 2
     sys.stdout.write(json.dumps(asdict(diagnosis), indent=2) + "\n" if arguments.json else show(diagnosis))
-    return 0 if diagnosis.whole else EXIT_FEATURE_MISSING
+    return 0 if diagnosis.whole and diagnosis.bounded else EXIT_FEATURE_MISSING
 
 
 if __name__ == "__main__":

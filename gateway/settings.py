@@ -68,6 +68,8 @@ class HostSettings(BaseSettings):
     """Listening sockets of the gateway's port, one per reactor."""
     reactor_cpus: Numbers
     """The shared CPUs, one per listening socket."""
+    reserved_cpus: Numbers = ()
+    """CPUs for workers of tenants with a reservation; none is shared."""
     admin_fd: int | None = None
     """Listening socket of the admin port."""
     ready_fd: int | None = None
@@ -161,11 +163,16 @@ class SupervisorSettings(BaseSettings):
     admin_port: int = Field(default=9090, ge=0, le=65535)
     cpus: Numbers = ()
     """Shared CPUs; empty: all that this process may run on."""
+    reserved_cpus: Numbers = ()
+    """CPUs that tenants with a CPU reservation may take. They are not shared for as long as the server runs, whether or
+    not anybody uses them; empty: reservations are served best-effort, and answers say so."""
     redis_url: str | None = Field(default=None, validation_alias="REDIS_URL")
     database_url: str | None = Field(default=None, validation_alias="DATABASE_URL")
     bundle_store_url: str | None = None
     operator_token: str | None = Field(default=None, repr=False)
     """The control plane's; by default it makes one, in ``data_dir/operator-token``."""
+    stripe_api_key: str | None = Field(default=None, repr=False, validation_alias="STRIPE_API_KEY")
+    """Without it a simulated Stripe is started, and purchases are simulated."""
     listen_backlog: int = Field(default=4096, ge=1)
 
     start_timeout: Duration = timedelta(seconds=90)
@@ -178,7 +185,7 @@ class SupervisorSettings(BaseSettings):
     """A child that lived this long starts again without a pause."""
     start_attempts_max: int = Field(default=3, ge=1)
     """Of a child that has never been healthy; then `up` gives up and shows why."""
-    supervise: Words = ("valkey", "control-plane", "zygote", "gateway")
+    supervise: Words = ("valkey", "control-plane", "zygote", "gateway", "simulated-stripe")
     """The children that are started again when they die; for tests of what happens without one."""
     child_log_bytes_max: int = Field(default=16 * MIB, ge=MIB)
     child_log_files_max: int = Field(default=3, ge=1, le=99)

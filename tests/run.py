@@ -43,10 +43,19 @@ CHECKS = (
 )
 
 
+PYTEST = (PYTHON, "-m", "pytest", "--durations=15", "--durations-min=5")
+SIDE_BY_SIDE = ("tests/control_plane",)
+"""Wait for SQL and restarts most of their time; the others load the CPUs that they measure, and run alone."""
+
+
 def tests(pytest_arguments: list[str]) -> tuple[Step, ...]:
+    zig = Step("zig tests", (PYTHON, "-m", "ziglang", "build", "test", "--summary", "all"), "zigcore")
+    if pytest_arguments:
+        return (zig, Step("pytest", (*PYTEST, *pytest_arguments)))
     return (
-        Step("zig tests", (PYTHON, "-m", "ziglang", "build", "test", "--summary", "all"), "zigcore"),
-        Step("pytest", (PYTHON, "-m", "pytest", "--durations=15", "--durations-min=5", *pytest_arguments)),
+        zig,
+        Step("pytest, two at once", (*PYTEST, "-n", "2", "--dist", "loadfile", *SIDE_BY_SIDE)),
+        Step("pytest", (*PYTEST, *(f"--ignore={folder}" for folder in SIDE_BY_SIDE))),
     )
 
 

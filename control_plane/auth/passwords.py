@@ -11,27 +11,24 @@ from typing import Final
 from argon2 import PasswordHasher, Type
 from argon2.exceptions import InvalidHashError, VerificationError
 
+from control_plane.context import Context
 from control_plane.problems import Problem
 
 CHARACTERS_MIN: Final = 10
 CHARACTERS_MAX: Final = 200
 """Not for the hash, which takes any length: for the time that it takes to read it."""
 MEMORY_KIB: Final = 47_104
-AT_ONCE_MAX: Final = 4
-"""46 MiB each: log-ins in a storm wait for each other instead of taking the machine's memory."""
-
 _hasher: Final = PasswordHasher(time_cost=1, memory_cost=MEMORY_KIB, parallelism=1, type=Type.ID)
-_slots: Final = asyncio.Semaphore(AT_ONCE_MAX)
 
 
-async def hash_password(password: str) -> str:
-    async with _slots:
+async def hash_password(context: Context, password: str) -> str:
+    async with context.password_slots:
         return await asyncio.to_thread(_hasher.hash, password)
 
 
-async def verify_password(password_hash: str | None, password: str) -> bool:
+async def verify_password(context: Context, password_hash: str | None, password: str) -> bool:
     """``None`` costs as much as a wrong password: the time tells nobody whether a person exists."""
-    async with _slots:
+    async with context.password_slots:
         return await asyncio.to_thread(_verify, password_hash, password)
 
 

@@ -56,7 +56,9 @@ def uri(secret: bytes, email: str) -> str:
 def qr_svg(text: str) -> str:
     """An SVG element without styles or scripts: a path, black on white whatever the theme."""
     image = io.BytesIO()
-    segno.make(text, error="m").save(image, kind="svg", xmldecl=False, svgns=True, border=3, light="#fff", scale=5)
+    segno.make(text, error="m").save(
+        image, kind="svg", xmldecl=False, svgns=True, border=4, light="#fff", omitsize=True
+    )
     return image.getvalue().decode()
 
 

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from control_plane import ids
 from control_plane.models import Version
 from gateway.contract.table import Limits, Name
+from gateway.contract.worker import State
 
 Status = Literal["preparing", "ready", "failed"]
 Style = Literal["typed", "request", "event"]
@@ -30,6 +31,10 @@ class VersionOut(BaseModel):
     status: Status
     style: Style | None
     """Known once a worker was ready."""
+    state: State | None
+    """What an invocation finds in memory, as the workers really do it; ``limits.state`` is what was asked for."""
+    state_reason: str
+    """Why the two differ; empty: they do not."""
     error: StartErrorOut | None
     start_us: int | None
     """From the spawn request to ready, as the node measured it."""
@@ -57,6 +62,8 @@ class VersionOut(BaseModel):
                 "handler": version.handler,
                 "status": version.status,
                 "style": version.style,
+                "state": version.state,
+                "state_reason": version.state_reason or "",
                 "error": error,
                 "start_us": version.start_us,
                 "limits": version.limits,

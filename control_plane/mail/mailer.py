@@ -27,7 +27,7 @@ from control_plane.settings import Settings
 log = structlog.get_logger(__name__)
 
 BATCH_COUNT: Final = 20
-POLL: Final = timedelta(seconds=30)
+POLL: Final = timedelta(seconds=5)
 """Without the bell: for mails to try again, and those of other control planes that died."""
 RETRY_FIRST: Final = timedelta(seconds=10)
 RETRY_LAST: Final = timedelta(hours=1)

@@ -106,7 +106,7 @@ async def finish(context: Context, request: Request, token: str, name: str, pass
     if person is not None:
         raise Problem("conflict", f"{invitation.email} has signed up already: sign in, then accept.")
     passwords.check_new_password(password, email=invitation.email)
-    password_hash = await passwords.hash_password(password)
+    password_hash = await passwords.hash_password(context, password)
     async with context.writing() as session:
         person = people_service.new_person(invitation.email, name, password_hash)
         session.add(person)

@@ -45,6 +45,9 @@ class Version(Base):
     """How often it was deployed again after it had failed."""
     status: Mapped[str] = mapped_column(String(16), default="preparing")
     style: Mapped[str | None] = mapped_column(String(16))
+    state: Mapped[str | None] = mapped_column(String(16))
+    """What its workers really do; what was asked for is in ``limits``."""
+    state_reason: Mapped[str | None] = mapped_column(Text)
     start_us: Mapped[int | None]
     operation: Mapped[dict[str, Any] | None]
     schemas: Mapped[dict[str, Any] | None]

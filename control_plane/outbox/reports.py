@@ -137,6 +137,8 @@ async def _note(session: AsyncSession, report: VersionReport) -> None:
 def _set_ready(version: Version, report: VersionReport) -> None:
     version.status = "ready"
     version.style = report.style
+    version.state = report.state
+    version.state_reason = _text(report.state_reason)
     version.start_us = report.start_us
     version.operation = report.operation
     version.schemas = report.schemas

@@ -72,7 +72,7 @@ async def finish_sign_up(context: Context, request: Request, token: str, name: s
     """The person, the tenant and its owner, and a session."""
     link = await read_link(context, "sign-up", token)
     passwords.check_new_password(password, email=link.email)
-    password_hash = await passwords.hash_password(password)
+    password_hash = await passwords.hash_password(context, password)
     async with context.writing() as session:
         if not await repository.use_link(session, link.sha256) or link.tenant_name is None:
             raise Problem("not-found", _LINK_REFUSED)
@@ -138,11 +138,11 @@ async def check_password(
     await throttle.count_attempt(context, bounds)
     async with context.reading() as session:
         person = await repository.find_person(session, email)
-    is_right = await passwords.verify_password(person.password_hash if person else None, password)
+    is_right = await passwords.verify_password(context, person.password_hash if person else None, password)
     if person is None or not is_right:
         raise Problem("unauthorized", "The e-mail address or the password is wrong.")
     if person.password_hash and passwords.is_outdated(person.password_hash):
-        fresh = await passwords.hash_password(password)
+        fresh = await passwords.hash_password(context, password)
         async with context.writing() as session:
             await repository.set_password(session, person.id, fresh)
     return person, bounds
@@ -223,7 +223,7 @@ async def finish_reset(context: Context, request: Request, token: str, password:
     """A new password; the second factor stays as it is. Whoever was signed in no longer is."""
     link = await read_link(context, "reset", token)
     passwords.check_new_password(password, email=link.email)
-    password_hash = await passwords.hash_password(password)
+    password_hash = await passwords.hash_password(context, password)
     async with context.writing() as session:
         person = await repository.find_person(session, link.email)
         if person is None or not await repository.use_link(session, link.sha256):
@@ -236,7 +236,7 @@ async def change_password(context: Context, signed_in: SignedIn, current: str, p
     await confirm_password(context, signed_in, current)
     person = signed_in.person
     passwords.check_new_password(password, email=person.email)
-    password_hash = await passwords.hash_password(password)
+    password_hash = await passwords.hash_password(context, password)
     async with context.writing() as session:
         await _set_password(
             context, session, person, password_hash, signed_in.actor, "person.password-changed",
@@ -249,7 +249,7 @@ async def confirm_password(context: Context, signed_in: SignedIn, password: str)
     person = signed_in.person
     bounds = throttle.log_in_bounds(context, email=person.email, address=signed_in.actor.address)
     await throttle.count_attempt(context, bounds)
-    if not await passwords.verify_password(person.password_hash, password):
+    if not await passwords.verify_password(context, person.password_hash, password):
         raise Problem(
             "forbidden",
             "The current password is wrong.",

@@ -22,6 +22,9 @@ class Bounds:
     """All that is charged to the group: anonymous and shared memory, tmpfs, page tables, sockets, kernel stacks."""
     pids_max: int | None = None
     """Processes and threads together."""
+    cpu_quota_us: int | None = None
+    """CPU time of all threads that are not under a reservation, within each ``cpu_period_us``."""
+    cpu_period_us: int = 100_000
 
 
 class MemoryFiles(NamedTuple):
@@ -52,6 +55,12 @@ def writes(bounds: Bounds, version: int) -> list[Write]:
             found.append(Write("memory", "memory.oom.group", "1", required=False))
     if bounds.pids_max is not None:
         found.append(Write("pids", "pids.max", str(bounds.pids_max)))
+    if bounds.cpu_quota_us is not None:
+        if version == 1:
+            found.append(Write("cpu", "cpu.cfs_period_us", str(bounds.cpu_period_us)))
+            found.append(Write("cpu", "cpu.cfs_quota_us", str(bounds.cpu_quota_us)))
+        else:
+            found.append(Write("cpu", "cpu.max", f"{bounds.cpu_quota_us} {bounds.cpu_period_us}"))
     return found
 
 

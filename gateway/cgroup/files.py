@@ -44,5 +44,18 @@ class Files:
         except OSError:
             return b""
 
+    def note(self, folder: Path, name: str, value: bytes) -> None:
+        """Sets such an attribute."""
+        os.setxattr(folder, name, value)
+
+    def unnote(self, folder: Path, name: str) -> None:
+        os.removexattr(folder, name)
+
+    def writable(self, file: Path) -> bool:
+        return os.access(file, os.W_OK)
+
+    def exists(self, file: Path) -> bool:
+        return file.exists()
+
 
 KERNEL = Files()

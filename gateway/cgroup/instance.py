@@ -75,10 +75,24 @@ class Instance:
             raise
         return group
 
-    def worker_group(self) -> Group:
-        """The next one for a worker of this process."""
+    def worker_group(self, inside: Path | None = None) -> Group:
+        """The next one for a worker of this process; v2: ``inside`` another group of ours, the partition of a CPU."""
         self._made += 1
-        return self.group(f"worker-{os.getpid()}-{self._made}")
+        name = f"worker-{os.getpid()}-{self._made}"
+        return (self if inside is None else self._below(inside)).group(name)
+
+    def _below(self, folder: Path) -> "Instance":
+        """With the same controllers, which ``folder`` hands down, and cpu if it can be had."""
+        parents, versions = dict(self.parents), dict(self.versions)
+        wanted = [controller for controller, version in versions.items() if version == 2]
+        for controller in wanted:
+            self.files.write(folder / "cgroup.subtree_control", f"+{controller}")
+        with contextlib.suppress(OSError):
+            self.files.write(folder / "cgroup.subtree_control", "+cpu")
+            wanted.append("cpu")
+        parents.update(dict.fromkeys(wanted, folder))
+        versions.update(dict.fromkeys(wanted, 2))
+        return Instance(self.name, parents, versions, {}, self.files)
 
     def remove(self, group: Group) -> None:
         """Of a worker that is dead; what it left behind there goes later."""
@@ -107,19 +121,19 @@ def sweep_dead(hierarchies: list[Hierarchy], files: Files = KERNEL, process: Pat
     """Ends what still runs in groups of servers that live no more, and removes them. Returns the names of what could
     not be removed."""
     folders = [folder for one in hierarchies for folder in _instances(one, files)]
-    return [str(folder) for folder in folders if not _owner_lives(folder.name, process) and not _destroy(folder, files)]
+    return [str(folder) for folder in folders if not owner_lives(folder.name, process) and not end(folder, files)]
 
 
 def destroy(name: str, hierarchies: list[Hierarchy], files: Files = KERNEL) -> list[str]:
     """The same for one server, by who knows that it has ended."""
     folders = [folder for one in hierarchies for folder in _instances(one, files) if folder.name == name]
-    return [str(folder) for folder in folders if not _destroy(folder, files)]
+    return [str(folder) for folder in folders if not end(folder, files)]
 
 
 def leftover_count(hierarchies: list[Hierarchy], files: Files = KERNEL, process: Path = Path("/proc")) -> int:
     """Groups of servers that live no more."""
     folders = [folder for one in hierarchies for folder in _instances(one, files)]
-    return sum(not _owner_lives(folder.name, process) for folder in folders)
+    return sum(not owner_lives(folder.name, process) for folder in folders)
 
 
 def _instances(hierarchy: Hierarchy, files: Files) -> list[Path]:
@@ -130,7 +144,7 @@ def _instances(hierarchy: Hierarchy, files: Files) -> list[Path]:
     return [folder for place in sorted(places) for folder in files.groups(place) if _NAME.fullmatch(folder.name)]
 
 
-def _owner_lives(name: str, process: Path) -> bool:
+def owner_lives(name: str, process: Path) -> bool:
     match = _NAME.fullmatch(name)
     if match is None:
         return True
@@ -150,7 +164,8 @@ def _started(pid: int, process: Path) -> int:
     return int(text.rpartition(")")[2].split()[19])
 
 
-def _destroy(folder: Path, files: Files) -> bool:
+def end(folder: Path, files: Files) -> bool:
+    """Kills who is in it, and removes it; False: it will not go."""
     deadline = time.monotonic() + _DEATH_TIMEOUT_S
     while True:
         _kill_below(folder, files)
@@ -182,7 +197,7 @@ def _remove_below(folder: Path, files: Files) -> None:
 def _parent(hierarchy: Hierarchy, name: str, controller: str, files: Files) -> Path:
     folder = hierarchy.home / name
     if hierarchy.version == 2:
-        _enable(hierarchy, controller, files)
+        enable(hierarchy, controller, files)
     with contextlib.suppress(FileExistsError):
         files.make(folder)
     if hierarchy.version == 2:
@@ -192,7 +207,7 @@ def _parent(hierarchy: Hierarchy, name: str, controller: str, files: Files) -> P
     return folder
 
 
-def _enable(hierarchy: Hierarchy, controller: str, files: Files) -> None:
+def enable(hierarchy: Hierarchy, controller: str, files: Files) -> None:
     """v2: groups below get only the controllers that their parent hands down, and a group that does so may hold no
     processes itself (the hierarchy's own root may)."""
     control = hierarchy.home / "cgroup.subtree_control"

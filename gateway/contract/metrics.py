@@ -72,6 +72,13 @@ class Reactor(TypedDict):
     """Of them, ended for a system call that only a break-out needs."""
     events_dropped_total: int
     """Log lines that found the ring of events full."""
+    workers_deadline: int
+    """Workers that run under a CPU reservation."""
+    reservations_admitted_total: int
+    reservations_refused_total: int
+    """By the kernel, or because the CPU's partition could not be made; the worker went elsewhere."""
+    demotions_total: int
+    """Invocations that burned CPU on a shared CPU and run when nobody else wants it."""
     usage_records_total: int
     """Usage records made, one for each admitted invocation. ``usage_*`` below: of those that a worker has run."""
     usage_executed_total: int

@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from gateway.contract.worker import State
+
 REPORT_STREAM = "tailcut:reports"
 REPORT_FIELD = "report"
 REPORT_GROUP = "control-plane"
@@ -35,4 +37,8 @@ class VersionReport(BaseModel):
     """OpenAPI component schemas that ``operation`` refers to."""
     start_us: int | None = None
     """From the spawn request to ready."""
+    state: State | None = None
+    """What its workers on the node really do; what was asked for is in its limits."""
+    state_reason: str = ""
+    """Why that is something else than was asked for."""
     error: StartFailure | None = None

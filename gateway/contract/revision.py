@@ -75,6 +75,8 @@ class VersionRow:
     open_files_max: int = 0
     """``open_files_max``, ``processes_max``: 0: what the worker was started with."""
     processes_max: int = 0
+    children: bool = False
+    """Its workers may have processes of their own (``forked``, or it asked for them), whose CPU counts as theirs."""
     leased: bool = False
     """Its function has a quota of its own."""
     upgrade_timeout: str = ""

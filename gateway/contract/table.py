@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from gateway.contract.worker import State
+
 TABLE_KEY = "tailcut:table"
 REVISION_CHANNEL = "tailcut:revision"
 
@@ -50,8 +52,9 @@ class Limits(_Document):
     output_bytes_max: int = Field(default=6 * 2**20, ge=1, le=6 * 2**20)
     log_bytes_max: int = Field(default=64 * 2**10, ge=0, le=2**20)
     """Log output of one invocation; what is over it is cut, with a record that says so."""
-    state: Literal["warm", "fresh"] = "warm"
-    """``warm``: an invocation finds what earlier ones on its worker left in memory. ``fresh``: what the import left."""
+    state: State = "fresh"
+    """``fresh``: an invocation finds what the import left, the worker goes back to it after each; where that cannot be
+    done, as ``forked``: a process of its own for each. ``warm``: what earlier ones on its worker left in memory."""
 
 
 LimitName = Literal["timeout_ms", "cpu_ms", "memory_bytes", "output_bytes_max"]

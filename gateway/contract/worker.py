@@ -9,6 +9,9 @@ from typing import Any, Literal
 JAIL_FAILED = "JailFailed"
 """``type`` of a start failure that is the node's fault and not the function's."""
 
+FRESH_UNAVAILABLE = "FreshStateUnavailable"
+"""``type`` of a start failure that says: this function, on this node, cannot be rewound; the message says why."""
+
 
 State = Literal["warm", "fresh", "forked"]
 """What an invocation finds. ``warm``: what the one before it left. ``fresh``, ``forked``: what the import left, because

@@ -38,6 +38,10 @@ class DataPlaneConfig:
     write_timeout: timedelta
     queue_timeout: timedelta
     worker_idle_timeout: timedelta
+    reserved_cpus: tuple[int, ...] = ()
+    """Where workers of tenants with a CPU reservation run; none of them is a reactor's."""
+    reserved_sellable_ppm: int = 0
+    """Of each, in millionths."""
 
 
 class PurseReason(IntEnum):
@@ -143,6 +147,7 @@ class DataPlane:
         # Zig copies the configuration; these live until init returns.
         cpus = ffi.new("uint32_t[]", list(config.reactor_cpus))
         fds = ffi.new("int[]", list(config.listen_fds))
+        reserved_cpus = ffi.new("uint32_t[]", list(config.reserved_cpus))
         zygote_path = ffi.new("char[]", config.zygote_path.encode())
         problem_base_url = ffi.new("char[]", config.problem_base_url.encode())
         base_domain = ffi.new("char[]", config.base_domain.encode())
@@ -165,6 +170,9 @@ class DataPlane:
                 "write_timeout_ns": _ns(config.write_timeout),
                 "queue_timeout_ns": _ns(config.queue_timeout),
                 "worker_idle_timeout_ns": _ns(config.worker_idle_timeout),
+                "reserved_cpus": reserved_cpus,
+                "reserved_cpus_count": len(config.reserved_cpus),
+                "reserved_sellable_ppm": config.reserved_sellable_ppm,
             },
         )
         binding.check(self._library.zc_gateway_init(native, self._error), self._error)

@@ -48,8 +48,7 @@ class Profile(IntFlag):
     """``zc_jail_profile``: what a version asked for and was allowed."""
 
     NONE = 0
-    NETWORK = 1
-    PROCESSES = 2
+    PROCESSES = 1
 
 
 class State(IntEnum):
@@ -81,9 +80,9 @@ class JailConfig:
     address_space_bytes: int
     descriptors_max: int
     threads_max: int
-    """Threads and processes together."""
+    """Threads and processes together. This and the one above are hard, the node's; the two below soft, the version's:
+    the gateway moves them, from outside."""
     descriptors: int
-    """``descriptors`` and ``threads`` are soft limits; the gateway moves them, up to the hard ones above."""
     threads: int
     profile: Profile = Profile.NONE
     state: State = State.WARM

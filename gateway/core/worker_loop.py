@@ -12,6 +12,7 @@ from gateway.core._zigcore_abi import ffi  # type: ignore[import-not-found,unuse
 
 HEAD_ALWAYS = 1
 FRESH = 2
+FORKED = 4
 
 Answer = bytes | tuple[int, bytes, bytes]
 """JSON of a 200, or status, header block, body."""
@@ -57,11 +58,13 @@ class WorkerLoop:
         *,
         head_always: bool,
         fresh: bool = False,
+        forked: bool = False,
         refresh: Callable[[], None] | None = None,
     ) -> None:
         """Sends ``ready`` and serves. ``failure`` turns what ``invoke`` raised into a failure block.
 
-        ``fresh``: each invocation starts from the state of now, after ``refresh``; ``prepare`` has said that it can."""
+        ``fresh``: each invocation starts from the state of now, after ``refresh``; ``prepare`` has said that it can.
+        ``forked``: each runs in a process of its own."""
         error: Any = ffi.new("zc_error *")
         pointer = ffi.cast
         status = self._library.zc_worker_run(
@@ -70,7 +73,7 @@ class WorkerLoop:
             pointer("void *", id(invoke)),
             pointer("void *", id(failure)),
             ffi.NULL if refresh is None else pointer("void *", id(refresh)),
-            HEAD_ALWAYS * head_always | FRESH * fresh,
+            HEAD_ALWAYS * head_always | FRESH * fresh | FORKED * forked,
             ready,
             len(ready),
             error,

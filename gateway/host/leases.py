@@ -35,12 +35,15 @@ Amount = tuple[int, int, int]
 
 CREDIT: Amount = (16, 1_000_000, 1024 * 1_000_000)
 """credit_*_max of limits.zig"""
-LEASE_MIN: Amount = (64, 5_000_000, 5 * 1024 * 1_000_000)
-"""A slice is never asked for smaller than this, so that quiet tenants do not ask at every call."""
+LEASE_MIN: Amount = (4_096, 60_000_000, 60 * 1024 * 1_000_000)
+"""A slice is never asked for smaller than this, so that quiet tenants do not ask at every call, and
+a burst finds its lease there."""
 _UNBOUNDED = 1 << 50
 _TICK_S = 0.05
 _REPORT_S = 1.0
 _RETRY_S = 0.5
+_PRIME_S = 3.0
+"""How long the beginning waits for the first leases."""
 _CALLS_MAX = 256
 """Quotas that are settled at once."""
 _REASONS = {
@@ -107,6 +110,7 @@ class Leases:
         self._ttl_s = settings.lease_ttl.total_seconds()
         self._leases: dict[str, _Lease] = {}
         self.connected = False
+        self._is_running = False
 
     def take_table(self, table: RoutingTable) -> None:
         """The quotas in force. One whose key (its tenant, function or period) is new starts from zero."""
@@ -133,6 +137,7 @@ class Leases:
             self._settings.redis_url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s
         )
         script = client.register_script(resources.files(__package__).joinpath("lease.lua").read_text())
+        self._is_running = True
         async with client:
             while True:
                 await asyncio.sleep(_TICK_S)
@@ -146,6 +151,24 @@ class Leases:
                         _log.warning("Redis is away; quotas are spent from what was leased", error=str(error)[:300])
                     self.connected = False
                 self._expire()
+
+    async def prime(self) -> None:
+        """Before the first connection is accepted: every purse gets its first lease, so that a reload refuses nobody.
+
+        Redis away or slow: the gateway serves all the same, on credit.
+        """
+        if self._settings.redis_url is None or self._is_running:
+            return  # while it runs, `run` asks within a tick, and two must not ask at once
+        try:
+            async with (
+                asyncio.timeout(_PRIME_S),
+                redis.Redis.from_url(self._settings.redis_url, socket_timeout=_PRIME_S) as client,
+            ):
+                script = client.register_script(resources.files(__package__).joinpath("lease.lua").read_text())
+                for name, lease in self._leases.items():
+                    await self._renew(script, name, lease, time.monotonic())
+        except (RedisError, OSError, TimeoutError) as error:
+            _log.warning("serving begins on credit: there are no leases yet", error=str(error)[:300])
 
     async def give_back(self) -> None:
         """At a drain: what is left goes back to the cluster at once instead of at the lease's end."""

@@ -50,6 +50,8 @@ class ReadyRecord(BaseModel):
     version: Version
     ready: WorkerReadyDocument
     start_us: int | None = None
+    forked_because: str = ""
+    """Why its workers fork although it asked for fresh state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +140,16 @@ class Memory:
             if record.python == platform.python_version() and path.stem == record.version.id:
                 yield record
 
-    def save_ready(self, version: Version, ready: WorkerReadyDocument, start_us: int | None) -> None:
-        record = ReadyRecord(python=platform.python_version(), version=version, ready=ready, start_us=start_us)
+    def save_ready(
+        self, version: Version, ready: WorkerReadyDocument, start_us: int | None, forked_because: str = ""
+    ) -> None:
+        record = ReadyRecord(
+            python=platform.python_version(),
+            version=version,
+            ready=ready,
+            start_us=start_us,
+            forked_because=forked_because,
+        )
         write_atomically(self._ready / f"{version.id}.json", record.model_dump_json().encode())
 
     def forget_ready(self, version_id: str) -> None:

@@ -38,6 +38,7 @@ from gateway.core.data_plane import (
     WorkerReady,
     WorkerStartFailed,
 )
+from gateway.features import features
 from gateway.host import routing, self_check
 from gateway.host.bundles import BundleRefused, Bundles, BundleUnavailable
 from gateway.host.function_log import FunctionLog, OutputLine, rfc3339
@@ -47,6 +48,7 @@ from gateway.host.leases import Leases
 from gateway.host.memory import Memory, WorkerReadyDocument, is_version_id
 from gateway.host.reports import Reports
 from gateway.host.shipping import Shipping
+from gateway.host.reserved import sellable_ppm
 from gateway.host.table_feed import TableFeed
 from gateway.host.versions import Outcome, Stage, Versions
 from gateway.host.workers import Workers
@@ -123,6 +125,13 @@ class Node:
         loop.add_reader(self.data_plane.event_fd, self._on_events)
         if self.settings.jail != "on":
             _log.warning("WORKERS ARE NOT FULLY JAILED: run only code that you trust", jail=self.settings.jail)
+        found = list(features(may_fork=False))
+        _log.info(
+            "machine",
+            jail=self.settings.jail,
+            active=[one.name for one in found if one.active],
+            missing={one.name: one.costs for one in found if not one.active},
+        )
         if self.table is None:
             self._serve()
         else:
@@ -211,14 +220,16 @@ class Node:
             self._start_fetch(state.version)
         self.versions.begin_probes(now, named)
         self.serving = routing.choose(table, self.versions.states, self.serving)
-        await self._apply(table, now)
+        if await self._apply(table, now) and self.versions.applied():
+            self._changed.set()
         await self._on_disk(self.memory.save_serving, self.serving)
         self._report_outcomes()
         if now - self._housekept > _HOUSEKEEPING_S:
             self._housekept = now
             await self._housekeeping(now)
 
-    async def _apply(self, table: RoutingTable, now: float) -> None:
+    async def _apply(self, table: RoutingTable, now: float) -> bool:
+        """Whether the data plane now has what this builds."""
         try:
             revision = routing.build(
                 table, self.versions.states, self.serving, self.indexes, self.bundles, self.settings.gateway_url, now
@@ -226,9 +237,9 @@ class Node:
         except OutOfIndexes as error:
             self.apply_failures += 1
             _log.error("the revision cannot be built; serving on with the last one", error=str(error))
-            return
+            return False
         if revision == self.applied:
-            return
+            return True
         self._names |= {row.index: self.versions.states[row.id].version for row in revision.versions}
         self._tenant_names = {tenant.id: tenant.name for tenant in table.tenants}
         document = routing.encode(revision)
@@ -237,15 +248,17 @@ class Node:
         except CoreError as error:
             self.apply_failures += 1
             _log.error("the data plane refused a revision; serving on with the last one", error=str(error))
-            return
+            return False
+        self.leases.take_table(table)
         if self.applied is None:
+            await self.leases.prime()
             self._serve()
         before = {row.id for row in self.applied.versions} if self.applied else set()
         for version_id in before - {row.id for row in revision.versions}:
             self.indexes.release(version_id, now)
         self.applied = revision
-        self.leases.take_table(table)
         _log.info("revision applied", revision=revision.revision, routes=len(revision.routes), bytes=len(document))
+        return True
 
     async def _housekeeping(self, now: float) -> None:
         """Removes versions that nothing refers to any more, and their files unless another version shares them."""
@@ -278,7 +291,7 @@ class Node:
         task.add_done_callback(self._fetches.discard)
 
     async def _fetch(self, version: Version) -> None:
-        spawn = routing.spawn_document(version, version.function, self.bundles)
+        spawn = routing.spawn_document(version, version.function, self.bundles, version.limits.state)
         if len(spawn.encode()) > routing.SPAWN_BYTES_MAX - 256:
             message = f"environment and handler take {len(spawn)} bytes, at most {routing.SPAWN_BYTES_MAX} are allowed"
             self._fetch_failed(version, StartFailure(type="EnvironmentTooLarge", message=message), final=True)
@@ -320,7 +333,9 @@ class Node:
             self.versions.states[version.id] for version in self.table.versions if version.id in self.versions.states
         ]
         self.versions.outcomes += [
-            Outcome(state.version, state.ready, state.start_us, None if state.ready else state.error)
+            Outcome(
+                state.version, state.ready, state.start_us, None if state.ready else state.error, state.forked_because
+            )
             for state in states
             if state.stage in (Stage.READY, Stage.FAILED)
         ]
@@ -336,6 +351,8 @@ class Node:
             style=ready.style if ready else None,
             operation=ready.operation if ready else None,
             schemas=ready.schemas if ready else {},
+            state="forked" if outcome.forked_because else outcome.version.limits.state,
+            state_reason=outcome.forked_because,
             start_us=outcome.start_us,
             error=outcome.error,
         )
@@ -393,7 +410,7 @@ class Node:
         self.versions.worker_ready(state.version.id, ready, now)
         _log.info("version ready", version=state.version.id, function=state.version.function, start_us=state.start_us)
         try:
-            self.memory.save_ready(state.version, ready, state.start_us)
+            self.memory.save_ready(state.version, ready, state.start_us, state.forked_because)
         except OSError as error:
             _log.error("a ready version could not be recorded", version=state.version.id, error=str(error))
         self._changed.set()
@@ -492,6 +509,8 @@ def _data_plane_config(settings: HostSettings, node: int) -> DataPlaneConfig:
         write_timeout=settings.write_timeout,
         queue_timeout=settings.queue_timeout,
         worker_idle_timeout=settings.worker_idle_timeout,
+        reserved_cpus=settings.reserved_cpus,
+        reserved_sellable_ppm=sellable_ppm(),
     )
 
 

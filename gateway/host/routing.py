@@ -11,7 +11,7 @@ import msgspec
 
 from gateway.contract.revision import KeyRow, Revision, RouteRow, TenantRow, VersionRow
 from gateway.contract.table import Function, Key, RoutingTable, Tenant, Version
-from gateway.contract.worker import SpawnSpec
+from gateway.contract.worker import SpawnSpec, State
 from gateway.host.bundles import Bundles
 from gateway.host.indexes import Indexes
 from gateway.host.memory import AliasKey
@@ -90,8 +90,8 @@ def encode(revision: Revision) -> bytes:
     return msgspec.json.encode(revision)
 
 
-def spawn_document(version: Version, tenant_name: str, bundles: Bundles, *, describe: bool = True) -> str:
-    """SpawnSpec as JSON text."""
+def spawn_document(version: Version, tenant_name: str, bundles: Bundles, state: State, *, describe: bool = True) -> str:
+    """SpawnSpec as JSON text. ``state``: what its workers do on this node."""
     spec = SpawnSpec(
         tenant=tenant_name,
         function=version.function,
@@ -105,7 +105,7 @@ def spawn_document(version: Version, tenant_name: str, bundles: Bundles, *, desc
         processes_max=version.limits.processes_max,
         processes=version.limits.processes,
         network=version.limits.network,
-        state=version.limits.state,
+        state=state,
         describe=describe,
     )
     return msgspec.json.encode(asdict(spec)).decode()
@@ -172,7 +172,13 @@ def _version_row(
         id=version.id,
         tenant=tenants[version.tenant_id],
         function=version.function,
-        spawn=spawn_document(version, names[version.tenant_id], bundles, describe=state.stage is Stage.PROBING),
+        spawn=spawn_document(
+            version,
+            names[version.tenant_id],
+            bundles,
+            state.run_state,
+            describe=state.stage is Stage.PROBING,
+        ),
         timeout_ms=limits.timeout_ms,
         concurrency_max=limits.concurrency_max,
         workers_min=limits.workers_min if state.stage is Stage.READY else 0,
@@ -185,6 +191,7 @@ def _version_row(
         leased=(version.tenant_id, version.function) in capped,
         open_files_max=limits.open_files_max,
         processes_max=limits.processes_max,
+        children=limits.processes or state.run_state == "forked",
         upgrade_timeout=version.upgrade.get("timeout_ms", ""),
         upgrade_cpu=version.upgrade.get("cpu_ms", ""),
         upgrade_memory=version.upgrade.get("memory_bytes", ""),

@@ -17,6 +17,7 @@ from enum import StrEnum
 
 from gateway.contract.report import StartFailure
 from gateway.contract.table import Version
+from gateway.contract.worker import FRESH_UNAVAILABLE, State
 from gateway.host.memory import ReadyRecord, WorkerReadyDocument
 
 _ATTEMPTS_UNREPORTED = 2
@@ -58,6 +59,15 @@ class VersionState:
     fetching: bool = False
     wanted_s: float = 0.0
     """When something last referred to it."""
+    forked_because: str = ""
+    """Why it runs ``forked`` here although it asked for fresh state."""
+    leaving: bool = False
+    """The data plane must first be rid of the row of its last attempt."""
+
+    @property
+    def run_state(self) -> State:
+        """What its workers really do."""
+        return "forked" if self.forked_because else self.version.limits.state
 
     def move(self, stage: Stage, now: float) -> None:
         """The one place where a stage changes."""
@@ -75,6 +85,7 @@ class Outcome:
     ready: WorkerReadyDocument | None
     start_us: int | None
     error: StartFailure | None
+    forked_because: str = ""
 
 
 @dataclass(slots=True)
@@ -92,7 +103,13 @@ class Versions:
     def restore(self, records: Iterable[ReadyRecord], here: set[str], now: float) -> None:
         """Versions known ready from before; those whose bundle has gone are fetched again, but not probed."""
         for record in records:
-            state = VersionState(record.version, ready=record.ready, start_us=record.start_us, wanted_s=now)
+            state = VersionState(
+                record.version,
+                ready=record.ready,
+                start_us=record.start_us,
+                wanted_s=now,
+                forked_because=record.forked_because,
+            )
             if record.version.bundle_sha256 in here:
                 state.move(Stage.READY, now)
             self.states[record.version.id] = state
@@ -153,7 +170,7 @@ class Versions:
         due = [
             state
             for state in self.states.values()
-            if state.stage is Stage.FETCHED and state.due_s <= now and state.wanted_s == now
+            if state.stage is Stage.FETCHED and state.due_s <= now and state.wanted_s == now and not state.leaving
         ]
         due.sort(key=lambda state: (state.version.id not in first, state.since_s))
         for state in _share(due, running, self.probes_max):
@@ -167,19 +184,31 @@ class Versions:
         state.start_us = max(0, round((now - state.since_s) * 1e6))
         state.ready, state.error, state.attempts = ready, None, 0
         state.move(Stage.READY, now)
-        self.outcomes.append(Outcome(state.version, ready, state.start_us, None))
+        self.outcomes.append(Outcome(state.version, ready, state.start_us, None, state.forked_because))
         return True
 
     def worker_failed(self, version_id: str, error: StartFailure, *, ours: bool, now: float) -> bool:
-        """A worker could not start. True when that changed the version's stage."""
+        """A worker could not start. True when that changed something about the version."""
         state = self.states.get(version_id)
-        if state is None or state.stage is not Stage.PROBING:
+        if state is None:
+            return False
+        if error.type == FRESH_UNAVAILABLE and state.run_state == "fresh":
+            self._fall_back(state, error.message, now)
+            return True
+        if state.stage is not Stage.PROBING:
             return False
         if ours:
             self._probe_again(state, error, now)
         else:
             self._fail(state, error, now)
         return True
+
+    def applied(self) -> bool:
+        """The data plane has the revision that was built last. True when something was waiting for that."""
+        waiting = [state for state in self.states.values() if state.leaving]
+        for state in waiting:
+            state.leaving = False
+        return bool(waiting)
 
     def lost(self, version_id: str, now: float) -> None:
         """The files of a ready version have gone from the disk."""
@@ -210,7 +239,16 @@ class Versions:
         if state.stage is Stage.FAILED:
             state.move(Stage.WANTED, now)
         elif state.stage is Stage.READY:
-            self.outcomes.append(Outcome(state.version, state.ready, state.start_us, None))
+            self.outcomes.append(Outcome(state.version, state.ready, state.start_us, None, state.forked_because))
+
+    def _fall_back(self, state: VersionState, reason: str, now: float) -> None:
+        """Isolation is kept, by dearer means. One that was ready serves on: its next workers fork."""
+        state.forked_because = reason
+        if state.stage is Stage.PROBING:
+            state.move(Stage.FETCHED, now)
+            state.leaving = True
+        elif state.stage is Stage.READY:
+            self.outcomes.append(Outcome(state.version, state.ready, state.start_us, None, reason))
 
     def _probe_again(self, state: VersionState, error: StartFailure, now: float) -> None:
         state.move(Stage.FETCHED, now)

@@ -29,17 +29,24 @@ def require_features() -> None:
         raise CannotStart(missing, EXIT_FEATURE_MISSING)
 
 
-def shared_cpus(wanted: Iterable[int]) -> tuple[int, ...]:
-    """The CPUs of the reactors. Raises CannotStart for one that this process may not run on."""
+def shared_cpus(wanted: Iterable[int], reserved: Iterable[int]) -> tuple[int, ...]:
+    """The CPUs of the reactors: those wanted, or all, but those reserved. Raises CannotStart for one that this process
+    may not run on, and when none is left."""
     allowed = os.sched_getaffinity(0)
-    cpus = tuple(dict.fromkeys(wanted)) or tuple(sorted(allowed))
-    for cpu in cpus:
-        if cpu not in allowed:
-            allowed_text = ",".join(str(one) for one in sorted(allowed))
-            raise CannotStart(
-                f"--cpus names CPU {cpu}, but this process may run on {allowed_text} only", EXIT_FEATURE_MISSING
-            )
-    return cpus[:64]
+    taken = set(reserved)
+    named = tuple(dict.fromkeys(wanted))
+    for option, cpus in (("--cpus", named), ("--reserved-cpus", sorted(taken))):
+        for cpu in cpus:
+            if cpu not in allowed:
+                allowed_text = ",".join(str(one) for one in sorted(allowed))
+                raise CannotStart(
+                    f"{option} names CPU {cpu}, but this process may run on {allowed_text} only", EXIT_FEATURE_MISSING
+                )
+    shared = tuple(cpu for cpu in named or sorted(allowed) if cpu not in taken)
+    if not shared:
+        text = f"--reserved-cpus {','.join(str(cpu) for cpu in sorted(taken))} leaves no CPU to share: name fewer"
+        raise CannotStart(text, EXIT_FEATURE_MISSING)
+    return shared[:64]
 
 
 def _missing() -> Iterable[str]:

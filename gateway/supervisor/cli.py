@@ -54,6 +54,9 @@ def up(
     control_plane_port: Annotated[int | None, typer.Option(help="API and dashboard (default: 8000; 0: any).")] = None,
     admin_port: Annotated[int | None, typer.Option(help="Metrics and health (default: 9090; 0: any).")] = None,
     cpus: Annotated[str | None, typer.Option(help="CPUs of the data plane, like 0,2-3 (default: all).")] = None,
+    reserved_cpus: Annotated[
+        str | None, typer.Option(help="Of these, CPUs that tenants may reserve time of (default: none).")
+    ] = None,
     example: Annotated[bool, typer.Option(help="Deploy and call examples/hello.")] = True,
     detach: Annotated[bool, typer.Option("--detach", help="Return once everything is up.")] = False,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show every line of every part.")] = False,
@@ -66,6 +69,7 @@ def up(
         "control_plane_port": control_plane_port,
         "admin_port": admin_port,
         "cpus": cpus,
+        "reserved_cpus": reserved_cpus,
     }
     settings = _settings(**{name: value for name, value in options.items() if value is not None})
     # The children inherit it: databases, logs and sockets hold what other users of the machine must not read.
@@ -169,6 +173,30 @@ def migrate(context: typer.Context) -> None:
     _become("control_plane", "migrate", *context.args)
 
 
+@app.command("stripe-sync")
+def stripe_sync() -> None:
+    """Make products, prices and meters in Stripe from the tier catalogue.
+
+    Repeating it makes nothing twice. STRIPE_API_KEY and DATABASE_URL say where.
+    """
+    _become("control_plane", "stripe-sync")
+
+
+@app.command("stripe-reconcile", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def stripe_reconcile(context: typer.Context) -> None:
+    """Compare tiers, invoices and usage with Stripe's, and name every difference (exit code 3).
+
+    --json prints them as JSON, --repair copies Stripe's state where it differs.
+    """
+    _become("control_plane", "stripe-reconcile", *context.args)
+
+
+@app.command("stripe-replay", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def stripe_replay(context: typer.Context) -> None:
+    """Handle webhooks once more: those that failed, or the ones whose ids are given."""
+    _become("control_plane", "stripe-replay", *context.args)
+
+
 @app.command("control-plane", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def control_plane(context: typer.Context) -> None:
     """Run the control plane alone.
@@ -217,6 +245,8 @@ async def _when_up(tree: Tree, screen: Screen, *, example: bool) -> None:
             raise CannotStart(f"the example answered {call.status}: see {tree.places.log_dir}", 6)
     screen.say(f"  functions   {tree.places.gateway_url}/{welcome.TENANT}/…")
     screen.say(f"  dashboard   {await _dashboard(tree, has_tenant=credentials is not None)}")
+    if tree.stripe is not None:
+        screen.say("  purchases   simulated: no card, no money (STRIPE_API_KEY is not set)")
     if credentials is not None:
         screen.say(f"  key         {tree.places.data_dir / 'dev-credentials.json'}")
     screen.say(f"  logs        {tree.places.log_dir}")

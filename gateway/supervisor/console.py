@@ -5,7 +5,13 @@ import json
 from rich.console import Console
 from rich.text import Text
 
-_COLOURS = {"gateway": "cyan", "control-plane": "magenta", "zygote": "green", "valkey": "yellow"}
+_COLOURS = {
+    "gateway": "cyan",
+    "control-plane": "magenta",
+    "zygote": "green",
+    "valkey": "yellow",
+    "simulated-stripe": "blue",
+}
 _ALARMING = ("warning", "error", "critical")
 
 

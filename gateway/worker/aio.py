@@ -36,9 +36,13 @@ class Runner:
         self.exceeded: BaseException | None = None
         """What a coroutine that was cancelled for want of a better way is to raise."""
 
+    @property
+    def is_open(self) -> bool:
+        return self._loop is not None
+
     def open(self) -> list[int]:
-        """Makes the loop now; its descriptors."""
-        loop = self._make()
+        """Makes the loop now, unless there is one; its descriptors."""
+        loop = self._loop or self._make()
         descriptors: list[int] = [loop._selector.fileno(), loop._ssock.fileno(), loop._csock.fileno()]  # type: ignore[attr-defined]
         return descriptors
 

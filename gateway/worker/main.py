@@ -6,14 +6,16 @@ word is sent, ``ready`` or ``failed``; what the tenant's import does (exit, rais
 
 import dataclasses
 import gc
+import inspect
 import platform
 import time
 from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
+from tailcut import _warmup
 
-from gateway.contract.worker import Ready, SpawnSpec
+from gateway.contract.worker import FRESH_UNAVAILABLE, Ready, SpawnSpec, StartFailed
 from gateway.worker import adapter, failure, fresh, limits, loader, openapi, output, signature
 from gateway.worker.aio import Runner
 
@@ -31,6 +33,7 @@ class Loop(Protocol):
         *,
         head_always: bool,
         fresh: bool,
+        forked: bool,
         refresh: Callable[[], None] | None,
     ) -> None: ...
 
@@ -61,12 +64,17 @@ def serve(spec: SpawnSpec, loop: Loop, channel_fd: int, shared_fd: int) -> bool:
         invoke = adapter.make(handler, spec, streams, runner)
         operation, schemas = openapi.describe(handler, spec.function) if spec.describe else (None, {})
         limits.Interrupter(loop, describer, runner).activate()
+        _warm_up(runner)
         is_fresh = spec.state == "fresh"
         refresh = None
         if is_fresh:
             # The event loop exists before the checkpoint, or each invocation would make one.
-            known = [channel_fd, shared_fd, *(runner.open() if handler.is_async else ())]
+            known = [channel_fd, shared_fd, *(runner.open() if handler.is_async or runner.is_open else ())]
             refresh = fresh.prepare(loop, known)
+    except fresh.FreshStateUnavailable as error:
+        output.flush(streams)
+        loop.failed(msgspec.json.encode(StartFailed(FRESH_UNAVAILABLE, str(error), "")))
+        return False
     except BaseException as error:  # noqa: BLE001 (the tenant's import may raise anything, SystemExit too)
         failed = describer.start_failed(error)
         output.flush(streams)
@@ -91,9 +99,18 @@ def serve(spec: SpawnSpec, loop: Loop, channel_fd: int, shared_fd: int) -> bool:
         ready,
         head_always=handler.head_always,
         fresh=is_fresh,
+        forked=spec.state == "forked",
         refresh=refresh,
     )
     return True
+
+
+def _warm_up(runner: Runner) -> None:
+    """What the function registered with ``tailcut.warmup``."""
+    for hook in _warmup._registered:
+        result = hook()
+        if inspect.iscoroutine(result):
+            runner.run(result)
 
 
 def _document(ready: Ready) -> bytes:

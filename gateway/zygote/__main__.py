@@ -13,8 +13,17 @@ from gateway.core.jail import JailError
 from gateway.zygote import child
 from gateway.zygote.groups import Groups
 from gateway.zygote.jail import Jail
+from gateway.zygote.reserved import Reserved
 from gateway.zygote.server import Server
-from gateway.zygote.settings import FD_VARIABLE, SettingsError, jail_settings, listener_fd, ready_fd
+from gateway.zygote.settings import (
+    FD_VARIABLE,
+    SettingsError,
+    jail_settings,
+    listener_fd,
+    owner,
+    ready_fd,
+    reserved_cpus,
+)
 from gateway.zygote.spawner import Spawner, partial_spawner, probe
 from gateway.zygote.warm import WarmError, settle, warm
 
@@ -46,15 +55,17 @@ def main() -> int:
         sys.stderr.write(f"zygote: {error}\n")
         return 1
     ready = ready_fd()
+    reserved = Reserved.of(reserved_cpus(), owner())
     child.prepare()
     settle()
     if ready is not None:
         os.write(ready, b"ready\n")
         os.close(ready)
     try:
-        Server(listener, spawner, groups).serve()
+        Server(listener, spawner, groups, reserved).serve()
     finally:
         groups.close()
+        reserved.close()
     return 0
 
 

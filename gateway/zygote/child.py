@@ -25,6 +25,8 @@ from gateway.core.jail import JailError
 from gateway.core.worker_loop import WorkerLoop, catch_soft_signal
 from gateway.worker import limits, main
 from gateway.zygote import groups
+from gateway.zygote.jail import INTERPRETER
+from gateway.zygote.reserved import ReservedPlace
 
 CHANNEL_FD = 3
 SHARED_FD = 4
@@ -35,6 +37,11 @@ _OOM_SCORE_ADJ = 500
 _THREAD_STACK_BYTES = 4 * 2**20
 """Of a thread that Python starts. All of it counts against the soft limit of memory, used or not: less than the usual
 8 MiB; with 2 MiB some deep recursions end in a crash instead of a RecursionError (CPython 3.13)."""
+
+_NO_NETWORK = (
+    "The version asks for the network (limits.network = true), and no function is given any: what would keep it from "
+    "private addresses does not exist yet. Deploy it without."
+)
 
 EXIT_OK = 0
 EXIT_START_FAILED = 3
@@ -134,14 +141,19 @@ def become_worker(
     enter_jail: Callable[[], None],
     code_path: str,
     group: Group,
+    place: ReservedPlace | None = None,
 ) -> NoReturn:
-    """``code_path``: where the code is once the jail is closed. ``group``: bounded already, still empty."""
+    """``code_path``: where the code is once the jail is closed. ``group``: bounded already, still empty.
+    ``place``: on a reserved CPU."""
     status = EXIT_BROKEN
     try:
         try:
-            arrange(spec, cpu, channel_fd, shared_fd, enter_jail, code_path, group)
+            arrange(spec, cpu, channel_fd, shared_fd, enter_jail, code_path, group, place)
         except JailError as error:
             _refuse(str(error))
+            os._exit(EXIT_START_FAILED)
+        if spec.network:
+            WorkerLoop(CHANNEL_FD).failed(msgspec.json.encode(StartFailed("NetworkRefused", _NO_NETWORK, "")))
             os._exit(EXIT_START_FAILED)
         status = _serve(replace(spec, code_path=code_path))
     finally:
@@ -156,11 +168,13 @@ def arrange(
     enter_jail: Callable[[], None],
     code_path: str,
     group: Group,
+    place: ReservedPlace | None = None,
 ) -> None:
     """All but the function itself. Raises JailError."""
     _descriptors(channel_fd, shared_fd)
-    _process(cpu)
+    _process()
     groups.enter(group, spec)
+    _onto(cpu, place)
     enter_jail()
     _environment(spec, code_path)
     import_scope(code_path)
@@ -193,12 +207,21 @@ def _leave_channel() -> None:
         os.close(fd)
 
 
-def _process(cpu: int) -> None:
+def _onto(cpu: int, place: ReservedPlace | None) -> None:
+    """To its CPU. Raises JailError."""
+    try:
+        if place is not None:
+            place.enter()
+        os.sched_setaffinity(0, {cpu})
+    except OSError as error:
+        raise JailError(f"CPU {cpu}: {error.strerror}") from error
+
+
+def _process() -> None:
     # Not a session of its own: with sched_autogroup each session is a scheduling group, between groups sched_yield
     # hands nothing over, and a same-CPU call costs three times as much (docs/decisions/).
     os.setpgid(0, 0)
     os.umask(0o077)
-    os.sched_setaffinity(0, {cpu})
     # The zygote's own two; the others are as ``prepare`` left them.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -226,6 +249,8 @@ def _environment(spec: SpawnSpec, code_path: str) -> None:
     os.environ.update(
         TAILCUT_TENANT=spec.tenant, TAILCUT_FUNCTION=spec.function, TAILCUT_VERSION=spec.version_id, **spec.env
     )
+    # Where the server is installed is no business of a function's, unless it may start the interpreter.
+    sys.executable = INTERPRETER if spec.processes else ""
     os.chdir(code_path)
 
 

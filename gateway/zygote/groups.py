@@ -17,12 +17,15 @@ from gateway.cgroup.hierarchy import discover
 from gateway.cgroup.instance import Instance, instance_name
 from gateway.contract.worker import SpawnSpec
 from gateway.core.jail import JailError
+from gateway.zygote.reserved import ReservedPlace
 from gateway.zygote.settings import JailSettings
 
 WANTED = ("memory", "pids")
 MEMORY_SLACK_BYTES = 2 * 2**20
 """The soft limit lies this much below the group's bound, and a sixteenth of it more: what the kernel itself needs for a
 worker (page tables, sockets, stacks) and copies of the zygote's pages are charged, too."""
+CHECKPOINT_BYTES = 12 * 2**20
+"""What going back takes in a fresh worker before the first call: its own state, the opened part of the heap."""
 _DATA_FIELD = 5
 """Of /proc/self/statm: pages of private writable memory."""
 
@@ -47,9 +50,11 @@ class Groups:
         instance.sweep()
         return cls(instance)
 
-    def make(self, spec: SpawnSpec) -> Group:
+    def make(self, spec: SpawnSpec, place: ReservedPlace | None = None) -> Group:
         """Raises OSError, and then there is none."""
-        group = self.instance.worker_group()
+        group = self.instance.worker_group(place.inside if place is not None else None)
+        if place is not None and place.inside is not None:
+            place.cap = group
         try:
             group.bound(Bounds(memory_bytes=spec.memory_bytes, pids_max=spec.processes_max))
         except OSError:
@@ -73,6 +78,8 @@ def enter(group: Group, spec: SpawnSpec) -> None:
         raise JailError(f"control group: {error}") from error
     # Until the gateway sets it more closely, so that an import that is too large gets its MemoryError.
     used_bytes = int(Path("/proc/self/statm").read_text().split()[_DATA_FIELD]) * resource.getpagesize()
+    if spec.state == "fresh":
+        used_bytes += CHECKPOINT_BYTES
     soft_bytes = used_bytes + spec.memory_bytes - spec.memory_bytes // 16 - MEMORY_SLACK_BYTES
     _soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
     resource.setrlimit(resource.RLIMIT_DATA, (soft_bytes if hard < 0 else min(soft_bytes, hard), hard))

@@ -31,6 +31,7 @@ _TEXTS = {
     "/etc/hosts": "127.0.0.1 localhost\n::1 localhost\n",
     "/etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\n",
 }
+_LOADERS = ("/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1")
 _ROOT_LINKS = ("/lib", "/lib64", "/lib32")
 
 
@@ -54,9 +55,7 @@ class Jail:
         mounts = [*self.mounts, Mount(MountKind.TREE, CODE_PATH, _without_links(spec.code_path))]
         if spec.processes:
             profile |= Profile.PROCESSES
-            mounts.append(Mount(MountKind.FILE, INTERPRETER, INTERPRETER))
-        if spec.network:
-            profile |= Profile.NETWORK
+            mounts += _programs(self.mounts)
         owner_id = settings.uid_min + self._next % settings.uid_count
         self._next += 1
         return JailConfig(
@@ -131,6 +130,17 @@ def _mounts() -> Iterator[Mount]:
     yield Mount(MountKind.LINK, "/dev/shm", "/tmp")  # noqa: S108
     for path, content in _TEXTS.items():
         yield Mount(MountKind.TEXT, path, content)
+
+
+def _programs(mounts: tuple[Mount, ...]) -> Iterator[Mount]:
+    """The interpreter, its shared library where it has one, and the loader without which no program starts."""
+    trees = tuple(f"{one.target}/" for one in mounts if one.kind is MountKind.TREE)
+    library = f"{sysconfig.get_config_var('LIBDIR')}/{sysconfig.get_config_var('INSTSONAME')}"
+    shared = [library] if sysconfig.get_config_var("Py_ENABLE_SHARED") else []
+    for path in (INTERPRETER, *(path for path in (*shared, *_LOADERS) if Path(path).exists())):
+        target = _without_links(path)
+        if not target.startswith(trees):
+            yield Mount(MountKind.FILE, target, os.path.realpath(path))
 
 
 def _without_links(path: str) -> str:

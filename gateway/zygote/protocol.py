@@ -16,8 +16,9 @@ KIND_SPAWN = 16
 KIND_SPAWNED = 17
 KIND_REFUSED = 18
 KIND_EXITED = 19
-SPAWN = struct.Struct("<IB3xQII")
-"""magic, kind, request, cpu, bytes of the document that follows. Two descriptors: channel, shared memory."""
+SPAWN = struct.Struct("<IBB2xQII")
+"""magic, kind, whether the CPU is a reserved one, request, cpu, bytes of the document that follows. Two descriptors:
+channel, shared memory."""
 REPLY = struct.Struct("<IB3xQiiI4xQQ")
 """magic, kind, request, pid, status, and of an exit: processes that the kernel ended for want of memory, peak of the
 memory in bytes, CPU time of its whole life in ns. A refusal's text follows."""
@@ -38,19 +39,21 @@ class Spawn:
     request: int
     cpu: int
     spec: SpawnSpec
+    reserved_cpu: bool = False
+    """The worker belongs into the partition of that CPU."""
 
 
 def decode_spawn(frame: bytes) -> Spawn:
     if len(frame) < SPAWN.size:
         raise ProtocolError(f"a frame of {len(frame)} bytes, a spawn has at least {SPAWN.size}")
-    magic, kind, request, cpu, spec_bytes = SPAWN.unpack_from(frame)
+    magic, kind, reserved_cpu, request, cpu, spec_bytes = SPAWN.unpack_from(frame)
     if magic != MAGIC or kind != KIND_SPAWN:
         raise ProtocolError(f"magic {magic:#x} and kind {kind}, a spawn has {MAGIC:#x} and {KIND_SPAWN}")
     document = frame[SPAWN.size :]
     if len(document) != spec_bytes:
         raise ProtocolError(f"a document of {len(document)} bytes, announced were {spec_bytes}")
     try:
-        return Spawn(request, cpu, _decode_spec(document))
+        return Spawn(request, cpu, _decode_spec(document), reserved_cpu != 0)
     except msgspec.MsgspecError as error:
         raise ProtocolError(f"the spawn document: {error}") from error
 

@@ -114,6 +114,7 @@ class Loop:
         *,
         head_always: bool,
         fresh: bool,
+        forked: bool,
         refresh: Callable[[], None] | None,
     ) -> None:
         for body in _BODIES:

@@ -21,6 +21,7 @@ from gateway.cgroup.group import Group
 from gateway.zygote import child, protocol, tripwire
 from gateway.zygote.groups import Groups
 from gateway.zygote.protocol import KIND_REFUSED, KIND_SPAWNED, ProtocolError, Spawn
+from gateway.zygote.reserved import Reserved, ReservedPlace
 from gateway.zygote.spawner import Forked, Spawner
 
 WORKERS_MAX = 4096
@@ -50,13 +51,15 @@ class _Worker:
     tripwire_fd: int | None = None
     forbidden: int | None = None
     """The system call that it was ended for."""
+    place: ReservedPlace | None = None
 
 
 class Server:
-    def __init__(self, listener: socket.socket, spawner: Spawner, groups: Groups) -> None:
+    def __init__(self, listener: socket.socket, spawner: Spawner, groups: Groups, reserved: Reserved) -> None:
         self._listener = listener
         self._spawner = spawner
         self._groups = groups
+        self._reserved = reserved
         self._poll = select.poll()
         self._connections: dict[int, _Connection] = {}
         self._workers: dict[int, _Worker] = {}
@@ -78,7 +81,8 @@ class Server:
         self._poll.register(self._listener, select.POLLIN)
         self._poll.register(wake_read, select.POLLIN)
         while not self._ending:
-            for fd, events in self._poll.poll():
+            again_s = self._reserved.tick()
+            for fd, events in self._poll.poll(None if again_s is None else again_s * 1000):
                 self._handle(fd, events)
 
     def _end(self, number: int, frame: object) -> None:
@@ -140,12 +144,12 @@ class Server:
         if len(self._workers) >= WORKERS_MAX:
             self._refuse(connection, spawn.request, errno.EAGAIN, f"{WORKERS_MAX} workers run already")
             return
-        if spawn.cpu not in self._cpus:
+        if not spawn.reserved_cpu and spawn.cpu not in self._cpus:
             text = f"CPU {spawn.cpu} is not one of ours: {sorted(self._cpus)}"
             self._refuse(connection, spawn.request, errno.EINVAL, text)
             return
         try:
-            group = self._groups.make(spawn.spec)
+            group, place = self._room(spawn)
         except OSError as error:
             self._refuse(connection, spawn.request, error.errno or errno.EAGAIN, f"control group: {error}")
             return
@@ -153,12 +157,12 @@ class Server:
         code_path = jail.code_path(spawn.spec.code_path)
 
         def worker(enter_jail: Callable[[], None]) -> NoReturn:
-            child.become_worker(spawn.spec, spawn.cpu, channel_fd, shared_fd, enter_jail, code_path, group)
+            child.become_worker(spawn.spec, spawn.cpu, channel_fd, shared_fd, enter_jail, code_path, group, place)
 
         try:
             forked = self._spawner.fork(jail.config(spawn.spec), worker)
         except OSError as error:
-            self._groups.remove(group)
+            self._vacate(group, place)
             self._refuse(connection, spawn.request, error.errno or errno.EAGAIN, f"fork: {error.strerror}")
             return
         pid = forked.pid
@@ -168,12 +172,14 @@ class Server:
             # Without its descriptor it could neither be watched nor killed safely.
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
-            self._groups.remove(group)
+            self._vacate(group, place)
             if forked.ear is not None:
                 forked.ear.close()
             self._refuse(connection, spawn.request, error.errno or errno.EMFILE, f"pidfd_open: {error.strerror}")
             return
-        made = self._workers[pidfd] = _Worker(pid, pidfd, spawn.request, connection, group, forked)
+        if place is not None:
+            place.pid = pid
+        made = self._workers[pidfd] = _Worker(pid, pidfd, spawn.request, connection, group, forked, place=place)
         if forked.ear is not None:
             self._asking[forked.ear.fileno()] = made
             self._poll.register(forked.ear, select.POLLIN)
@@ -186,6 +192,21 @@ class Server:
         finally:
             if memory_fd is not None:
                 os.close(memory_fd)
+
+    def _room(self, spawn: Spawn) -> tuple[Group, ReservedPlace | None]:
+        """Its control group, and its place on a reserved CPU. Raises OSError: there is neither."""
+        place = self._reserved.place(spawn.cpu) if spawn.reserved_cpu else None
+        try:
+            return self._groups.make(spawn.spec, place), place
+        except OSError:
+            if place is not None:
+                self._reserved.gone(place)
+            raise
+
+    def _vacate(self, group: Group, place: ReservedPlace | None) -> None:
+        if place is not None:
+            self._reserved.gone(place)
+        self._groups.remove(group)
 
     def _answer(self, worker: _Worker) -> None:
         forked = worker.asks
@@ -246,7 +267,7 @@ class Server:
             cpu_s = used.ru_utime + used.ru_stime
             self._send(connection, protocol.exited(worker.request, worker.pid, status, oom_kills, peak_bytes, cpu_s))
         os.close(worker.pidfd)
-        self._groups.remove(worker.group)
+        self._vacate(worker.group, worker.place)
 
     def _send(self, connection: _Connection, frame: bytes, fds: Sequence[int] = ()) -> None:
         if connection.socket.fileno() < 0:

@@ -4,6 +4,8 @@ import os
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from gateway.cgroup.instance import instance_name
+
 FD_VARIABLE = "TAILCUT_ZYGOTE_FD"
 GROUP_VARIABLE = "TAILCUT_JAIL_GROUP"
 
@@ -47,6 +49,17 @@ def ready_fd() -> int | None:
     """Where the supervisor waits for the word that the jail holds and workers can be had."""
     text = os.environ.get("TAILCUT_READY_FD")
     return int(text) if text is not None else None
+
+
+def reserved_cpus() -> frozenset[int]:
+    """The CPUs that workers with a reservation may take, as the supervisor names them."""
+    text = os.environ.get("TAILCUT_RESERVED_CPUS", "")
+    return frozenset(int(part) for part in text.split(",") if part.isdecimal())
+
+
+def owner() -> str:
+    """Whose control groups and partitions they are."""
+    return os.environ.get("TAILCUT_JAIL_GROUP") or instance_name(os.getppid())
 
 
 def jail_settings() -> JailSettings:

@@ -118,6 +118,7 @@ OURS = (
     "msgspec.structs",
     "tailcut",
     "tailcut._handler",
+    "tailcut._warmup",
     "gateway.contract.worker",
     "gateway.core.worker_loop",
     "gateway.zygote.child",

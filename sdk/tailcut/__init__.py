@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tailcut._errors import Forbidden as Forbidden
     from tailcut._errors import FunctionCrashed as FunctionCrashed
     from tailcut._errors import FunctionError as FunctionError
+    from tailcut._errors import FunctionLimitExceeded as FunctionLimitExceeded
     from tailcut._errors import FunctionTimeout as FunctionTimeout
     from tailcut._errors import InvalidArguments as InvalidArguments
     from tailcut._errors import NotFound as NotFound
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from tailcut._models import StartError as StartError
     from tailcut._models import Tenant as Tenant
     from tailcut._models import Version as Version
+    from tailcut._warmup import warmup as warmup
 
 __version__ = "0.1.0"
 
@@ -67,6 +69,7 @@ _LAZY = {
         "Forbidden",
         "FunctionCrashed",
         "FunctionError",
+        "FunctionLimitExceeded",
         "FunctionTimeout",
         "InvalidArguments",
         "NotFound",
@@ -94,6 +97,7 @@ _LAZY = {
         "Tenant",
         "Version",
     ),
+    "_warmup": ("warmup",),
 }
 _HOME = {name: module for module, names in _LAZY.items() for name in names}
 
@@ -116,6 +120,7 @@ __all__ = [
     "Function",
     "FunctionCrashed",
     "FunctionError",
+    "FunctionLimitExceeded",
     "FunctionTimeout",
     "InvalidArguments",
     "Invocation",
@@ -139,6 +144,7 @@ __all__ = [
     "TimeLimitExceeded",
     "Unauthorized",
     "Version",
+    "warmup",
 ]
 
 

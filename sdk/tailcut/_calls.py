@@ -130,6 +130,19 @@ def delete_key(server: str, key_id: str) -> Call[None]:
     return Call("DELETE", f"{server}/v1/keys/{_part(key_id)}", _nothing)
 
 
+def list_tiers(server: str) -> Call[dict[str, Any]]:
+    return Call("GET", f"{server}/v1/tiers", _document(dict))
+
+
+def get_subscription(server: str) -> Call[dict[str, Any]]:
+    return Call("GET", f"{server}/v1/subscription", _document(dict))
+
+
+def buy_tier(server: str, tier: str, add_ons: Mapping[str, int]) -> Call[dict[str, Any]]:
+    body = {"tier": tier, "add_ons": dict(add_ons)}
+    return _with_json("POST", f"{server}/v1/subscription/checkout", body, _document(dict))
+
+
 def probe_gateway(gateway_url: str) -> Call[int]:
     """Whether the gateway says that it is ready; any status is an answer."""
     return Call("GET", f"{gateway_url}/-/readyz", lambda _, answer: answer.status, read_timeout=timedelta(seconds=3))

@@ -203,14 +203,27 @@ class Client(_Operations):
         state: str | None = None,
         public: bool | None = None,
         alias: str | None = None,
+        cpu: timedelta | None = None,
+        memory: int | None = None,
+        tmp: int | None = None,
+        output: int | None = None,
+        log: int | None = None,
+        open_files: int | None = None,
+        processes: int | None = None,
         ready_timeout: timedelta = READY_TIMEOUT_DEFAULT,
         progress: Progress | None = None,
     ) -> models.Deployment:
         """Packs, uploads and starts what is at ``path``; returns when a worker of it is ready.
 
+        ``timeout`` (wall clock) and ``cpu`` bound one invocation; ``memory``, ``tmp``, ``output``, ``log`` are bytes.
+        What the tier allows may be less, and is then what holds.
+
         Raises ProjectError, DependencyError, StartFailed, StartTimeout, or what any call may raise.
         """
-        settings = projects.Settings(name, handler, timeout, concurrency, workers_min, state, public, alias)
+        settings = projects.Settings(
+            name, handler, timeout, concurrency, workers_min, state, public, alias,
+            cpu, memory, tmp, output, log, open_files, processes,
+        )  # fmt: skip
         return self._run(self._deploy(path, settings, ready_timeout, progress), progress)
 
     def invoke(self, function: str, /, **arguments: Any) -> Any:
@@ -298,6 +311,18 @@ class Client(_Operations):
         """Revokes a key, at once and everywhere."""
         self._run(self._exchange(calls.delete_key(self.server, key_id)))
 
+    def tiers(self) -> dict[str, Any]:
+        """What can be bought: ``tiers`` from the lowest up, and ``add_ons``; money in minor units."""
+        return self._run(self._exchange(calls.list_tiers(self.server)))
+
+    def subscription(self) -> dict[str, Any]:
+        """The tenant's tier: what it allows, includes and costs, and how it stands."""
+        return self._run(self._exchange(calls.get_subscription(self.server)))
+
+    def buy_tier(self, tier: str, add_ons: Mapping[str, int] | None = None) -> dict[str, Any]:
+        """``{"kind": "checkout", "url": …}``: to be paid there; ``"changed"``: done, the difference is invoiced."""
+        return self._run(self._exchange(calls.buy_tier(self.server, tier, add_ons or {})))
+
     def all_functions(self) -> Iterator[models.Function]:
         """Every function, page by page."""
         return self._all(lambda cursor: self.functions(cursor=cursor))
@@ -377,11 +402,21 @@ class AsyncClient(_Operations):
         state: str | None = None,
         public: bool | None = None,
         alias: str | None = None,
+        cpu: timedelta | None = None,
+        memory: int | None = None,
+        tmp: int | None = None,
+        output: int | None = None,
+        log: int | None = None,
+        open_files: int | None = None,
+        processes: int | None = None,
         ready_timeout: timedelta = READY_TIMEOUT_DEFAULT,
         progress: Progress | None = None,
     ) -> models.Deployment:
         """See ``Client.deploy``; resolving and packing run in a thread."""
-        settings = projects.Settings(name, handler, timeout, concurrency, workers_min, state, public, alias)
+        settings = projects.Settings(
+            name, handler, timeout, concurrency, workers_min, state, public, alias,
+            cpu, memory, tmp, output, log, open_files, processes,
+        )  # fmt: skip
         return await self._run(self._deploy(path, settings, ready_timeout, progress), progress)
 
     async def invoke(self, function: str, /, **arguments: Any) -> Any:
@@ -469,6 +504,18 @@ class AsyncClient(_Operations):
     async def delete_key(self, key_id: str) -> None:
         """See ``Client.delete_key``."""
         await self._run(self._exchange(calls.delete_key(self.server, key_id)))
+
+    async def tiers(self) -> dict[str, Any]:
+        """What can be bought: ``tiers`` from the lowest up, and ``add_ons``; money in minor units."""
+        return await self._run(self._exchange(calls.list_tiers(self.server)))
+
+    async def subscription(self) -> dict[str, Any]:
+        """The tenant's tier: what it allows, includes and costs, and how it stands."""
+        return await self._run(self._exchange(calls.get_subscription(self.server)))
+
+    async def buy_tier(self, tier: str, add_ons: Mapping[str, int] | None = None) -> dict[str, Any]:
+        """``{"kind": "checkout", "url": …}``: to be paid there; ``"changed"``: done, the difference is invoiced."""
+        return await self._run(self._exchange(calls.buy_tier(self.server, tier, add_ons or {})))
 
     def all_functions(self) -> AsyncIterator[models.Function]:
         """Every function, page by page."""

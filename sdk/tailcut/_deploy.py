@@ -98,6 +98,8 @@ def deploy(
         files=bundle.files,
         lock=installed.pins,
         duration=timedelta(seconds=time.monotonic() - started),
+        state=version.state,
+        state_reason=version.state_reason,
     )
 
 
@@ -162,6 +164,8 @@ def _wait(
         version = yield from exchange(calls.get_version(server, upload.function, upload.version), retries=retries)
         if version.status == "ready":
             progress.end("start", f"a worker of {version.id} is ready")
+            if version.state_reason:
+                progress.note(f"each call runs in a forked process: {version.state_reason}")
             return version
         if version.status == "failed":
             raise _start_failed(upload, version)
@@ -211,16 +215,21 @@ def _start_timeout(upload: models.Upload, runtime: models.Runtime, waited: timed
 
 def _limits(project: Project) -> dict[str, int | str]:
     settings = project.settings
-    limits: dict[str, int | str] = {}
-    if settings.timeout is not None:
-        limits["timeout_ms"] = round(settings.timeout / timedelta(milliseconds=1))
-    if settings.concurrency is not None:
-        limits["concurrency_max"] = settings.concurrency
-    if settings.workers_min is not None:
-        limits["workers_min"] = settings.workers_min
-    if settings.state is not None:
-        limits["state"] = settings.state
-    return limits
+    millisecond = timedelta(milliseconds=1)
+    asked: dict[str, int | str | None] = {
+        "timeout_ms": None if settings.timeout is None else round(settings.timeout / millisecond),
+        "cpu_ms": None if settings.cpu is None else round(settings.cpu / millisecond),
+        "memory_bytes": settings.memory,
+        "tmp_bytes": settings.tmp,
+        "output_bytes_max": settings.output,
+        "log_bytes_max": settings.log,
+        "open_files_max": settings.open_files,
+        "processes_max": settings.processes,
+        "concurrency_max": settings.concurrency,
+        "workers_min": settings.workers_min,
+        "state": settings.state,
+    }
+    return {name: value for name, value in asked.items() if value is not None}
 
 
 def _packages(count: int) -> str:

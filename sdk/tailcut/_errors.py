@@ -16,7 +16,8 @@
         ├── InvalidArguments (422)  ├── QuotaExceeded (429; not executed)
         ├── Overloaded (503; not executed when it says Retry-After)
         ├── FunctionError (the handler raised)   ├── FunctionCrashed (the worker died)
-        └── FunctionTimeout (504)
+        └── FunctionLimitExceeded (CPU, memory, output; ``limit``, ``allowed``, ``used``)
+            └── FunctionTimeout (504: wall clock)
 
 Imported by every other module of the SDK; imports none of them.
 """
@@ -24,6 +25,7 @@ Imported by every other module of the SDK; imports none of them.
 # ruff: noqa: N818 - they are named for what happened; the root says that they are errors.
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 
@@ -140,7 +142,27 @@ class Unauthorized(ApiError):
 
 
 class TierLimit(ApiError):
-    """402: quota, spend cap or subscription. Never retried: only a higher tier or the next period helps."""
+    """402: quota, spend cap, subscription, or an overrun that a higher tier would have allowed.
+
+    Never retried: only that tier or the next period helps."""
+
+    @property
+    def limit(self) -> str | None:
+        """What was hit: ``cpu``, ``wall-clock``, ``memory``, ``output``, ``invocations``, …"""
+        return _text(self.problem, "limit")
+
+    @property
+    def tier(self) -> str | None:
+        return _text(self.problem, "tier")
+
+    @property
+    def next_tier(self) -> str | None:
+        """The tier that would have been enough, where there is one."""
+        return _text(self.problem, "next_tier")
+
+    @property
+    def upgrade_url(self) -> str | None:
+        return _text(self.problem, "upgrade_url")
 
 
 class Forbidden(ApiError):
@@ -172,10 +194,34 @@ class FunctionError(ApiError):
 
 
 class FunctionCrashed(ApiError):
-    """The worker died: signal, exit, a limit of memory or CPU."""
+    """The worker died: signal, exit, a forbidden system call."""
 
 
-class FunctionTimeout(ApiError):
+class FunctionLimitExceeded(ApiError):
+    """The function went over a limit; no code of that invocation runs any longer. ``traceback``: where it was."""
+
+    @property
+    def limit(self) -> str | None:
+        """``cpu``, ``memory``, ``output`` or ``wall-clock``."""
+        return _text(self.problem, "limit")
+
+    @property
+    def allowed(self) -> timedelta | int | None:
+        """Time for CPU and wall clock, bytes for memory and output."""
+        return self._figure("allowed")
+
+    @property
+    def used(self) -> timedelta | int | None:
+        return self._figure("used")
+
+    def _figure(self, name: str) -> timedelta | int | None:
+        time, size = self.problem.get(f"{name}_ms"), self.problem.get(f"{name}_bytes")
+        if isinstance(time, int):
+            return timedelta(milliseconds=time)
+        return size if isinstance(size, int) else None
+
+
+class FunctionTimeout(FunctionLimitExceeded):
     """The wall-clock limit of the function; no code of that invocation runs any longer."""
 
 
@@ -193,9 +239,9 @@ _BY_STATUS: dict[int, type[ApiError]] = {
 _BY_NAME: dict[str, type[ApiError]] = {
     "function-error": FunctionError,
     "function-crashed": FunctionCrashed,
-    "cpu-limit": FunctionCrashed,
-    "memory-limit": FunctionCrashed,
-    "output-limit": FunctionCrashed,
+    "cpu-limit": FunctionLimitExceeded,
+    "memory-limit": FunctionLimitExceeded,
+    "output-limit": FunctionLimitExceeded,
     "timeout": FunctionTimeout,
 }
 

@@ -62,6 +62,10 @@ class Version:
     handler: str | None = None
     style: str | None = None
     """``typed``, ``request`` or ``event``, known once a worker has started."""
+    state: str | None = None
+    """``fresh``, ``warm`` or ``forked``: what its workers really do, known once one has started."""
+    state_reason: str = ""
+    """Why that is something else than was asked for."""
     bundle_bytes: int | None = None
     error: StartError | None = None
     created_at: datetime | None = None
@@ -129,6 +133,10 @@ class Deployment:
     files: int
     lock: tuple[str, ...]
     duration: timedelta
+    state: str | None = None
+    """``fresh``, ``warm`` or ``forked``: what a call finds in memory."""
+    state_reason: str = ""
+    """Why that is something else than was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +202,8 @@ def version(document: Json) -> Version:
         status=_required(document, "status"),
         handler=_optional(document, "handler"),
         style=_optional(document, "style"),
+        state=_optional(document, "state"),
+        state_reason=_optional(document, "state_reason") or "",
         bundle_bytes=size if isinstance(size, int) else None,
         error=_start_error(failure) if isinstance(failure, Mapping) else None,
         created_at=_time(document, "created_at"),

@@ -23,9 +23,18 @@ ENV_NAME_PATTERN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 TIMEOUT_MIN = timedelta(milliseconds=10)
 TIMEOUT_MAX = timedelta(minutes=15)
+SIZES: Mapping[str, tuple[int, int]] = {
+    "memory": (16 * 2**20, 64 * 2**30),
+    "tmp": (2**20, 16 * 2**30),
+    "output": (1, 6 * 2**20),
+    "log": (0, 2**20),
+}
+"""Bytes, from and to; what a tier allows may be less, and is then what holds."""
+OPEN_FILES_MIN, OPEN_FILES_MAX = 16, 4_096
+PROCESSES_MIN, PROCESSES_MAX = 1, 512
 CONCURRENCY_MIN, CONCURRENCY_MAX = 1, 256
 WORKERS_MIN_MIN, WORKERS_MIN_MAX = 0, 16
-STATES = ("warm", "fresh")
+STATES = ("fresh", "warm", "forked")
 
 ENTRY_MODULES = ("main", "app", "function")
 NO_ENTRY_MODULES = re.compile(r"setup|conftest|test_.*|.*_test|__.*__")
@@ -44,6 +53,14 @@ class Settings:
     state: str | None = None
     public: bool | None = None
     alias: str | None = None
+    cpu: timedelta | None = None
+    memory: int | None = None
+    """``memory``, ``tmp``, ``output``, ``log``: bytes."""
+    tmp: int | None = None
+    output: int | None = None
+    log: int | None = None
+    open_files: int | None = None
+    processes: int | None = None
     exclude: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
 
@@ -142,14 +159,31 @@ def parse_duration(text: str, what: str = "timeout") -> timedelta:
             return timedelta(minutes=amount)
 
 
+def parse_size(text: str, what: str = "memory") -> int:
+    """Bytes of ``128MiB``, ``512KiB``, ``1GiB``, ``1000B``; decimal units (``128MB``) too."""
+    match = re.fullmatch(r"([0-9]{1,12})\s*(B|[kKMG]B|[KMG]iB)", text.strip())
+    if not match:
+        raise ProjectError(f"{what} is {text!r}; it is a whole number and a unit: 128MiB, 512KiB or 1GiB")
+    unit = match[2]
+    power = "BKMG".index(unit[0].upper())
+    factor: int = (1024 if "i" in unit else 1000) ** power
+    return int(match[1]) * factor
+
+
 def check(settings: Settings) -> None:
     """Bounds of the contract, said before anything is uploaded."""
     if settings.timeout is not None and not TIMEOUT_MIN <= settings.timeout <= TIMEOUT_MAX:
         raise ProjectError(f"timeout is {settings.timeout.total_seconds():g}s; 10ms to 15m are allowed")
+    if settings.cpu is not None and not TIMEOUT_MIN <= settings.cpu <= TIMEOUT_MAX:
+        raise ProjectError(f"cpu is {settings.cpu.total_seconds():g}s; 10ms to 15m are allowed")
+    for name, (least, most) in SIZES.items():
+        _check_range(name, getattr(settings, name), least, most, " bytes")
+    _check_range("open_files", settings.open_files, OPEN_FILES_MIN, OPEN_FILES_MAX)
+    _check_range("processes", settings.processes, PROCESSES_MIN, PROCESSES_MAX)
     _check_range("concurrency", settings.concurrency, CONCURRENCY_MIN, CONCURRENCY_MAX)
     _check_range("workers_min", settings.workers_min, WORKERS_MIN_MIN, WORKERS_MIN_MAX)
     if settings.state is not None and settings.state not in STATES:
-        raise ProjectError(f"state is {settings.state!r}; {' or '.join(STATES)} are allowed")
+        raise ProjectError(f"state is {settings.state!r}; {', '.join(STATES)} are allowed")
     if settings.alias is not None and not NAME_PATTERN.fullmatch(settings.alias):
         raise ProjectError(f"alias is {settings.alias!r}; {_NAME_RULE}")
     for name, value in settings.env.items():
@@ -157,9 +191,9 @@ def check(settings: Settings) -> None:
             raise ProjectError(f"env has {name!r}; names are letters, digits and _, and values have no NUL")
 
 
-def _check_range(name: str, value: int | None, least: int, most: int) -> None:
+def _check_range(name: str, value: int | None, least: int, most: int, unit: str = "") -> None:
     if value is not None and not least <= value <= most:
-        raise ProjectError(f"{name} is {value}; {least} to {most} are allowed")
+        raise ProjectError(f"{name} is {value}{unit}; {least} to {most} are allowed")
 
 
 def _over(first: Settings, second: Settings) -> Settings:
@@ -207,6 +241,10 @@ def _duration(name: str, value: object, where: str) -> timedelta:
     return parse_duration(_text(name, value, where), f"{name} in {where}")
 
 
+def _size(name: str, value: object, where: str) -> int:
+    return parse_size(_text(name, value, where), f"{name} in {where}")
+
+
 def _texts(name: str, value: object, where: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
         raise ProjectError(f"{name} in {where} is {value!r}; it is a list of patterns as in a .gitignore")
@@ -227,6 +265,13 @@ _READERS: Mapping[str, Callable[[str, object, str], Any]] = {
     "name": _text,
     "handler": _text,
     "timeout": _duration,
+    "cpu": _duration,
+    "memory": _size,
+    "tmp": _size,
+    "output": _size,
+    "log": _size,
+    "open_files": _integer,
+    "processes": _integer,
     "concurrency": _integer,
     "workers_min": _integer,
     "state": _text,
@@ -292,7 +337,8 @@ def _public_functions(module: Path) -> list[str]:
     for node in _parse(module).body:
         match node:
             case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) if not name.startswith("_"):
-                names[name] = None
+                if not any(_is_warmup(decorator) for decorator in node.decorator_list):
+                    names[name] = None
             case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
                 if name == HANDLER_NAME:
                     names[name] = None
@@ -302,6 +348,12 @@ def _public_functions(module: Path) -> list[str]:
             case _:
                 pass
     return list(names)
+
+
+def _is_warmup(decorator: ast.expr) -> bool:
+    """``@warmup`` and ``@tailcut.warmup``: called when a worker starts, never by a call."""
+    name = decorator.attr if isinstance(decorator, ast.Attribute) else getattr(decorator, "id", "")
+    return name == "warmup"
 
 
 def _parse(module: Path) -> ast.Module:

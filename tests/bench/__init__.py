@@ -1,9 +1,10 @@
 """`make bench`: our gateway beside others, interleaved in one run on one machine. The map, in reading order:
 
-- ``__main__``  the command: rounds, what counts as a failure
-- ``peers``     who is measured: one small class each; add yours there
-- ``load``      wrk: how requests are sent and what is counted
-- ``report``    the table, the JSON, the chart
-- ``apps``      the same function as an ASGI and as a FastAPI application
-- ``hello/``    the same function for Tailcut;  ``floor/``  the least that an isolated function can cost
+- ``__main__``  the command: parts, rounds, what counts as a failure
+- ``workloads``  what every peer is asked;  ``hello/``, ``apps``, ``floor/``  the functions that answer
+- ``peers``     who is measured: one small class each; add yours there;  ``tailcut_server``  ours
+- ``load``      wrk: as fast as it goes;  ``openloop``  at a given rate, without coordinated omission
+- ``cold``      first calls, bursts, memory of idle workers;  ``zygote_fork``  what they are compared with
+- ``crowd``     many functions on a node;  ``rewind``  what going back costs;  ``soak``  minutes of load
+- ``figures``   what was to be reached, and was;  ``report``  tables, JSON, the chart;  ``host``  ports and programs
 """

@@ -1,9 +1,23 @@
--- What wrk sends (from the environment) and how it reports: one line of JSON. `done` runs once, after the load; nothing
--- here runs per request. `errors.status` counts answers with a status over 399.
+-- What wrk sends (from the environment) and how it reports: one line of JSON. `done` runs once, after the load;
+-- `errors.status` counts answers with a status over 399. With BENCH_PATHS (one a line) each request goes to the next of
+-- them; the requests are made before the load, and only then does anything here run per request.
+local file = io.open(os.getenv("BENCH_BODY_FILE"), "rb")
 wrk.method = "POST"
-wrk.body = os.getenv("BENCH_BODY")
-wrk.headers["Content-Type"] = "application/json"
+wrk.body = file:read("*a")
+file:close()
+wrk.headers["Content-Type"] = os.getenv("BENCH_CONTENT_TYPE")
 wrk.headers["Authorization"] = os.getenv("BENCH_AUTHORIZATION")
+local paths = os.getenv("BENCH_PATHS")
+if paths then
+  local requests, at = {}, 0
+  function init(args)
+    for path in paths:gmatch("[^\n]+") do requests[#requests + 1] = wrk.format(nil, path) end
+  end
+  function request()
+    at = at % #requests + 1
+    return requests[at]
+  end
+end
 done = function(summary, latency, requests)
   local e = summary.errors
   io.write(string.format(

@@ -5,6 +5,9 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +27,9 @@ class Target:
     url: str
     body: str
     authorization: str = "Bearer none"
+    content_type: str = "application/json"
+    paths: tuple[str, ...] = ()
+    """Each request goes to the next of these; none: all go to ``url``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +50,31 @@ def run(target: Target, seconds: int, connections: int, cpu: int) -> Run:
     if not 1 <= connections <= CONNECTIONS_MAX:
         raise LoadError(f"{connections} connections; 1 to {CONNECTIONS_MAX} are allowed")
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(SCRIPT), target.url]
-    environment = {**os.environ, "BENCH_BODY": target.body, "BENCH_AUTHORIZATION": target.authorization}
-    result = subprocess.run(
-        ["taskset", "-c", str(cpu), *command],
-        capture_output=True,
-        text=True,
-        timeout=seconds + 60,
-        env=environment,
-    )
+    with body_file(target) as path:
+        environment = {
+            **os.environ,
+            "BENCH_BODY_FILE": path,
+            "BENCH_AUTHORIZATION": target.authorization,
+            "BENCH_CONTENT_TYPE": target.content_type,
+            **({"BENCH_PATHS": "\n".join(target.paths)} if target.paths else {}),
+        }
+        result = subprocess.run(
+            ["taskset", "-c", str(cpu), *command],
+            capture_output=True,
+            text=True,
+            timeout=seconds + 60,
+            env=environment,
+        )
     return parse(result.stdout, result.stderr)
+
+
+@contextmanager
+def body_file(target: Target) -> Iterator[str]:
+    """The body as a file: an environment holds no megabyte."""
+    with tempfile.NamedTemporaryFile(prefix="tailcut-bench-") as file:
+        file.write(target.body.encode())
+        file.flush()
+        yield file.name
 
 
 def parse(output: str, error_output: str = "") -> Run:
@@ -74,11 +96,16 @@ def parse(output: str, error_output: str = "") -> Run:
     )
 
 
-def need_wrk() -> None:
-    """wrk is a Debian package; as root it is installed, with a message."""
-    if shutil.which("wrk"):
-        return
-    program = "import setup, sys; sys.exit(not setup.apt_install(['wrk'], 'it makes the load of make bench'))"
-    subprocess.run([sys.executable, "-c", program], cwd=ROOT / "deploy" / "local")
-    if not shutil.which("wrk"):
+def install_tools() -> None:
+    """wrk and nginx are Debian packages; as root they are installed, with a message."""
+    missing = [package for program, package in (("wrk", "wrk"), ("nginx", "nginx-light")) if not found(program)]
+    if missing:
+        program = f"import setup, sys; sys.exit(not setup.apt_install({missing!r}, 'make bench measures with them'))"
+        subprocess.run([sys.executable, "-c", program], cwd=ROOT / "deploy" / "local")
+    if not found("wrk"):
         raise LoadError("wrk is needed and not here: install the package wrk, then run this again")
+
+
+def found(program: str) -> str | None:
+    """nginx lies where only root looks."""
+    return shutil.which(program, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")

@@ -7,6 +7,7 @@ import itertools
 import statistics
 import struct
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -67,6 +68,42 @@ def test_a_sign_up_link_works_once_and_only_with_a_good_password(control_plane: 
         assert client.post("/v1/sign-up/finish", json={**finish, "token": "a" * 43}).status_code == 404
         taken = client.post("/v1/sign-up", json={"email": fresh_email(), "tenant": "once-only"})
         assert taken.status_code == 409
+
+
+def test_many_take_the_same_name_at_once(control_plane: ControlPlane) -> None:
+    """One gets it; the others are told, and none is answered 5xx."""
+    name = f"wanted-{next(_numbers)}-{time.monotonic_ns()}"
+    tokens = []
+    with control_plane.client() as client:
+        for email in [fresh_email() for _ in range(6)]:
+            assert client.post("/v1/sign-up", json={"email": email, "tenant": name}).status_code == 202
+            tokens.append(Mailbox(control_plane).token(email))
+
+    def finish(token: str) -> int:
+        with control_plane.client() as client:
+            body = {"token": token, "password": PASSWORD}
+            return client.post("/v1/sign-up/finish", json=body).status_code
+
+    with ThreadPoolExecutor(6) as pool:
+        statuses = sorted(pool.map(finish, tokens))
+    assert statuses == [201, 409, 409, 409, 409, 409]
+
+
+def test_a_link_used_many_times_at_once_works_once(control_plane: ControlPlane) -> None:
+    email = fresh_email()
+    with control_plane.client() as client:
+        client.post("/v1/sign-up", json={"email": email, "tenant": f"raced-{next(_numbers)}-{time.monotonic_ns()}"})
+    token = Mailbox(control_plane).token(email)
+
+    def finish(_: int) -> int:
+        with control_plane.client() as client:
+            body = {"token": token, "password": PASSWORD}
+            return client.post("/v1/sign-up/finish", json=body).status_code
+
+    with ThreadPoolExecutor(6) as pool:
+        statuses = sorted(pool.map(finish, range(6)))
+    assert statuses[0] == 201
+    assert set(statuses[1:]) <= {404, 409}
 
 
 def test_nothing_says_whether_an_address_is_known(control_plane: ControlPlane) -> None:
@@ -228,6 +265,7 @@ def test_the_second_factor(control_plane: ControlPlane, owner: Person) -> None:
     assert begun["uri"].startswith("otpauth://totp/Tailcut")
     assert begun["secret"] in begun["uri"]
     assert begun["qr_svg"].startswith("<svg")
+    assert "viewBox" in begun["qr_svg"]  # else a page that sizes it would cut it off
     # Begun is not on.
     assert log_in(control_plane, owner.email).status_code == 201
     assert owner.http.post("/v1/person/second-factor/confirm", json={"code": "000000"}).status_code == 401

@@ -25,7 +25,7 @@ REQUEST = struct.Struct("<IBBBBQ16sHHHHIIQQII")
 ANSWER = struct.Struct("<IBBHQHHIII")
 SPAWN = struct.Struct("<IB3xQII")
 REPLY = struct.Struct("<IB3xQiiI4xQQ")
-ANSWER_KIND, FAILURE_KIND, LOG_KIND, READY_KIND, FAILED_KIND = 2, 3, 4, 5, 6
+ANSWER_KIND, FAILURE_KIND, LOG_KIND, READY_KIND, FAILED_KIND, INTERRUPTED_KIND = 2, 3, 4, 5, 6, 7
 SPAWNED, REFUSED, EXITED = 17, 18, 19
 SHARED_BYTES = 12 * 2**20
 METHODS = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"]
@@ -129,6 +129,14 @@ class Worker:
             case "sleep":
                 time.sleep(float(q["s"]))
                 self.answer(call, b"slept")
+            case "burn":
+                until = time.process_time() + float(q["s"])
+                while time.process_time() < until:
+                    pass
+                self.answer(call, b"burnt")
+            case "interrupted":
+                self.channel.send(self.frame(INTERRUPTED_KIND, call.sequence, body=b"made up"))
+                time.sleep(10)
             case "mark":
                 # Says that code runs: once before the sleep, once after it.
                 with Path(q["file"]).open("a") as file:
@@ -277,7 +285,7 @@ class Zygote:
             os.close(fd)
         self.children[pid] = (connection, request)
         pidfd = os.pidfd_open(pid)
-        reply(connection, SPAWNED, request, pid, 0, pidfd)
+        reply(connection, SPAWNED, request, pid, spec.get("spawned", 0), pidfd)
         os.close(pidfd)
 
     def reap(self) -> None:

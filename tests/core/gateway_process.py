@@ -33,6 +33,10 @@ class Gateway:
         config = ffi.new("zc_gateway_config *")
         config.abi_version = binding.ABI_VERSION
         config.reactors_count = len(options["cpus"])
+        reserved = ffi.new("uint32_t[]", options.get("reserved_cpus", []))
+        self.kept_reserved = reserved
+        config.reserved_cpus, config.reserved_cpus_count = reserved, len(reserved)
+        config.reserved_sellable_ppm = options.get("reserved_sellable_ppm", 900_000)
         config.reactor_cpus, config.listen_fds, config.zygote_path, config.problem_base_url, config.base_domain = (
             self.kept
         )

@@ -12,19 +12,25 @@ import pytest
 from tests.conftest import FREE_PORTS, server_environment
 from tests.support.server import Deployed, Server
 
-HOSTILE = Path(__file__).with_name("hostile.py").read_text()
+HOSTILE = {
+    name: Path(__file__).with_name(source).read_text()
+    for name, source in (("main.py", "hostile.py"), ("hostile_worker.py", "hostile_worker.py"))
+}
 SECRET = "CODE-OF-ANOTHER-TENANT"
 ABSTRACT = f"tailcut-test-abstract-{os.getpid()}"
 
-Attempt = Callable[[str], dict[str, Any]]
+Attempt = Callable[..., dict[str, Any]]
 
 
-def deploy_all(server: Server) -> dict[str, Any]:
-    """The hostile function and its victim; what an attacker knows."""
+def deploy_all(server: Server, **limits: int) -> dict[str, Any]:
+    """The hostile function and its victim; what an attacker knows. Control groups hold ``limits`` in any case."""
     victim = server.deploy("victim", f"SECRET = '{SECRET}'\n{LEAVES}", env={"TOKEN": SECRET})
     assert server.invoke("victim").json() == "left"
     server.wait_for(lambda: any(line["text"] == "left" for line in server.function_logs()), what="the victim's line")
-    server.deploy("hostile", HOSTILE, timeout_ms=20_000)
+    server.deploy("hostile", HOSTILE, timeout_ms=20_000, **limits)
+    server.deploy("brief", HOSTILE, timeout_ms=1_000, **limits)
+    # Warm: what a call leaves is to be looked at.
+    server.deploy("processes", HOSTILE, timeout_ms=20_000, processes=True, state="warm", **limits)
     versions = server.data_dir / "gateway" / "versions"
     return {
         "data_dir": str(server.data_dir),
@@ -63,8 +69,8 @@ def valkey_socket(server: Server) -> str:
 
 
 def attempts(server: Server, about: dict[str, Any]) -> Attempt:
-    def attempt(name: str) -> dict[str, Any]:
-        answer = server.invoke("hostile", attempt=name, about=about)
+    def attempt(name: str, function: str = "hostile") -> dict[str, Any]:
+        answer = server.invoke(function, attempt=name, about=about)
         document: dict[str, Any] = answer.json()
         return document
 
@@ -90,7 +96,7 @@ def unjailed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Attempt]:
     """The same where there is no jail."""
     running = Server(tmp_path_factory.mktemp("unjailed"), server_environment(jail="off"), *FREE_PORTS, "--no-example")
     try:
-        yield attempts(running, deploy_all(running))
+        yield attempts(running, deploy_all(running, processes_max=256, memory_bytes=2**30))
     finally:
         running.stop()
         Path("/tmp/left-by-another-function").unlink(missing_ok=True)

@@ -13,6 +13,11 @@ import signal
 import socket
 import threading
 
+try:
+    from hostile_worker import *  # noqa: F403 (attempts are found by name)
+except ImportError as error:
+    raise RuntimeError("deploy hostile_worker.py beside this") from error
+
 LIBC = ctypes.CDLL(None, use_errno=True)
 SYS_PRCTL, SYS_CLONE, SYS_CLONE3, SYS_IO_URING_SETUP, SYS_PIDFD_OPEN = 157, 56, 435, 425, 434
 NEW_USER, NEW_NET = 0x10000000, 0x40000000
@@ -200,6 +205,32 @@ def ipv6_datagram(about):
     socket.socket(socket.AF_INET6, socket.SOCK_DGRAM).close()
 
 
+def virtual_machine_socket(about):
+    socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM).close()
+
+
+def kernel_crypto_socket(about):
+    socket.socket(socket.AF_ALG, socket.SOCK_SEQPACKET).close()
+
+
+def metadata_of_the_cloud(about):
+    socket.create_connection(("169.254.169.254", about["port"]), 5).close()
+
+
+def a_private_address(about):
+    socket.create_connection(("10.77.0.1", about["port"]), 5).close()
+
+
+def a_datagram_to_a_private_address(about):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+        one.sendto(b"x", ("10.77.0.1", about["port"]))
+
+
+def a_datagram_to_a_name_server(about):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+        one.sendto(b"x", ("127.0.0.53", 53))
+
+
 def a_listening_port(about):
     socket.create_server(("127.0.0.1", 0)).close()
 
@@ -315,6 +346,54 @@ def real_time(about):
     os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
+def real_time_by_the_raw_call(about):
+    """sched_setattr(2) to SCHED_DEADLINE; outside it is EINVAL or EBUSY, for the CPU's root domain is larger."""
+    import struct
+
+    attributes = struct.pack("<IIQiIQQQ", 48, 6, 0, 0, 0, 10**7, 10**8, 10**8)
+    buffer = ctypes.create_string_buffer(attributes)
+    call(314, 0, ctypes.addressof(buffer), 0)
+
+
+def a_nicer_disk(about):
+    """ioprio_set(2)"""
+    call(251, 1, 0, 2 << 13 | 4)
+
+
+def raise_limits_by_the_raw_call(about):
+    """prlimit64(2) for the number of processes, as it is."""
+    old = ctypes.create_string_buffer(16)
+    call(302, 0, 6, 0, ctypes.addressof(old))
+    call(302, 0, 6, ctypes.addressof(old), 0)
+
+
+def limits_of_another(about):
+    """prlimit64(2) of the gateway, reading."""
+    old = ctypes.create_string_buffer(16)
+    call(302, about["gateway_pid"], 7, 0, ctypes.addressof(old))
+
+
+def memory_policy(about):
+    """set_mempolicy(2) to what it is"""
+    call(238, 0, 0, 0)
+
+
+def move_pages_of_others(about):
+    """migrate_pages(2) with empty sets"""
+    call(256, about["gateway_pid"], 0, 0, 0)
+
+
+def lock_memory(about):
+    """mlockall(2) of what comes later"""
+    call(151, 2)
+    call(152)
+
+
+def a_personality_without_randomness(about):
+    call(135, 0x0040000)
+    call(135, 0)
+
+
 def a_thread_bomb(about):
     """200 threads; all that were made end before the answer."""
     stop = threading.Event()
@@ -363,6 +442,38 @@ def many_files(about):
         for number in range(made + 1):
             if os.path.exists(f"/tmp/many-{number}"):
                 os.unlink(f"/tmp/many-{number}")
+
+
+def a_message_queue(about):
+    """System V's; removed at once."""
+    queue = call(68, 0, 0o1600)
+    call(71, queue, 0, 0)
+
+
+def a_posix_message_queue(about):
+    name = b"tailcut-test-%d" % os.getpid()
+    text = ctypes.create_string_buffer(name)
+    os.close(call(240, ctypes.addressof(text), 0o102, 0o600, 0))
+    call(241, ctypes.addressof(text))
+
+
+def watch_files(about):
+    """inotify_init(2): watches are a resource of the user's, and tell of others' doings."""
+    os.close(call(253))
+
+
+def fanotify(about):
+    os.close(call(300, 0, 0))
+
+
+def a_huge_output(about):
+    return "x" * (7 * 2**20)
+
+
+def a_huge_log(about):
+    for _ in range(2_000):
+        print("x" * 1_000)
+    return "logged"
 
 
 def system_v_shared_memory(about):

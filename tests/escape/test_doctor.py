@@ -13,10 +13,17 @@ import pytest
 
 from tests.conftest import OwnServer
 from tests.support.frames import Zygote
+from tests.support.server import Server
 
 PARTS = [
     "user", "mount", "pid", "net", "ipc", "uts", "cgroup", "rlimits", "privileges", "landlock", "seccomp",
 ]  # fmt: skip
+FEATURES = (
+    *("io_uring", "pidfd_open", "landlock version", "seccomp notification", "pagemap scan"),
+    *("cap_sys_admin", "cap_sys_resource", "cap_sys_nice"),
+    *(f"control group {name}" for name in ("memory", "pids", "cpu", "cpuset", "freezer")),
+    *("deadline scheduling", "descriptors"),
+)
 NOT_ROOT = ("unshare", "--user", "--map-user=1000", "--map-group=1000")
 """Another user as far as the kernel's checks of capabilities go: none is left after exec."""
 NO_USER_NAMESPACES = (
@@ -42,6 +49,39 @@ def test_here_everything_holds() -> None:
     status, document = doctor()
     assert (status, document["whole"]) == (0, True)
     assert states(document) == dict.fromkeys(PARTS, "active")
+    features = {line["part"]: line for line in document["features"]}
+    assert set(FEATURES) == set(features)
+    for name in ("io_uring", "pidfd_open", "seccomp notification", "landlock version"):
+        assert features[name]["state"] == "active", name
+    for line in features.values():
+        assert (line["state"] == "active") == (not line["costs"]), line
+        assert (line["state"] == "active") == (not line["remedy"]), line
+
+
+def test_the_table_for_people_says_the_same() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "gateway.supervisor", "doctor"], capture_output=True, text=True, check=True
+    )
+    lines = done.stdout.splitlines()
+    for name in (*PARTS, *FEATURES):
+        assert [line for line in lines if line.startswith(f"{name} ")], name
+    assert "The whole jail holds." in lines
+
+
+def test_features_that_are_missing_are_named() -> None:
+    _status, document = doctor("prlimit", "--nofile=512:512")
+    (line,) = [line for line in document["features"] if line["part"] == "descriptors"]
+    assert (line["state"], line["refused"]) == ("missing", "512")
+    _status, document = doctor("setpriv", "--bounding-set=-sys_nice", "--inh-caps=-sys_nice")
+    states_of = {line["part"]: line["state"] for line in document["features"]}
+    assert states_of["cap_sys_nice"] == "missing"
+
+
+def test_the_gateway_logs_what_the_machine_offers(server: Server) -> None:
+    lines = [json.loads(line) for line in (server.log_dir / "gateway.log").read_text().splitlines() if "{" in line]
+    (machine,) = [line for line in lines if line["event"] == "machine"]
+    assert {"io_uring", "pidfd_open"} <= set(machine["active"])
+    assert machine["jail"] == "on"
 
 
 def test_without_root_everything_holds_too() -> None:
@@ -93,6 +133,25 @@ def test_without_root_workers_are_jailed_and_their_ends_are_told(folder: Path) -
         assert Path(f"/proc/{worker.pid}/ns/pid").readlink() != Path("/proc/self/ns/pid").readlink()
         os.kill(worker.pid, 9)
         assert connection.exit_of(worker) == 9
+
+
+def test_a_bundle_that_is_a_link_is_not_mounted(folder: Path) -> None:
+    (folder / "link").symlink_to("/root")
+    with zygote_of(folder) as zygote:
+        connection = zygote.connect()
+        word = connection.spawn(folder / "link", "main:handler").first_word()
+        assert word.kind == "failed"
+        assert word.json["type"] == "JailFailed"
+        assert "openat2: errno 40" in word.json["message"]
+        # Control: the folder beside it is.
+        assert connection.spawn(folder, "main:handler").first_word().kind == "ready"
+
+
+def test_the_network_is_refused_at_deploy_with_the_reason(server: Server) -> None:
+    failed = server.deploy("online", "def handler(): return 1\n", expect="failed", network=True)
+    assert failed.error is not None
+    assert failed.error["type"] == "NetworkRefused"
+    assert "limits.network" in failed.error["message"]
 
 
 def test_a_zygote_refuses_to_run_where_the_jail_cannot_be_closed(folder: Path) -> None:

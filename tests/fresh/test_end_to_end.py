@@ -40,7 +40,7 @@ def deployed(server: Any, folder: Path, state: str = "fresh") -> None:
 
 
 def test_the_state_is_chosen_per_function(server: Any, client: Any, tmp_path: Path) -> None:
-    for state, expected in (("fresh", {1}), ("warm", set(range(1, 21)))):
+    for state, expected in (("fresh", {1}), ("forked", {1}), ("warm", set(range(1, 21)))):
         folder = tmp_path / f"counter-{state}"
         folder.mkdir()
         (folder / "main.py").write_text("n = 0\ndef handler() -> int:\n    global n\n    n += 1\n    return n\n")
@@ -59,19 +59,24 @@ def test_a_worker_that_ends_itself_is_replaced_and_no_call_fails(server: Any, cl
     assert [client.invoke("leaver") for _ in range(20)] == [1] * 20
 
 
-def test_what_cannot_be_fresh_is_refused_with_the_reason(server: Any, tmp_path: Path) -> None:
+def test_what_cannot_be_fresh_runs_forked_and_the_deploy_says_why(server: Any, client: Any, tmp_path: Path) -> None:
     folder = tmp_path / "threaded"
     folder.mkdir()
     (folder / "main.py").write_text(
         "import threading, time\nthreading.Thread(target=time.sleep, args=(600,), daemon=True).start()\n"
-        "def handler() -> int: return 1\n"
+        "n = 0\ndef handler() -> int:\n    global n\n    n += 1\n    return n\n"
     )
     done = deploy(server, folder, "fresh")
-    assert done.returncode != 0
-    assert "2 threads run after the import" in done.stderr
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["state"] == "forked"
+    assert "2 threads run after the import" in document["state_reason"]
+    assert [client.invoke("threaded") for _ in range(5)] == [1] * 5
+    (version,) = client.all_versions("threaded")
+    assert (version.state, version.state_reason) == ("forked", document["state_reason"])
     done = deploy(server, folder, "sometimes")
     assert done.returncode != 0
-    assert "warm or fresh" in done.stderr
+    assert "fresh, warm, forked" in done.stderr
 
 
 @pytest.mark.parametrize("name", ["hello", "thumbnail", "webhook", "gather"])

@@ -78,12 +78,12 @@ CHANGES: dict[str, tuple[str, str, str]] = {
     ),
     "mapping": (
         "import mmap, pathlib\nkept = []",
-        "'zero' in pathlib.Path('/proc/self/maps').read_text()",
+        "pathlib.Path('/proc/self/maps').read_text().count('zero') > 1",
         "kept.append(mmap.mmap(-1, 1 << 20)) or kept[-1].write(b'x' * 9999)",
     ),
     "untouched mapping": (
         "import mmap, pathlib\nkept = []",
-        "'zero' in pathlib.Path('/proc/self/maps').read_text()",
+        "pathlib.Path('/proc/self/maps').read_text().count('zero') > 1",
         "kept.append(mmap.mmap(-1, 1 << 20))",
     ),
     "C memory": (
@@ -119,6 +119,18 @@ CHANGES: dict[str, tuple[str, str, str]] = {
     "error handling of output": ("import sys", "sys.stdout.errors", "sys.stdout.reconfigure(errors='strict')"),
     "logging": ("import logging", "len(logging.getLogger().handlers)", "logging.basicConfig(force=True) or logging.getLogger().addHandler(logging.NullHandler())"),
     "warnings": ("import warnings", "len(warnings.filters)", "warnings.simplefilter('ignore', append=True)"),
+    "files in /tmp": (
+        "import pathlib\ntmp = pathlib.Path('/tmp')\n(tmp / 'of the import').write_text('x')",
+        "sorted(str(p) for p in tmp.rglob('*'))",
+        "((tmp / 'a/b').mkdir(parents=True, exist_ok=True), (tmp / 'a/b/c').write_text('x'), "
+        "(tmp / 'a').chmod(0o700), (tmp / f'link{len(list(tmp.iterdir()))}').symlink_to('/function'))",
+    ),
+    "name of the thread": (
+        "import ctypes\nprctl = ctypes.CDLL(None).prctl\ndef name():\n"
+        "    buffer = ctypes.create_string_buffer(16)\n    prctl(16, buffer)\n    return buffer.value.decode()",
+        "name()",
+        "prctl(15, b'changed')",
+    ),
     "thread that ended": (
         "import threading\nseen = []",
         "len(seen)",

@@ -160,3 +160,38 @@ def test_a_signal_that_comes_too_late_is_nobodys(server: Server, deploy: Deploy)
         quick = server.invoke(name, n=-n, s=0.0)
         # On a busy machine even this may take 20 ms: then it is told as such.
         assert quick.status_code == 504 or (quick.status_code, quick.json()) == (200, -n)
+
+
+SPINS = (
+    "import time\n"
+    "def handler(s: float):\n    end = time.process_time() + s\n    while time.process_time() < end: pass\n"
+)
+CHILD = (
+    "import os, subprocess, sys\n"
+    "def handler(s: float):\n"
+    "    code = f'import time; end = time.process_time() + {s}\\nwhile time.process_time() < end: pass'\n"
+    "    subprocess.run([sys.executable, '-c', code], check=True)\n"
+)
+
+
+@pytest.mark.parametrize("state", ["warm", "fresh", "forked"])
+def test_in_every_state_of_its_memory(server: Server, deploy: Deploy, state: str) -> None:
+    """``forked`` runs each call in a process of its own, whose CPU the worker's own clock does not count."""
+    name = deploy(SPINS, cpu_ms=150, timeout_ms=20_000, state=state)
+    for _ in range(2):
+        within = server.invoke(name, s=0.1)
+        assert within.status_code == 200, within.text
+        # The kernel tells what ended processes have used in steps of 10 ms.
+        assert 80_000 <= int(within.headers["tailcut-cpu-us"]) < 150_000
+        over = server.invoke(name, s=60.0)
+        assert (over.status_code, over.json()["limit"]) == (500, "cpu")
+        assert "in handler" in over.json()["traceback"]
+
+
+def test_what_its_children_use_counts(server: Server, deploy: Deploy) -> None:
+    name = deploy(CHILD, cpu_ms=500, timeout_ms=20_000, processes=True)
+    within = server.invoke(name, s=0.15)
+    assert within.status_code == 200, within.text
+    assert int(within.headers["tailcut-cpu-us"]) >= 130_000
+    over = server.invoke(name, s=60.0).json()
+    assert (over["status"], over["limit"], over["allowed_ms"]) == (500, "cpu", 500)

@@ -12,6 +12,7 @@ from packaging.utils import canonicalize_name
 from tests.lint.repository import Finding, Repository, rule
 
 SPEC = "docs/SPEC.md"
+SECURITY = "SECURITY.md"
 DECISIONS = "docs/decisions/"
 DECISION_HEADINGS = ("## Context", "## Decision", "## Consequences")
 TARGET = re.compile(r"^([a-z][a-z0-9_-]*):(?!=)(.*)$")
@@ -51,23 +52,42 @@ def decisions_listed(repository: Repository) -> Iterator[Finding]:
 
 @rule
 def promises_have_tests(repository: Repository) -> Iterator[Finding]:
-    """Each row of the tables of docs/SPEC.md names at least one test, `path::name`, and all it names exist."""
-    for number, line in enumerate(repository.files.get(SPEC, "").splitlines(), 1):
-        if not line.startswith("|") or re.match(r"\|[\s:|-]+\|$", line) or line.rstrip().endswith("| test |"):
+    """Each row of the tables of docs/SPEC.md names at least one test, `path::name`, and all it names exist.
+
+    So do the tables of SECURITY.md that say what is tested; in its others a link to a file of tests is enough.
+    """
+    for path, column in ((SPEC, ""), (SECURITY, "| test |"), (SECURITY, "| where it is shown |")):
+        for number, line in rows(repository.files.get(path, ""), column):
+            named = TEST_ID.findall(line)
+            linked = column == "| where it is shown |" and "](tests/" in line
+            if not named and not linked:
+                fix = "name it as `tests/….py::test_…`, or write it"
+                yield Finding(path, number, f"promises something without a test: {fix}")
+            for file, name in named:
+                text = repository.files.get(file)
+                if text is None:
+                    yield Finding(
+                        path, number, f"names {file}, which does not exist: write the test, or remove the row"
+                    )
+                elif name not in test_names(file, text):
+                    yield Finding(path, number, f"names {name!r}, which is not in {file}: write the test, or remove it")
+
+
+def rows(text: str, column: str) -> Iterator[tuple[int, str]]:
+    """Of the tables whose head ends with ``column``; of all tables if that is empty."""
+    wanted = not column
+    begins = True
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.startswith("|"):
+            begins = True
             continue
-        named = TEST_ID.findall(line)
-        if not named:
-            yield Finding(
-                SPEC, number, "promises something without a test: name it as `tests/….py::test_…`, or write it"
-            )
-        for path, name in named:
-            text = repository.files.get(path)
-            if text is None:
-                yield Finding(SPEC, number, f"names {path}, which does not exist: write the test, or remove the row")
-            elif name not in test_names(path, text):
-                yield Finding(
-                    SPEC, number, f"names {name!r}, which is not in {path}: write the test, or remove the row"
-                )
+        is_head = begins
+        begins = False
+        if is_head and column:
+            wanted = line.rstrip().endswith(column)
+        is_other = re.match(r"\|[\s:|-]+\|$", line) or line.rstrip().endswith(("| test |", "| where it is shown |"))
+        if wanted and not is_other:
+            yield number, line
 
 
 def test_names(path: str, text: str) -> set[str]:

@@ -162,6 +162,23 @@ SAMPLES: dict[str, list[tuple[dict[str, str], dict[str, str]]]] = {
         ),
         (
             {
+                "SECURITY.md": "| a | test |\n|---|---|\n| p | `tests/a.py::test_a` |\n",
+                "tests/a.py": "def test_a(): ...\n",
+            },
+            {
+                "SECURITY.md": "| a | test |\n|---|---|\n| p | `tests/a.py::test_b` |\n",
+                "tests/a.py": "def test_a(): ...\n",
+            },
+        ),
+        (
+            {
+                "SECURITY.md": "| a | where it is shown |\n|---|---|\n| p | [x](tests/) |\n"
+                "\n| a | b |\n|---|---|\n| p | q |\n"
+            },
+            {"SECURITY.md": "| a | where it is shown |\n|---|---|\n| p | everywhere |\n"},
+        ),
+        (
+            {
                 "docs/SPEC.md": "| p | `tests/t.py::TestA::test_a` |\n",
                 "tests/t.py": "class TestA:\n    def test_a(self): ...\n",
             },

@@ -79,7 +79,7 @@ def test_deploy_prints_one_object(cli: Cli, logged_in):
     assert document["handler"] == "hello:hello"
     assert set(document) == {
         *("function", "version", "alias", "url", "sha256", "status", "style", "handler", "public", "bundle_bytes"),
-        *("files", "lock", "duration_ms"),
+        *("files", "lock", "duration_ms", "state", "state_reason"),
     }
     assert done.stderr == ""
 
@@ -244,8 +244,8 @@ def test_no_server(cli: Cli):
         (("deploy", "hello.py", "--concurrency", "0"), "1 to 256"),
         (("deploy", "hello.py", "--name", "Hello!"), "lower-case"),
         (("deploy", "hello.py", "--handler", "hello"), "module:function"),
-        (("deploy", "hello.py", "--memory", "128MiB"), "No such option"),
-        (("deploy", "hello.py", "--cpu", "200ms"), "No such option"),
+        (("deploy", "hello.py", "--memory", "128 elephants"), "MiB"),
+        (("deploy", "hello.py", "--cpu", "1 parsec"), "ms"),
         (("invoke", "hello", "name"), "name=text"),
         (("invoke", "hello", "n:=x"), "no JSON"),
         (("invoke", "hello", "a=1", "--data", "x"), "one body"),

@@ -90,6 +90,8 @@ def test_settings_come_from_tailcut_toml_and_the_call_wins(tmp_path):
     (tmp_path / "main.py").write_text("def a(): ...\ndef b(): ...\n")
     (tmp_path / "tailcut.toml").write_text(
         'name = "shop"\nhandler = "main:a"\ntimeout = "500ms"\nconcurrency = 8\nworkers_min = 1\npublic = true\n'
+        'cpu = "200ms"\nmemory = "128MiB"\ntmp = "2MB"\noutput = "64KiB"\nlog = "512B"\n'
+        "open_files = 64\nprocesses = 8\n"
         'alias = "canary"\nexclude = ["*.md"]\n[env]\nMODE = "x"\n'
     )
     project = load(tmp_path, Settings(handler="main:b", public=False))
@@ -98,6 +100,9 @@ def test_settings_come_from_tailcut_toml_and_the_call_wins(tmp_path):
     assert settings.timeout == timedelta(milliseconds=500)
     assert (settings.concurrency, settings.workers_min, settings.alias) == (8, 1, "canary")
     assert settings.public is False
+    assert settings.cpu == timedelta(milliseconds=200)
+    assert (settings.memory, settings.tmp, settings.output, settings.log) == (128 * 2**20, 2 * 10**6, 64 * 1024, 512)
+    assert (settings.open_files, settings.processes) == (64, 8)
     assert (settings.exclude, dict(settings.env)) == (("*.md",), {"MODE": "x"})
 
 
@@ -123,7 +128,12 @@ BAD_SETTINGS = [
     ('alias = "Live"\n', ["alias is 'Live'"]),
     ("[env]\nA = 1\n", ["env.A", "int"]),
     ('[env]\n"A-B" = "1"\n', ["'A-B'"]),
-    ('memory = "128MiB"\n', ["'memory'", "no setting"]),
+    ('memory = "128"\n', ["memory", "128MiB, 512KiB or 1GiB"]),
+    ('memory = "1MiB"\n', ["memory is 1048576 bytes", "16777216 to 68719476736"]),
+    ('output = "7MiB"\n', ["output is 7340032 bytes", "1 to 6291456"]),
+    ('cpu = "9ms"\n', ["cpu is 0.009s", "10ms to 15m"]),
+    ("open_files = 15\n", ["open_files is 15", "16 to 4096"]),
+    ("processes = 513\n", ["processes is 513", "1 to 512"]),
     ("name = \n", ["no valid TOML"]),
     ('handler = "main"\n', ["module:function"]),
     ('handler = "other:greet"\n', ["no module 'other'"]),

@@ -225,8 +225,9 @@ class Connection:
         env: dict[str, str] | None = None,
         cpu: int | None = None,
         state: str = "warm",
+        **limits: int | bool,
     ) -> Worker:
-        """Starts a worker; its first word is still to come."""
+        """Starts a worker; its first word is still to come. ``limits``: of gateway.contract.worker.SpawnSpec."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.settimeout(DEADLINE_S)
         memory = os.memfd_create("shared")
@@ -234,6 +235,7 @@ class Connection:
         spec = {
             "tenant": "acme", "function": "sample", "version_id": "ver_1",
             "code_path": str(code_path), "handler": handler, "env": env or {}, "state": state, "describe": True,
+            **limits,
         }  # fmt: skip
         where = min(os.sched_getaffinity(0)) if cpu is None else cpu
         request = self.ask(json.dumps(spec).encode(), where, [theirs.fileno(), memory])

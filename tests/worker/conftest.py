@@ -1,7 +1,8 @@
 """A real zygote for the module, and ``start``: a worker of some source code."""
 
 import itertools
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -42,12 +43,20 @@ def starter(connection: Connection, tmp_path: Path) -> Iterator[Start]:
         env: dict[str, str] | None = None,
         ready: bool = True,
         state: str = "warm",
+        packages: Sequence[Path] = (),
     ) -> Worker:
         folder = tmp_path / f"bundle{next(numbers)}"
         folder.mkdir(parents=True)
         for name, text in {"main.py": source, **(files or {})}.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(text)
+        for package in packages:
+            target = folder / "_packages" / package.name
+            if package.is_dir():
+                shutil.copytree(package, target)
+            else:
+                target.parent.mkdir(exist_ok=True)
+                shutil.copy(package, target)
         worker = connection.spawn(folder, handler, env, state=state)
         workers.append(worker)
         if ready:

@@ -27,7 +27,7 @@ def layout(name: str) -> str:
             continue
         field, count, kind = member[1], member[2], member[3]
         size = struct.calcsize(LETTERS[kind]) * int(count or 1)
-        if field.startswith("reserved"):
+        if re.fullmatch(r"reserved\d", field):
             parts.append(f"{size}x")
         else:
             parts.append(f"{count}s" if count else LETTERS[kind])

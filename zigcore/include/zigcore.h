@@ -19,7 +19,7 @@ typedef enum {
 typedef struct { char text[512]; } zc_error;
 
 typedef struct {
-    uint32_t abi_version;          /* zc_abi_version() of the header's reader: 2 */
+    uint32_t abi_version;          /* zc_abi_version() of the header's reader: 3 */
     uint32_t reactors_count;       /* one per shared CPU */
     const uint32_t *reactor_cpus;  /* reactors_count CPU numbers */
     const int *listen_fds;         /* reactors_count listening sockets (SO_REUSEPORT), inherited, never closed by us */
@@ -30,6 +30,9 @@ typedef struct {
     uint32_t connections_max;      /* per reactor, ≤ limits.connections_max */
     uint32_t body_bytes_max;       /* of requests and answers, ≤ limits.body_bytes_max */
     uint64_t header_timeout_ns, body_timeout_ns, idle_timeout_ns, write_timeout_ns, queue_timeout_ns, worker_idle_timeout_ns;
+    const uint32_t *reserved_cpus; /* reserved_cpus_count CPU numbers: workers with a reservation run there, and nobody of ours else */
+    uint32_t reserved_cpus_count;  /* 0 to limits.reserved_cpus_max */
+    uint32_t reserved_sellable_ppm; /* of each, in millionths: what the kernel admits */
 } zc_gateway_config;
 
 uint32_t zc_abi_version(void);
@@ -119,8 +122,7 @@ typedef enum {
 } zc_jail_mount_kind;
 
 typedef enum {
-    ZC_JAIL_NETWORK = 1,
-    ZC_JAIL_PROCESSES = 2
+    ZC_JAIL_PROCESSES = 1
 } zc_jail_profile;
 
 typedef struct {
@@ -137,7 +139,7 @@ typedef struct {
     uint32_t descriptors;    /* soft limits */
     uint32_t threads;
     uint32_t privileged;     /* 1: root, with the capabilities that namespaces and mounts need */
-    uint32_t profile;        /* ZC_JAIL_NETWORK: TCP to its own loopback; ZC_JAIL_PROCESSES: children */
+    uint32_t profile;        /* ZC_JAIL_PROCESSES: it may have children */
     uint32_t state;          /* of the function: 0 warm, 1 fresh (it keeps descriptors 5 to 9 to rewind itself), 2 forked */
     uint32_t reserved;
 } zc_jail_config;
@@ -153,7 +155,8 @@ int zc_jail_enter(const zc_jail_config *config, int zygote_fd, zc_error *error);
 /* In the forked child, before the jail, which forbids it: the soft signal (SIGXCPU) is from here on the gateway's word
  * that the running invocation has crossed a limit. Python's own handler of it has been set; it calls the next two. */
 int zc_worker_soft_install(zc_error *error);
-/* Which limit: 0 none (the signal came too late, or from somebody else), 1 wall clock, 2 CPU; and what was allowed. */
+/* Which limit: 0 none (the signal came too late, or from somebody else), 1 wall clock, 2 CPU; and what was allowed. The
+ * gateway is told that the handler is being interrupted. */
 int zc_worker_soft_take(uint64_t *allowed_ns);
 /* Where the handler was, told to the gateway. Main thread, during an invocation. */
 int zc_worker_soft_say(const uint8_t *traceback, size_t traceback_bytes);
@@ -174,6 +177,7 @@ typedef struct {
     uint64_t hot_ranges;
     uint64_t heap_bytes_max;  /* the most that one invocation took from its own heap */
     uint64_t snapshot_bytes;  /* private memory at the checkpoint, used or not */
+    uint64_t asked;           /* invocations that made system calls of their own: more than memory is put back */
 } zc_worker_fresh_figures;
 void zc_worker_figures(zc_worker_fresh_figures *figures);
 /* Makes the objects that the collector tracks, and what they refer to, immortal; returns how many. Only where the layout
@@ -191,6 +195,7 @@ int zc_zygote_share(zc_error *error);
  * ZC_WORKER_HEAD_ALWAYS (1). bytes: 200 application/json.
  * ZC_WORKER_FRESH (2): takes a checkpoint first and goes back to it after each answer; refresh() -> ignored, or NULL, is
  * then called before each invocation.
+ * ZC_WORKER_FORKED (4): each invocation runs in a process that is forked for it.
  * ready: JSON that is sent before the first invocation. Called without the GIL (cffi); takes it. */
 int zc_worker_run(int shared_fd, void *invoke, void *failure, void *refresh, uint32_t flags,
                   const uint8_t *ready, size_t ready_bytes, zc_error *error);

@@ -125,6 +125,24 @@ pub const yield_run_max_ns = 1 * ms_ns;
 pub const yields_idle_max = 4;
 pub const reactor_nap_ns = 1 * ms_ns;
 
+// -- Whose CPU it is -----------------------------------------------------------------------------------------------
+
+/// CPUs that may be reserved, and workers of all tenants on them, of one gateway.
+pub const reserved_cpus_max = 16;
+pub const reserved_workers_max = 256;
+/// A reserved CPU is not asked again for so long after the kernel found it full (somebody else holds bandwidth), or when
+/// its partition could not be made (no right to, a file system that cannot be written).
+pub const reserved_full_pause_ns = 1 * s_ns;
+pub const reserved_broken_pause_ns = 30 * s_ns;
+/// An invocation that has used so much of a shared CPU is demoted.
+pub const burn_cpu_ns = 8 * ms_ns;
+pub const burn_look_pause_ns = 5 * ms_ns;
+/// Threads of a worker that are demoted with it; more escape.
+pub const burn_threads_max = 512;
+/// The demoted together get at least a part of the CPU of 1 in so many, looked at this often.
+pub const burn_floor_count = 16;
+pub const burn_floor_pause_ns = 200 * ms_ns;
+
 // -- A worker's memory -------------------------------------------------------------------------------------------
 
 /// The soft limit lies below the bound by this much and by the bound divided by that: for what the kernel itself holds
@@ -164,8 +182,8 @@ pub const worker_cpu_ns_max = timeout_ms_max * ms_ns;
 pub const holes_blocks_max = 64 * kib;
 /// All writable memory of the zygote, in one file.
 pub const base_bytes_max = 1024 * mib;
-/// Pages of the zygote's between two that a worker has written to: fewer, and the checkpoint copies them along.
-pub const base_gap_bytes = 16 * kib;
+/// Of the zygote's pages between two that a worker has written to: no more, and the checkpoint copies them along.
+pub const base_gap_bytes = 0;
 
 // -- Fresh state for each invocation ------------------------------------------------------------------------------
 
@@ -183,6 +201,8 @@ pub const hot_keep_bytes = 4 * mib;
 pub const hot_drop_bytes = 128 * kib;
 /// After so many invocations the set of dirty pages is learnt anew, and the mappings are compared.
 pub const hot_relearn_count = 1024;
+/// And once after so many, when what is done on first use has been done.
+pub const hot_settle_count = 8;
 /// Files that the import left open, whose positions are restored.
 pub const kept_files_max = 64;
 /// An invocation's own heap: address space; blocks beyond are the original allocator's.
@@ -191,6 +211,8 @@ pub const heap_pool_bytes = 16 * kib;
 pub const heap_block_bytes_max = 16 * kib;
 /// What an invocation used beyond this goes back to the kernel instead of being cleared.
 pub const heap_keep_bytes = 2 * mib;
+/// An invocation's heap is opened in such steps beyond that.
+pub const heap_step_bytes = 1 * mib;
 /// Room that malloc keeps at the top of its heap in a fresh worker.
 pub const malloc_slack_bytes = 1 * mib;
 /// Blocks that are asked for, and given back, until the heap has grown.

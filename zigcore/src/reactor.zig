@@ -17,6 +17,7 @@ const intake = @import("http/intake.zig");
 const Listener = @import("http/listener.zig");
 const Table = @import("route/table.zig").Table;
 const Slots = @import("admit/slots.zig").Slots;
+const Ledger = @import("admit/ledger.zig");
 const Counters = @import("meter/counters.zig").Counters;
 const EventRing = @import("pool/events.zig").Ring;
 const Pool = @import("pool/pool.zig");
@@ -63,6 +64,7 @@ pub const Options = struct {
     listener: Listener.Options,
     pool: Pool.Options,
     slots: *Slots,
+    ledger: *Ledger,
     undrained: *std.atomic.Value(u32),
 };
 
@@ -101,7 +103,7 @@ pub fn create(arena: *Arena, options: Options) !*Reactor {
     // Each reactor counts in its own range: ids stay unique on the node.
     const counter_first = @as(u64, options.index) << 56;
     r.listener = try .init(&r.ring, options.listen_fd, arena, options.listener, options.node, counter_first, r.counters);
-    try r.pool.init(&r.ring, &r.listener, arena, options.pool, options.zygote_path, options.cpu, options.slots, r.counters, r.events);
+    try r.pool.init(&r.ring, &r.listener, arena, options.pool, options.zygote_path, options.cpu, options.slots, options.ledger, r.counters, r.events);
     return r;
 }
 

@@ -4,8 +4,10 @@ comptime {
     _ = @import("io/pages.zig");
     _ = @import("io/arena.zig");
     _ = @import("io/sys.zig");
+    _ = @import("io/sched.zig");
     _ = @import("io/calls.zig");
     _ = @import("io/clock.zig");
+    _ = @import("io/family.zig");
     _ = @import("io/memory.zig");
     _ = @import("io/deadlines.zig");
     _ = @import("meter/histogram.zig");
@@ -31,8 +33,10 @@ comptime {
     _ = @import("admit/purse.zig");
     _ = @import("admit/purses.zig");
     _ = @import("admit/slots.zig");
+    _ = @import("admit/ledger.zig");
     _ = @import("admit/admit.zig");
     _ = @import("pool/frame.zig");
+    _ = @import("pool/burn.zig");
     _ = @import("http/fuzz.zig");
     _ = @import("pool/events.zig");
     _ = @import("pool/invocation.zig");
@@ -46,4 +50,5 @@ comptime {
     _ = @import("runtime/layout.zig");
     _ = @import("runtime/soft.zig");
     _ = @import("runtime/heap.zig");
+    _ = @import("runtime/fork.zig");
 }

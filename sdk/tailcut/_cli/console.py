@@ -180,6 +180,13 @@ def _hint(error: errors.TailcutError) -> str | None:
             return "the key is unknown, revoked or expired: `tailcut login` stores another"
         case errors.Forbidden():
             return "the key lacks the scope; `tailcut keys` lists what each key may do"
+        case errors.TierLimit(next_tier=str(tier), upgrade_url=str(url)) if url:
+            return f"the tier {tier} allows more: {url}"
+        case errors.TierLimit(next_tier=str(tier)):
+            return f"the tier {tier} allows more"
+        case errors.FunctionLimitExceeded(limit="wall-clock" | "cpu" | "memory" | "output" as limit):
+            option = {"wall-clock": "timeout"}.get(limit, limit)
+            return f"deploy with a larger --{option}, as far as the tier allows"
         case errors.TierLimit(problem={"upgrade_url": str(url)}):
             return f"a higher tier: {url}"
         case errors.QuotaExceeded(retry_after_s=float(seconds)) | errors.Overloaded(retry_after_s=float(seconds)):

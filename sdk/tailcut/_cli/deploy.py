@@ -24,13 +24,23 @@ def deploy(
         str | None, typer.Option(metavar="MODULE:FUNCTION", help="What to call; else it is guessed if only one fits.")
     ] = None,
     timeout: Annotated[str | None, typer.Option(metavar="TIME", help="Wall-clock limit: 500ms, 3s, 2m.")] = None,
+    cpu: Annotated[str | None, typer.Option(metavar="TIME", help="CPU time of one invocation: 200ms.")] = None,
+    memory: Annotated[str | None, typer.Option(metavar="SIZE", help="Memory of a worker: 128MiB.")] = None,
+    tmp: Annotated[str | None, typer.Option(metavar="SIZE", help="Size of /tmp: 64MiB.")] = None,
+    output: Annotated[str | None, typer.Option(metavar="SIZE", help="Largest answer: 1MiB.")] = None,
+    log: Annotated[str | None, typer.Option(metavar="SIZE", help="Log output of one invocation: 64KiB.")] = None,
+    open_files: Annotated[int | None, typer.Option(metavar="N", help="Descriptors of a worker.")] = None,
+    processes: Annotated[int | None, typer.Option(metavar="N", help="Threads and processes of a worker.")] = None,
     concurrency: Annotated[
         int | None, typer.Option(metavar="N", help="Invocations that may run at once per CPU.")
     ] = None,
     workers_min: Annotated[int | None, typer.Option(metavar="N", help="Workers to keep warm per CPU.")] = None,
     state: Annotated[
         str | None,
-        typer.Option(metavar="warm|fresh", help="What an invocation finds in memory: what earlier ones left, or not."),
+        typer.Option(
+            metavar="fresh|warm|forked",
+            help="What a call finds in memory: what the import left (fresh; forked: a process each), or earlier calls.",
+        ),
     ] = None,
     public: Annotated[
         bool | None, typer.Option("--public/--private", help="Whether it can be called without a key.")
@@ -45,7 +55,14 @@ def deploy(
 
     The options can also stand in tailcut.toml, or in \\[tool.tailcut] of pyproject.toml.
     """
-    limit = projects.parse_duration(timeout) if timeout is not None else None
+    sizes = {"memory": memory, "tmp": tmp, "output": output, "log": log}
+    limits: dict[str, Any] = {
+        "timeout": None if timeout is None else projects.parse_duration(timeout),
+        "cpu": None if cpu is None else projects.parse_duration(cpu, "cpu"),
+        "open_files": open_files,
+        "processes": processes,
+        **{name: None if text is None else projects.parse_size(text, name) for name, text in sizes.items()},
+    }
     ready_timeout = projects.parse_duration(wait, "--wait")
     credentials = options.find(server, key)
     with options.connect_with(credentials) as client, Display() as display:
@@ -53,7 +70,7 @@ def deploy(
             path,
             name=name,
             handler=handler,
-            timeout=limit,
+            **limits,
             concurrency=concurrency,
             workers_min=workers_min,
             state=state,
@@ -82,6 +99,8 @@ def _as_json(deployment: models.Deployment) -> dict[str, Any]:
         "sha256": deployment.sha256,
         "status": deployment.status,
         "style": deployment.style,
+        "state": deployment.state,
+        "state_reason": deployment.state_reason,
         "handler": deployment.handler,
         "public": deployment.public,
         "bundle_bytes": deployment.bundle_bytes,

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from tailcut import __version__
-from tailcut._cli import deploy, invoke, keys, manage, start
+from tailcut._cli import deploy, invoke, keys, manage, start, tier
 from tailcut._cli.console import print_error
 from tailcut._errors import TailcutError
 
@@ -44,6 +44,7 @@ app.command()(manage.rollback)
 app.command()(manage.delete)
 app.command()(manage.alias)
 app.add_typer(keys.app, name="keys")
+app.add_typer(tier.app, name="tier")
 app.command("open")(start.open_)
 
 

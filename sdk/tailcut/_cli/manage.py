@@ -50,13 +50,14 @@ def versions(
             entry.status,
             ", ".join(_pointing(entry, aliases)),
             entry.style or "",
+            entry.state or "",
             entry.sha256[:12],
             ago(entry.created_at),
             f"{entry.error.type}: {entry.error.message}" if entry.error else "",
         )
         for entry in found
     ]
-    columns = ("version", "status", "aliases", "style", "sha256", "created", "error")
+    columns = ("version", "status", "aliases", "style", "state", "sha256", "created", "error")
     print_table(columns, rows, nothing=f"{function} has no versions")
 
 
@@ -144,6 +145,8 @@ def _version_json(entry: models.Version, aliases: Any) -> dict[str, Any]:
         "status": entry.status,
         "handler": entry.handler,
         "style": entry.style,
+        "state": entry.state,
+        "state_reason": entry.state_reason,
         "aliases": _pointing(entry, aliases),
         "bundle_bytes": entry.bundle_bytes,
         "error": failure and {"type": failure.type, "message": failure.message, "traceback": failure.traceback},

@@ -11,11 +11,12 @@ const Revisions = @import("../route/revision.zig").Revisions;
 const Table = @import("../route/table.zig").Table;
 const Slots = @import("../admit/slots.zig").Slots;
 const Journal = @import("../meter/journal.zig");
+const Ledger = @import("../admit/ledger.zig");
 const purses = @import("../admit/purses.zig");
 const counters = @import("../meter/counters.zig");
 const problem = @import("../http/problem.zig");
 
-const abi_version = 2;
+const abi_version = 3;
 
 const Status = enum(c_int) { ok = 0, invalid = 1, no_memory = 2, system = 3, state = 4, too_large = 5 };
 
@@ -38,6 +39,9 @@ const Config = extern struct {
     write_timeout_ns: u64,
     queue_timeout_ns: u64,
     worker_idle_timeout_ns: u64,
+    reserved_cpus: [*]const u32,
+    reserved_cpus_count: u32,
+    reserved_sellable_ppm: u32,
 };
 
 const Gateway = struct {
@@ -48,6 +52,7 @@ const Gateway = struct {
     revisions: *Revisions = undefined,
     slots: *Slots = undefined,
     node: u64 = 0,
+    ledger: Ledger = .{},
     /// Where `zc_gateway_purses` goes on.
     purses_at: u32 = 0,
     event_fd: sys.Fd = sys.none,
@@ -248,6 +253,8 @@ fn init(config: *const Config, error_text: ?*ErrorText) Status {
         const value = @field(config, name);
         if (value < limits.ms_ns or value > timeout_ns_max) return say(error_text, .invalid, "{s} is {d}; allowed are {d} (1 ms) to {d} (1 day)", .{ name, value, limits.ms_ns, timeout_ns_max });
     }
+    if (config.reserved_cpus_count > limits.reserved_cpus_max) return say(error_text, .invalid, "reserved_cpus_count is {d}; allowed are 0 to {d}", .{ config.reserved_cpus_count, limits.reserved_cpus_max });
+    if (config.reserved_sellable_ppm > 1_000_000) return say(error_text, .invalid, "reserved_sellable_ppm is {d}; allowed are 0 to 1000000", .{config.reserved_sellable_ppm});
     const path = std.mem.span(config.zygote_path);
     if (path.len == 0 or path.len > socket_path_bytes_max) return say(error_text, .invalid, "zygote_path has {d} bytes; allowed are 1 to {d}", .{ path.len, socket_path_bytes_max });
     const url = std.mem.span(config.problem_base_url);
@@ -272,6 +279,10 @@ fn make(config: *const Config, path: []const u8, url: []const u8, domain: []cons
     var arena: Arena = try .init(config.reactors_count * Reactor.memoryBytes(config.connections_max) + texts_bytes);
     gateway.event_fd = try sys.eventfd();
     gateway.slots = try .create();
+    if (config.reserved_cpus_count > 0) gateway.ledger.open(
+        config.reserved_cpus[0..config.reserved_cpus_count],
+        @intCast(@as(u64, config.reserved_sellable_ppm) * Ledger.whole / 1_000_000),
+    );
     gateway.revisions = try .create(std.mem.readInt(u64, &try seed(), .little));
     gateway.reserved_bytes = arena.memory.len + @sizeOf(Slots) + @sizeOf(Revisions) +
         config.reactors_count * (@sizeOf(counters.Counters) + @sizeOf(@import("../pool/events.zig").Ring));
@@ -305,6 +316,7 @@ fn make(config: *const Config, path: []const u8, url: []const u8, domain: []cons
                 .probes = index == 0,
             },
             .slots = gateway.slots,
+            .ledger = &gateway.ledger,
             .undrained = &gateway.undrained,
         });
         gateway.reactors_count = @intCast(index + 1);

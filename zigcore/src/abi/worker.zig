@@ -5,7 +5,9 @@ const std = @import("std");
 const channel = @import("../io/channel.zig");
 const confine = @import("../io/confine.zig");
 const jail = @import("../jail/apply.zig");
+const dispatch = @import("../jail/dispatch.zig");
 const fds = @import("../jail/fds.zig");
+const mounts = @import("../jail/mounts.zig");
 const JailConfig = @import("../jail/config.zig").Config;
 const Checkpoint = @import("../runtime/checkpoint.zig");
 const base = @import("../runtime/base.zig");
@@ -19,6 +21,7 @@ const ErrorText = extern struct { text: [512]u8 };
 const Status = enum(c_int) { ok = 0, invalid = 1, no_memory = 2, system = 3, state = 4, too_large = 5 };
 const head_always: u32 = 1; // ZC_WORKER_HEAD_ALWAYS
 const fresh: u32 = 2; // ZC_WORKER_FRESH
+const forked: u32 = 4; // ZC_WORKER_FORKED
 
 export fn zc_jail_begin(config: *const JailConfig, err: ?*ErrorText) c_int {
     jail.begin(config) catch return jailFailed(err);
@@ -26,7 +29,12 @@ export fn zc_jail_begin(config: *const JailConfig, err: ?*ErrorText) c_int {
 }
 
 export fn zc_jail_enter(config: *const JailConfig, zygote_fd: c_int, err: ?*ErrorText) c_int {
-    jail.enter(config, zygote_fd) catch return jailFailed(err);
+    var watch: ?dispatch.Dispatch = null;
+    if (config.state == .fresh) {
+        const place = Checkpoint.reserve() catch return say(err, .no_memory, "memory for the checkpoint", .{});
+        watch = .{ .selector = place.selector, .exempt_start = place.exempt.start, .exempt_bytes = place.exempt.bytes };
+    }
+    jail.enter(config, zygote_fd, watch) catch return jailFailed(err);
     return @backingInt(Status.ok);
 }
 
@@ -41,6 +49,8 @@ export fn zc_worker_soft_install(err: ?*ErrorText) c_int {
 
 export fn zc_worker_soft_take(allowed_ns: *u64) c_int {
     const which = soft.take();
+    // At once, for what comes next may take its time: reading source files for a traceback.
+    if (which != .none) _ = Loop.worker.sayInterrupted("");
     allowed_ns.* = switch (which) {
         .none => 0,
         .wall_clock => Loop.worker.timeout_ns,
@@ -55,7 +65,7 @@ export fn zc_worker_soft_say(traceback: [*]const u8, traceback_bytes: usize) c_i
 
 export fn zc_worker_attach(channel_fd: c_int) c_int {
     if (channel_fd < 0) return @backingInt(Status.invalid);
-    Loop.worker.attach(channel_fd);
+    Loop.worker.attach(channel_fd) catch return @backingInt(Status.no_memory);
     return @backingInt(Status.ok);
 }
 
@@ -66,6 +76,9 @@ export fn zc_worker_prepare(known: [*]const c_int, known_count: usize, random: u
     const reason = Checkpoint.prepare(.{
         .known = known[0..known_count],
         .random = random,
+        .dispatching = dispatch.active,
+        .tmp_own = mounts.tmp_is_private,
+        .shared_own = @intFromPtr(Loop.worker.buffers),
         .files = if (fds.rewinder_missing) |why| .{ .missing = why } else .{ .opened = .{
             .pagemap = Files.pagemap,
             .maps = Files.maps,
@@ -115,6 +128,8 @@ export fn zc_worker_run(
         .failure = failure orelse return say(err, .invalid, "failure is NULL", .{}),
         .head_always = flags & head_always != 0,
         .fresh = flags & fresh != 0,
+        .forked = flags & forked != 0,
+        .tmp_own = mounts.tmp_is_private,
         .refresh = refresh,
         .ready = ready[0..ready_bytes],
     };

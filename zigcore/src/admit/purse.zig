@@ -46,11 +46,10 @@ pub const Amount = struct { invocations: i64, cpu_us: i64, mib_us: i64 };
 /// Takes one invocation. Null: done; otherwise which meter is empty.
 pub fn take(purse: *Purse) ?Reason {
     purse.touched.store(true, .monotonic);
-    if (purse.cpu_us.load(.monotonic) <= 0) return purse.why(.cpu);
-    if (purse.mib_us.load(.monotonic) <= 0) return purse.why(.memory);
+    if (purse.cpu_us.load(.monotonic) <= 0 or purse.mib_us.load(.monotonic) <= 0) return purse.why();
     if (purse.invocations.fetchSub(1, .monotonic) > 0) return null;
     _ = purse.invocations.fetchAdd(1, .monotonic);
-    return purse.why(.invocations);
+    return purse.why();
 }
 
 /// A refused invocation has not run and costs nothing; neither does one that we broke.
@@ -85,10 +84,10 @@ pub fn fill(purse: *Purse, amount: Amount, mode: Mode, reason: Reason) void {
     purse.reason.store(reason, .monotonic);
 }
 
-/// The host knows better than the meter: a spending cap empties all three.
-fn why(purse: *const Purse, empty: Reason) Reason {
+/// The keeper of the quota knows which bound it is. Without its word the lease is only late: nothing is used up.
+fn why(purse: *const Purse) Reason {
     const reason = purse.reason.load(.monotonic);
-    return if (reason == .none) empty else reason;
+    return if (reason == .none) .unknown else reason;
 }
 
 test "invocations are exact, and an empty purse says why" {
@@ -96,11 +95,13 @@ test "invocations are exact, and an empty purse says why" {
     purse.fill(.{ .invocations = 2, .cpu_us = 10, .mib_us = 10 }, .set, .none);
     try std.testing.expectEqual(null, purse.take());
     try std.testing.expectEqual(null, purse.take());
-    try std.testing.expectEqual(.invocations, purse.take().?);
+    try std.testing.expectEqual(.unknown, purse.take().?);
     purse.giveBack();
     try std.testing.expectEqual(null, purse.take());
     purse.fill(.{ .invocations = 5, .cpu_us = 0, .mib_us = 0 }, .add, .none);
     purse.spend(10, 1);
+    try std.testing.expectEqual(.unknown, purse.take().?);
+    purse.fill(.{ .invocations = 0, .cpu_us = 0, .mib_us = 0 }, .add, .cpu);
     try std.testing.expectEqual(.cpu, purse.take().?);
     purse.fill(.{ .invocations = 0, .cpu_us = 1, .mib_us = -9 }, .add, .spend);
     try std.testing.expectEqual(.spend, purse.take().?);

@@ -59,6 +59,13 @@ pub fn memoryFile(name: [*:0]const u8) Error!Fd {
     return @intCast(try check("memfd_create", linux.syscall2(.memfd_create, @intFromPtr(name), cloexec_and_sealing)));
 }
 
+/// Each system call of this thread outside of the code named asks the byte at `selector` first (PR_SYS_DISPATCH_ON).
+pub fn dispatchCalls(exempt_start: usize, exempt_bytes: usize, selector: usize) Error!void {
+    const pr_set_syscall_user_dispatch = 59;
+    const on = 1;
+    _ = try check("prctl(SET_SYSCALL_USER_DISPATCH)", linux.syscall5(.prctl, pr_set_syscall_user_dispatch, on, exempt_start, exempt_bytes, selector));
+}
+
 pub fn setFileSize(fd: Fd, bytes: u64) Error!void {
     _ = try check("ftruncate", linux.syscall2(.ftruncate, arg(fd), bytes));
 }

@@ -42,6 +42,20 @@ pub fn reserve(bytes: usize) Error![]align(page_bytes) u8 {
     return @as([*]align(page_bytes) u8, @ptrFromInt(address))[0..bytes];
 }
 
+/// The same without access: it counts as nobody's memory until it is opened (`protect`).
+pub fn reserveClosed(bytes: usize) Error![]align(page_bytes) u8 {
+    const address = try check("mmap", linux.syscall6(.mmap, 0, bytes, 0, map_private | map_anonymous | map_noreserve, arg(-1), 0));
+    _ = linux.syscall3(.madvise, address, bytes, madv_nohugepage);
+    return @as([*]align(page_bytes) u8, @ptrFromInt(address))[0..bytes];
+}
+
+/// Zeroed memory that forked processes share.
+pub fn reserveShared(bytes: usize) Error![]align(page_bytes) u8 {
+    const map_shared = 1;
+    const address = try check("mmap", linux.syscall6(.mmap, 0, bytes, Prot.read | Prot.write, map_shared | map_anonymous | map_noreserve, arg(-1), 0));
+    return @as([*]align(page_bytes) u8, @ptrFromInt(address))[0..bytes];
+}
+
 pub fn release(start: usize, bytes: usize) Error!void {
     _ = try check("munmap", linux.syscall2(.munmap, start, bytes));
 }
@@ -145,6 +159,59 @@ pub fn openOwn(path: [*:0]const u8) Error!Fd {
     return @intCast(try check("open", linux.syscall4(.openat, arg(at_fdcwd), @intFromPtr(path), o_cloexec, 0)));
 }
 
+// -- Folders ------------------------------------------------------------------------------------------------------
+
+pub const here_fd: Fd = at_fdcwd;
+
+/// To be listed; a link is refused.
+pub fn openFolder(folder: Fd, path: [*:0]const u8) Error!Fd {
+    const directory_nofollow = 0o200000 | 0o400000;
+    return @intCast(try check("open", linux.syscall4(.openat, arg(folder), @intFromPtr(path), o_cloexec | directory_nofollow, 0)));
+}
+
+/// Free inodes and blocks of the file system.
+pub fn freeOf(fd: Fd) Error![2]u64 {
+    // struct statfs: type, bsize, blocks, bfree, bavail, files, ffree, …
+    var about_it: [15]u64 = undefined;
+    _ = try check("fstatfs", linux.syscall2(.fstatfs, arg(fd), @intFromPtr(&about_it)));
+    return .{ about_it[6], about_it[3] };
+}
+
+/// Bytes of directory entries; 0: no more.
+pub fn list(folder: Fd, buffer: []align(8) u8) Error!usize {
+    return check("getdents64", linux.syscall3(.getdents64, arg(folder), @intFromPtr(buffer.ptr), buffer.len));
+}
+
+pub fn removeFile(folder: Fd, name: [*:0]const u8) bool {
+    return sys.ok(linux.syscall3(.unlinkat, arg(folder), @intFromPtr(name), 0));
+}
+
+pub fn removeFolder(folder: Fd, name: [*:0]const u8) bool {
+    const removedir = 0x200;
+    return sys.ok(linux.syscall3(.unlinkat, arg(folder), @intFromPtr(name), removedir));
+}
+
+pub fn giveRights(folder: Fd, name: [*:0]const u8) void {
+    _ = linux.syscall3(.fchmodat, arg(folder), @intFromPtr(name), 0o700);
+}
+
+/// What has arrived on a socket is taken and forgotten. False: it is no socket any more.
+pub fn drain(fd: Fd) bool {
+    const msg_dontwait = 0x40;
+    var bytes: [512]u8 = undefined;
+    while (true) {
+        const result = linux.syscall6(.recvfrom, arg(fd), @intFromPtr(&bytes), bytes.len, msg_dontwait, 0, 0);
+        if (sys.ok(result) and result > 0) continue;
+        return linux.errno(result) == .AGAIN;
+    }
+}
+
+/// The thread's name, at most 15 characters.
+pub fn nameSet(name: *const [16]u8) void {
+    const pr_set_name = 15;
+    _ = linux.syscall2(.prctl, pr_set_name, @intFromPtr(name));
+}
+
 /// A handle of the working directory.
 pub fn openHere() Error!Fd {
     return @intCast(try check("open", linux.syscall4(.openat, arg(at_fdcwd), @intFromPtr("."), o_cloexec | o_path, 0)));
@@ -158,6 +225,18 @@ pub fn goTo(folder: Fd) Error!void {
 pub fn readFresh(fd: Fd, buffer: []u8, offset: usize) Error![]u8 {
     const bytes = try check("pread", linux.syscall4(.pread64, arg(fd), @intFromPtr(buffer.ptr), buffer.len, offset));
     return buffer[0..bytes];
+}
+
+/// The same file under the first free number from `least` on.
+pub fn duplicate(fd: Fd, least: Fd) Error!Fd {
+    const dupfd_cloexec = 1030;
+    return @intCast(try check("fcntl(F_DUPFD)", linux.syscall3(.fcntl, arg(fd), dupfd_cloexec, arg(least))));
+}
+
+/// `to` becomes what `from` is, closed in programs that are executed.
+pub fn replace(from: Fd, to: Fd) Error!void {
+    const cloexec = 0o2000000;
+    _ = try check("dup3", linux.syscall3(.dup3, arg(from), arg(to), cloexec));
 }
 
 pub const close = sys.close;
@@ -217,6 +296,60 @@ pub fn killGroup() void {
     _ = linux.syscall2(.kill, 0, sys.sigkill);
 }
 
+/// As first process of a PID namespace: ends all others in it.
+pub fn killOthers() void {
+    _ = linux.syscall2(.kill, arg(-1), sys.sigkill);
+}
+
+pub fn killProcessGroup(leader: i32) void {
+    _ = linux.syscall2(.kill, arg(-leader), sys.sigkill);
+}
+
+pub fn processId() i32 {
+    return @intCast(linux.syscall0(.getpid));
+}
+
+extern fn fork() c_int;
+
+/// libc's, which has locks of its own to bring over. 0: the child.
+pub fn forkProcess() Error!i32 {
+    const pid = fork();
+    return if (pid < 0) error.Again else pid;
+}
+
+/// Null: a signal came first.
+pub fn waitFor(pid: i32) Error!?u32 {
+    var status: u32 = 0;
+    const result = linux.syscall4(.wait4, arg(pid), @intFromPtr(&status), 0, 0);
+    if (linux.errno(result) == .INTR) return null;
+    _ = try check("wait4", result);
+    return status;
+}
+
+pub fn queueSignal(pid: i32, signal: u8, value: u64) void {
+    // siginfo_t is 128 bytes.
+    var info: [16]u64 = @splat(0);
+    const head: *SignalInfo = @ptrCast(&info);
+    head.* = .{ .signal = signal, .errno = 0, .code = signal_queued, .reserved = 0, .pid = processId(), .uid = 0, .value = value };
+    _ = linux.syscall3(.rt_sigqueueinfo, arg(pid), signal, @intFromPtr(&info));
+}
+
+/// Waits for any child that there is; false: there is none.
+pub fn reapOne() bool {
+    const result = linux.syscall4(.wait4, arg(-1), 0, 0, 0);
+    return linux.errno(result) == .INTR or sys.ok(result);
+}
+
+/// Where there is no jail, which forbids asking and does it by itself.
+pub fn dieWithParent() void {
+    const pr_set_pdeathsig = 1;
+    _ = linux.syscall2(.prctl, pr_set_pdeathsig, sys.sigkill);
+}
+
+pub fn groupOfOne() void {
+    _ = linux.syscall2(.setpgid, 0, 0);
+}
+
 pub fn exit(status: u8) noreturn {
     while (true) _ = linux.syscall1(.exit_group, status);
 }
@@ -246,6 +379,28 @@ pub fn catchSignal(signal: u8, handler: SignalHandler) Error!void {
     const onstack = 0x08000000;
     const action: linux.Sigaction = .{ .handler = .{ .sigaction = @ptrCast(handler) }, .mask = @splat(0), .flags = siginfo | onstack };
     _ = try check("rt_sigaction", linux.sigaction(@fromBackingInt(signal), &action, null));
+}
+
+pub const sigsys = 31;
+
+/// Makes a call that was stopped; the arguments are whoever's made it.
+pub fn callAgain(number: usize, a: [6]usize) usize {
+    return linux.syscall6(@fromBackingInt(@intCast(number)), a[0], a[1], a[2], a[3], a[4], a[5]);
+}
+
+/// Page faults of this process so far, ended threads included.
+pub fn faultsCount() u64 {
+    // struct rusage: two times, then maxrss, ixrss, idrss, isrss, minflt, majflt …
+    var usage: [18]u64 = undefined;
+    _ = linux.syscall2(.getrusage, 0, @intFromPtr(&usage));
+    return usage[8] + usage[9];
+}
+
+/// Sends a signal with a value; in signal handlers, too. One that does not arrive is missed by its sender.
+pub fn signalQueue(pid: i32, signal: u8, value: u64) void {
+    const Info = extern struct { head: SignalInfo, rest: [12]u64 = @splat(0) };
+    const info: Info = .{ .head = .{ .signal = signal, .errno = 0, .code = signal_queued, .reserved = 0, .pid = 0, .uid = 0, .value = value } };
+    _ = linux.syscall3(.rt_sigqueueinfo, arg(pid), signal, @intFromPtr(&info));
 }
 
 pub fn maskSet(mask: u64) u64 {
@@ -287,7 +442,8 @@ pub fn umaskSet(mask: usize) usize {
 /// CLOCK_MONOTONIC.
 pub fn now() u64 {
     var time: linux.timespec = undefined;
-    _ = linux.clock_gettime(.MONOTONIC, &time);
+    // libc's: the only one that knows the way without a system call. It writes nothing.
+    _ = std.c.clock_gettime(.MONOTONIC, &time);
     return @as(u64, @intCast(time.sec)) * std.time.ns_per_s + @as(u64, @intCast(time.nsec));
 }
 

@@ -5,6 +5,7 @@
 //! then the process must end.
 const confine = @import("../io/confine.zig");
 const Config = @import("config.zig").Config;
+const dispatch = @import("dispatch.zig");
 const fds = @import("fds.zig");
 const namespaces = @import("namespaces.zig");
 const mounts = @import("mounts.zig");
@@ -20,7 +21,8 @@ pub const Error = confine.Error;
 pub var step: []const u8 = "";
 
 /// `ear` is a descriptor on which the zygote is told of the user namespace and hands out its ids; negative: none.
-pub fn enter(config: *const Config, ear: confine.Fd) Error!void {
+/// `watch`: of a worker that rewinds itself.
+pub fn enter(config: *const Config, ear: confine.Fd, watch: ?dispatch.Dispatch) Error!void {
     const zygote: ?confine.Fd = if (ear < 0) null else fds.zygote;
     // Nothing inherited may outlive this line: a descriptor of the host's would be a way out of every wall below.
     try does("descriptors", fds.keepOnly(config, ear));
@@ -49,6 +51,9 @@ pub fn enter(config: *const Config, ear: confine.Fd) Error!void {
     // With no rights left, and before the process may not be looked into any more, by itself neither.
     try does("descriptors", fds.keepWorkers(config));
     try does("no_new_privs", privileges.seal(config));
+
+    // No wall, but the filter forbids it afterwards.
+    dispatch.arm(watch);
 
     // Both need no_new_privs. The filter comes last, for it forbids every call made above.
     try does("landlock", landlock.restrict(config));

@@ -20,7 +20,6 @@ const truncate: u64 = 1 << 14; // version 3
 const first_version_rights: u64 = (1 << 13) - 1;
 const device_ioctl: u64 = 1 << 15; // version 5
 const tcp: u64 = 0b11; // version 4: bind, connect
-const tcp_connect: u64 = 0b10;
 const scopes: u64 = 0b11; // version 6: abstract sockets, signals
 
 const in_tmp = write_file | read_file | read_folder | remove_folder | remove_file | make_folder | make_regular |
@@ -33,10 +32,9 @@ pub fn restrict(config: *const Config) confine.Error!void {
     if (version >= 2) handled |= refer;
     if (version >= 3) handled |= truncate;
     if (version >= 5) handled |= device_ioctl;
-    const connects: u64 = if (config.may(.network)) tcp_connect else 0;
     const wanted: confine.Ruleset = .{
         .filesystem = handled,
-        .network = if (version >= 4) tcp & ~connects else 0,
+        .network = if (version >= 4) tcp else 0,
         .scoped = if (version >= 6) scopes else 0,
     };
     // An older kernel knows a shorter structure.

@@ -37,6 +37,7 @@ pub fn replaceRoot(config: *const Config) confine.Error!void {
     for (config.mountsOf(), 0..) |mount, at| try place(mount, trees[at]);
     try confine.changeFolder(staging);
     try confine.pivotHere();
+    tmp_is_private = true;
     try confine.restrictMount("/", confine.ms_readonly | confine.ms_nosuid | confine.ms_nodev | confine.ms_noexec);
 }
 
@@ -71,6 +72,9 @@ fn place(mount: Mount, tree: confine.Fd) confine.Error!void {
     try confine.attachTree(tree, target);
     confine.close(tree);
 }
+
+/// Whether the process has it: what is in it may be removed.
+pub var tmp_is_private = false;
 
 /// The only place that can be written to: bounded in bytes and files, gone with the worker.
 fn privateTmp(config: *const Config) confine.Error!void {

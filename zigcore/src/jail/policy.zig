@@ -128,36 +128,6 @@ pub const Profile = struct {
     exceptions: []const Exception = &.{},
 };
 
-/// Outgoing TCP to its own loopback, where the gateway's egress proxy listens: there is no other interface. No bind,
-/// listen or accept: a function is nobody's server; no datagrams, no sendmsg (descriptors, kTLS), no socket of the kernel.
-pub const network = Profile{
-    .allowed = &.{.{ .why = "to the proxy, or to nobody", .calls = &.{"connect"} }},
-    .rules = &.{
-        .{
-            .call = "socket",
-            .why = "TCP over IPv4, as the proxy speaks",
-            .otherwise = .eperm,
-            .conditions = &.{
-                .{ .argument = 0, .test_ = .{ .one_of = &.{2} } },
-                // SOCK_STREAM, with or without NONBLOCK and CLOEXEC
-                .{ .argument = 1, .test_ = .{ .one_of = &.{ 1, 0x801, 0x80001, 0x80801 } } },
-                .{ .argument = 2, .test_ = .{ .one_of = &.{ 0, 6 } } },
-            },
-        },
-        .{
-            .call = "setsockopt",
-            .why = "what HTTP clients set; each number is harmless at both levels",
-            .otherwise = .eperm,
-            .conditions = &.{
-                // SOL_SOCKET, IPPROTO_TCP
-                .{ .argument = 1, .test_ = .{ .one_of = &.{ 1, 6 } } },
-                // TCP_NODELAY, KEEPIDLE, KEEPINTVL, KEEPCNT, SO_KEEPALIVE, TCP_USER_TIMEOUT
-                .{ .argument = 2, .test_ = .{ .one_of = &.{ 1, 4, 5, 6, 9, 18 } } },
-            },
-        },
-    },
-};
-
 /// Children that die with the worker, the first of its PID namespace; RLIMIT_NPROC counts them. They keep this filter.
 pub const processes = Profile{
     .allowed = &.{

@@ -17,7 +17,6 @@ const Call = std.os.linux.SYS;
 pub fn install(config: *const Config, tripped: bool) confine.Error!void {
     if (!config.has(.seccomp)) return;
     const variant: Variant = .{
-        .network = config.may(.network),
         .processes = config.may(.processes),
         .tripped = tripped,
         .state = switch (config.state) {
@@ -34,23 +33,22 @@ pub fn install(config: *const Config, tripped: bool) confine.Error!void {
 
 /// One program each.
 pub const Variant = struct {
-    network: bool = false,
     processes: bool = false,
     tripped: bool = false,
     state: enum { warm, fresh, forked } = .warm,
 
     fn number(variant: Variant) usize {
-        const bits = @as(usize, @intFromBool(variant.network)) | @as(usize, @intFromBool(variant.processes)) << 1 | @as(usize, @intFromBool(variant.tripped)) << 2;
-        return bits + 8 * @as(usize, @backingInt(variant.state));
+        const bits = @as(usize, @intFromBool(variant.processes)) | @as(usize, @intFromBool(variant.tripped)) << 1;
+        return bits + 4 * @as(usize, @backingInt(variant.state));
     }
 
     fn of(at: usize) Variant {
-        return .{ .network = at & 1 != 0, .processes = at & 2 != 0, .tripped = at & 4 != 0, .state = @fromBackingInt(at / 8) };
+        return .{ .processes = at & 1 != 0, .tripped = at & 2 != 0, .state = @fromBackingInt(at / 4) };
     }
 };
 
 pub const variants = all: {
-    var list: [24]Variant = undefined;
+    var list: [12]Variant = undefined;
     for (&list, 0..) |*variant, at| {
         variant.* = .of(at);
         std.debug.assert(variant.number() == at);
@@ -104,7 +102,6 @@ pub fn Filter(comptime variant: Variant) type {
 fn profilesOf(comptime variant: Variant) []const policy.Profile {
     comptime {
         var profiles: []const policy.Profile = &.{};
-        if (variant.network) profiles = profiles ++ [_]policy.Profile{policy.network};
         if (variant.processes) profiles = profiles ++ [_]policy.Profile{policy.processes};
         switch (variant.state) {
             .warm => {},
@@ -330,10 +327,10 @@ test "the verdicts that everything hangs on" {
     @setEvalBranchQuota(400_000);
     inline for (variants) |variant| {
         try expectEqual(verdict(.allow), call(variant, "read", @splat(0)));
-        try expectEqual(verdict(if (variant.network) .allow else .eperm), call(variant, "socket", .{ 2, 1, 0, 0, 0, 0 }));
+        try expectEqual(verdict(.eperm), call(variant, "socket", .{ 2, 1, 0, 0, 0, 0 }));
         try expectEqual(verdict(.eperm), call(variant, "socket", .{ 1, 1, 0, 0, 0, 0 }));
         try expectEqual(verdict(.eperm), call(variant, "socket", .{ 2, 3, 0, 0, 0, 0 }));
-        try expectEqual(verdict(if (variant.network) .allow else .eperm), call(variant, "connect", @splat(0)));
+        try expectEqual(verdict(.eperm), call(variant, "connect", @splat(0)));
         try expectEqual(verdict(.eperm), call(variant, "bind", @splat(0)));
         try expectEqual(verdict(.eperm), call(variant, "listen", @splat(0)));
         try expectEqual(verdict(if (variant.processes) .allow else .eperm), call(variant, "execve", @splat(0)));

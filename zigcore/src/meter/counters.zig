@@ -66,6 +66,13 @@ pub const Number = enum {
     /// Of them, ended for a system call that only a break-out needs.
     forbidden_calls_total,
     events_dropped_total,
+    /// Workers that run under a reservation.
+    workers_deadline,
+    reservations_admitted_total,
+    /// By the kernel, or because the partition could not be made.
+    reservations_refused_total,
+    /// Invocations that burned CPU on a shared CPU.
+    demotions_total,
     /// Usage records made: one for each admitted invocation; of them, those that a worker has run, and what these used.
     usage_records_total,
     usage_executed_total,

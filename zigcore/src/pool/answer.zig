@@ -14,6 +14,7 @@ const reply = @import("../http/reply.zig");
 const Response = @import("../http/response.zig");
 const problem = @import("../http/problem.zig");
 const admit = @import("../admit/admit.zig");
+const Ledger = @import("../admit/ledger.zig");
 const Outcome = @import("../meter/counters.zig").Outcome;
 const books = @import("books.zig");
 const deadline = @import("deadline.zig");
@@ -22,6 +23,8 @@ const intake = @import("../http/intake.zig");
 const Pool = @import("pool.zig");
 const Invocation = @import("invocation.zig");
 const Worker = @import("worker.zig");
+const burn = @import("burn.zig");
+const claim = @import("claim.zig");
 const dispatch = @import("dispatch.zig");
 const memory = @import("memory.zig");
 const overrun = @import("overrun.zig");
@@ -68,8 +71,9 @@ fn ready(p: *Pool, w: *Worker, document: []const u8) void {
     const version = &p.versions[w.version];
     version.failures = 0;
     version.start_after_ns = 0;
+    if (w.claim != Ledger.none and !claim.confirm(p, w)) return;
     p.counters.start.record(p.now_ns - w.started_ns);
-    w.cpu_ns = clock.cpuOf(w.pid) orelse 0;
+    w.cpu_ns = deadline.cpuOf(w) orelse 0;
     p.event(.ready, w, 0, document);
     dispatch.next(p, w);
 }
@@ -213,6 +217,7 @@ fn release(p: *Pool, w: *Worker, outcome: Outcome) void {
     w.invocation = Invocation.none;
     settle(p, invocation, outcome);
     pagesRelease(w);
+    burn.calm(p, w);
     dispatch.next(p, w);
 }
 
@@ -411,6 +416,7 @@ fn begin(p: *Pool, c: *Connection, invocation: *const Invocation, status: u16) R
     response.headerNumber("Tailcut-Cpu-Us", invocation.cpu_ns / limits.us_ns);
     response.headerNumber("Tailcut-Memory-Bytes", invocation.memory_bytes);
     const waited_until_ns = if (invocation.state == .running) invocation.dispatched_ns else p.now_ns;
+    if (invocation.state == .running) response.header("Tailcut-Sched", if (p.workers[invocation.worker].deadline) "deadline" else "best-effort");
     response.headerNumber("Tailcut-Queue-Us", (waited_until_ns -| invocation.arrived_ns) / limits.us_ns);
     if (invocation.owner) quota.rateHeaders(&response, invocation.admission.rate);
     return response;

@@ -55,6 +55,6 @@ fn recordOf(p: *const Pool, invocation: *const Invocation, outcome: Outcome) usa
         .version = invocation.version,
         .status = invocation.status,
         .outcome = outcome,
-        .flags = .{ .cold = invocation.cold, .executed = executed },
+        .flags = .{ .cold = invocation.cold, .executed = executed, .deadline = executed and p.workers[invocation.worker].deadline },
     };
 }

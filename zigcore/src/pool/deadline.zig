@@ -12,10 +12,12 @@ const assert = std.debug.assert;
 const limits = @import("../limits.zig");
 const sys = @import("../io/sys.zig");
 const clock = @import("../io/clock.zig");
+const family = @import("../io/family.zig");
 const frame = @import("frame.zig");
 const Pool = @import("pool.zig");
 const Invocation = @import("invocation.zig");
 const Worker = @import("worker.zig");
+const burn = @import("burn.zig");
 const overrun = @import("overrun.zig");
 const reap = @import("reap.zig");
 
@@ -38,7 +40,9 @@ pub fn expired(p: *Pool, w: *Worker) void {
     if (p.ring.pending() and patient(p, w)) return;
     w.soft = crossed;
     w.soft_ns = p.now_ns;
-    w.soft_cpu_ns = clock.cpuOf(w.pid) orelse 0;
+    w.soft_cpu_ns = cpuOf(w) orelse 0;
+    // Its grace is short: it needs its turn.
+    burn.calm(p, w);
     // Without a descriptor of the process yet there is nobody to tell: the kill follows when there is.
     if (w.pidfd != sys.none) _ = sys.pidfdSignal(w.pidfd, frame.soft_signal, frame.softValue(w.sequence, crossed));
     p.deadlines.set(p.indexOf(w), p.now_ns + limits.soft_unseen_ns);
@@ -76,14 +80,15 @@ fn graceLook(p: *Pool, w: *Worker, invocation: *Invocation) void {
 
 /// It could not have been interrupted yet: it waits for its turn on the CPU.
 fn starved(w: *const Worker) bool {
-    const used_ns = (clock.cpuOf(w.pid) orelse return false) -| w.soft_cpu_ns;
+    const used_ns = (cpuOf(w) orelse return false) -| w.soft_cpu_ns;
     return used_ns < limits.soft_unseen_cpu_ns and !sys.processSleeps(w.pid);
 }
 
-/// The worker says that its handler is being interrupted, and where it was. False: nobody told it to.
+/// The worker says that its handler is being interrupted, and then where it was. False: nobody told it to.
 pub fn interrupted(p: *Pool, w: *Worker, traceback: []const u8) bool {
     assert(w.state == .busy);
-    if (w.soft == .none or w.soft_seen) return false;
+    if (w.soft == .none or w.traceback_bytes > 0) return false;
+    if (w.soft_seen and traceback.len == 0) return false;
     w.soft_seen = true;
     w.overdue_ns = 0;
     w.traceback_bytes = @intCast(@min(traceback.len, limits.traceback_bytes_max));
@@ -103,9 +108,15 @@ pub fn kill(p: *Pool, w: *Worker, over: Worker.Overrun) void {
 
 // -- The CPU clock of a worker's process ----------------------------------------------------------------------------
 
+/// All that the worker has used in its life; null once it is gone.
+pub fn cpuOf(w: *const Worker) ?u64 {
+    const own_ns = clock.cpuOf(w.pid) orelse return null;
+    return if (w.children) own_ns + family.cpuOfOthers(w.pid, w.memory.group.folder) else own_ns;
+}
+
 /// What its invocation has used so far; a process that is gone leaves it as it was read last.
 pub fn cpuRead(w: *const Worker, invocation: *Invocation) void {
-    const cpu_ns = clock.cpuOf(w.pid) orelse return;
+    const cpu_ns = cpuOf(w) orelse return;
     invocation.cpu_ns = @max(invocation.cpu_ns, cpu_ns -| w.cpu_ns);
 }
 
@@ -122,7 +133,7 @@ pub fn cpuOfExit(w: *const Worker, invocation: *Invocation) void {
 
 /// Of an idle worker: false when it has used the CPU although nobody called it. What it used is nobody's.
 pub fn restful(w: *Worker) bool {
-    const cpu_ns = clock.cpuOf(w.pid) orelse return true;
+    const cpu_ns = cpuOf(w) orelse return true;
     if (cpu_ns -| w.cpu_ns > limits.idle_cpu_ns_max) return false;
     return true;
 }
@@ -130,7 +141,7 @@ pub fn restful(w: *Worker) bool {
 /// Before a worker that has rested gets an invocation: the count starts now. False: it has not rested.
 pub fn restEnd(p: *const Pool, w: *Worker) bool {
     if (p.now_ns - w.idle_since_ns < limits.idle_unbilled_ns) return true;
-    const cpu_ns = clock.cpuOf(w.pid) orelse return true;
+    const cpu_ns = cpuOf(w) orelse return true;
     if (cpu_ns -| w.cpu_ns > limits.idle_cpu_ns_max) return false;
     w.cpu_ns = cpu_ns;
     return true;

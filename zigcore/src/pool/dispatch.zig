@@ -19,6 +19,7 @@ const Invocation = @import("invocation.zig");
 const Version = @import("version.zig");
 const Worker = @import("worker.zig");
 const answer = @import("answer.zig");
+const claim = @import("claim.zig");
 const memory = @import("memory.zig");
 const deadline = @import("deadline.zig");
 const reap = @import("reap.zig");
@@ -28,7 +29,7 @@ const serve = @import("serve.zig");
 pub fn place(p: *Pool, invocation: *Invocation, function: target.Function) void {
     const version = &p.versions[invocation.version];
     while (version.idle > 0 and version.queue.count == 0) {
-        const w = &p.workers[version.idle_top];
+        const w = idleBest(p, version);
         if (!deadline.restEnd(p, w)) {
             reap.die(p, w, .garbage, reap.restless);
             continue;
@@ -54,6 +55,7 @@ pub fn next(p: *Pool, w: *Worker) void {
     const version = &p.versions[w.version];
     if (w.state == .busy) p.busy -= 1 else version.starting -= 1;
     w.to(.idle);
+    if (version.reservation.runtime_us > 0 and !w.deadline) claim.improve(p, w.version);
     if (w.ended) {
         version.idle += 1;
         idlePush(p, version, w);
@@ -92,6 +94,10 @@ pub fn attend(p: *Pool, index: u32) bool {
         // Its workers serve what is queued; without any nobody would.
         if (version.workers == 0) failQueue(p, version, .not_ready, "This version has left the node.");
         return version.queue.count > 0;
+    }
+    if (version.improving) {
+        version.improving = false;
+        if (p.now_ns >= version.start_after_ns and version.workers < version.workersMax() and version.starting == 0) _ = p.startReserved(index);
     }
     if (p.now_ns >= version.start_after_ns and version.workers < version.workersMax() and wantsWorker(p, version)) {
         if (!p.start(index) and p.free_count == 0) makeRoom(p, version);
@@ -262,6 +268,18 @@ fn idlePush(p: *Pool, version: *Version, w: *Worker) void {
     w.previous = Worker.none;
     if (version.idle_top == Worker.none) version.idle_bottom = slot else p.workers[version.idle_top].previous = slot;
     version.idle_top = slot;
+}
+
+/// The last used; where CPU is reserved, the last used of those that have it.
+fn idleBest(p: *Pool, version: *const Version) *Worker {
+    const top = &p.workers[version.idle_top];
+    if (version.reservation.runtime_us == 0) return top;
+    var w = top;
+    while (!w.deadline) {
+        if (w.next == Worker.none) return top;
+        w = &p.workers[w.next];
+    }
+    return w;
 }
 
 pub fn idleRemove(p: *Pool, w: *Worker) void {

@@ -1,7 +1,7 @@
 //! The wire format between the gateway, its workers and the zygote: one idea, every byte of it here.
 //!
 //! Three conversations, each over AF_UNIX SOCK_SEQPACKET (a frame is one datagram, never split or merged):
-//!   gateway → worker   Request (invoke), then worker → gateway any number of `log`, at most one
+//!   gateway → worker   Request (invoke), then worker → gateway any number of `log`, at most two
 //!                      `interrupted`, then one `answer` or `failure`
 //!   worker → gateway   once after its start: `ready` or `failed`
 //!   gateway ↔ zygote   Spawn, answered by Spawned (with the pidfd) or refused; later Exited, once per worker
@@ -70,7 +70,8 @@ pub const Kind = enum(u8) {
     ready = 5,
     /// The function cannot be imported. Body: JSON (StartFailure in gateway/contract/worker.py). The worker ends itself.
     failed = 6,
-    /// The soft signal has reached the handler: its exception is being raised. Body: the traceback of where it was.
+    /// The soft signal has reached the handler: its exception is being raised. Without a body; then once more, with the
+    /// traceback of where it was.
     interrupted = 7,
     _,
 };
@@ -104,7 +105,9 @@ pub const entry_overhead_bytes = 4;
 pub const Spawn = extern struct {
     magic: u32 = magic,
     kind: u8 = 16,
-    reserved0: [3]u8 = .{ 0, 0, 0 },
+    /// 1: `cpu` is a reserved one, the worker belongs into its partition.
+    reserved_cpu: u8 = 0,
+    reserved0: [2]u8 = .{ 0, 0 },
     /// Chosen by the gateway, echoed.
     request: u64,
     /// CPU to pin the worker to.

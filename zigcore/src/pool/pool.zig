@@ -17,6 +17,8 @@ const VersionRow = @import("../route/table.zig").Version;
 const target = @import("../http/target.zig");
 const Slots = @import("../admit/slots.zig").Slots;
 const Journal = @import("../meter/journal.zig");
+const Ledger = @import("../admit/ledger.zig");
+const table_module = @import("../route/table.zig");
 const Counters = @import("../meter/counters.zig").Counters;
 const event_records = @import("events.zig");
 const Invocation = @import("invocation.zig");
@@ -24,6 +26,8 @@ const Version = @import("version.zig");
 const Worker = @import("worker.zig");
 const Zygote = @import("zygote.zig");
 const answer = @import("answer.zig");
+const burn = @import("burn.zig");
+const claim = @import("claim.zig");
 const dispatch = @import("dispatch.zig");
 const reap = @import("reap.zig");
 
@@ -35,6 +39,7 @@ options: Options,
 zygote: Zygote,
 table: ?*const Table,
 slots: *Slots,
+ledger: *Ledger,
 counters: *Counters,
 events: *event_records.Ring,
 now_ns: u64,
@@ -62,6 +67,8 @@ answers_count: u32,
 queued: u32,
 busy: u32,
 dispatched_last_ns: u64,
+/// When burn.zig looks next.
+burn_look_ns: u64,
 /// For one request at a time: its decoded path, the body of a problem.
 path_scratch: []u8,
 problem_scratch: []u8,
@@ -91,7 +98,7 @@ pub fn memoryBytes(connections_max: u32) usize {
         frame_buffers_count * (frame_buffer_bytes + 64) + limits.mib;
 }
 
-pub fn init(pool: *Pool, ring: *Ring, listener: *Listener, arena: *Arena, options: Options, zygote_path: []const u8, cpu: u32, slots: *Slots, counters: *Counters, events_ring: *event_records.Ring) !void {
+pub fn init(pool: *Pool, ring: *Ring, listener: *Listener, arena: *Arena, options: Options, zygote_path: []const u8, cpu: u32, slots: *Slots, ledger: *Ledger, counters: *Counters, events_ring: *event_records.Ring) !void {
     const workers = try arena.take(Worker, limits.workers_max);
     const free = try arena.take(u16, limits.workers_max);
     const shared = try sys.mapReserve(@as(usize, limits.workers_max) * limits.shared_bytes);
@@ -100,6 +107,7 @@ pub fn init(pool: *Pool, ring: *Ring, listener: *Listener, arena: *Arena, option
         w.state = .free;
         w.channel = sys.none;
         w.pidfd = sys.none;
+        w.claim = Ledger.none;
         w.memory = .{};
         w.shared = @alignCast(shared[index * limits.shared_bytes ..][0..limits.shared_bytes]);
         w.frame = try arena.take(u8, limits.frame_bytes_max);
@@ -113,6 +121,7 @@ pub fn init(pool: *Pool, ring: *Ring, listener: *Listener, arena: *Arena, option
         .zygote = .{ .ring = ring, .path = zygote_path, .cpu = cpu },
         .table = null,
         .slots = slots,
+        .ledger = ledger,
         .counters = counters,
         .events = events_ring,
         .now_ns = 0,
@@ -134,6 +143,7 @@ pub fn init(pool: *Pool, ring: *Ring, listener: *Listener, arena: *Arena, option
         .queued = 0,
         .busy = 0,
         .dispatched_last_ns = 0,
+        .burn_look_ns = 0,
         .path_scratch = try arena.take(u8, target.scratch_bytes),
         .problem_scratch = try arena.take(u8, problem_bytes_max),
         .document_scratch = try arena.take(u8, 2 * limits.frame_bytes_max),
@@ -151,7 +161,11 @@ pub fn swap(p: *Pool, table: *const Table) void {
     p.table = table;
     for (table.versions) |*row| {
         const known_before = p.versions[row.index].known;
+        const reservation_before = p.versions[row.index].reservation;
+        const weight_before = p.versions[row.index].cpu_weight;
         const version = p.versionOf(row);
+        if (known_before and !std.meta.eql(reservation_before, version.reservation)) claim.renew(p, row.index);
+        if (known_before and weight_before != version.cpu_weight) burn.weigh(p, row.index);
         // A probe proves a version once; the same row in the next revision does not start it again.
         if (row.probe and p.options.probes and !known_before) version.probe = true;
         if (version.probe or version.workers_min > 0) p.want(row.index);
@@ -185,6 +199,11 @@ pub fn versionOf(p: *Pool, row: *const VersionRow) *Version {
     version.concurrency_max = row.concurrency_max;
     version.workers_min = row.workers_min;
     version.spawn = row.spawn;
+    version.children = row.children;
+    const tenant = &p.table.?.tenants[row.tenant];
+    version.reservation = tenant.reservation;
+    version.cpu_weight = tenant.cpu_weight;
+    version.tenant_key = table_module.tenantHash(1, tenant.name) | 1;
     version.open_files_max = row.open_files_max;
     version.processes_max = row.processes_max;
     return version;
@@ -203,15 +222,29 @@ fn retire(p: *Pool, index: u32) void {
 
 // -- Starting workers ---------------------------------------------------------------------------------------------
 
-/// Asks the zygote for a worker of the version. False: not now (no zygote, no slot, no room for its events).
+/// Asks the zygote for a worker of the version. False: not now (no zygote, no slot, no room for its events, no
+/// bandwidth where it must have some).
 pub fn start(p: *Pool, index: u32) bool {
+    return p.startAt(index, false);
+}
+
+/// The same on a reserved CPU, or not at all.
+pub fn startReserved(p: *Pool, index: u32) bool {
+    return p.startAt(index, true);
+}
+
+fn startAt(p: *Pool, index: u32, improving: bool) bool {
     const version = &p.versions[index];
     assert(version.current and version.workers < version.workersMax());
     if (!p.zygote.connected() or p.free_count == 0 or !p.events.startAllowed()) return false;
     const slot = p.free[p.free_count - 1];
     const w = &p.workers[slot];
-    assert(w.state == .free);
+    assert(w.state == .free and w.claim == Ledger.none);
+    const place = claim.placeFor(p, version, improving);
+    if (place == .wait) return false;
+    if (place == .reserved) w.claim = place.reserved;
     p.spawn(w, slot, version) catch {
+        claim.release(p, w);
         // Descriptors or memory are short, or the zygote's queue is full: later.
         version.failures +|= 1;
         version.start_after_ns = p.now_ns + Version.backoff(version.failures);
@@ -233,7 +266,12 @@ pub fn start(p: *Pool, index: u32) bool {
     w.was_starting = false;
     w.start_reported = false;
     w.exit_waited = false;
-    w.stop_after = false;
+    w.stop_after = place == .shared_once;
+    w.probe = version.probe;
+    w.deadline = false;
+    w.nice = burn.niceOf(version.cpu_weight);
+    w.demoted = false;
+    w.burn_cpu_ns = 0;
     w.started_ns = p.now_ns;
     w.watching = false;
     w.spawn_answered = false;
@@ -245,6 +283,7 @@ pub fn start(p: *Pool, index: u32) bool {
     w.soft_seen = false;
     w.traceback_bytes = 0;
     w.movable = false;
+    w.children = version.children;
     w.open_files = version.open_files_max;
     w.processes = version.processes_max;
     w.idle_since_ns = 0;
@@ -267,7 +306,8 @@ fn spawn(p: *Pool, w: *Worker, slot: u16, version: *const Version) sys.Error!voi
     defer sys.close(memory);
     try sys.mapShared(w.shared, memory);
     errdefer sys.unmapShared(w.shared);
-    try p.zygote.spawn(w.request(slot), version.spawn, pair[1], memory);
+    const cpu = if (w.claim == Ledger.none) p.zygote.cpu else p.ledger.cpuOf(w.claim);
+    try p.zygote.spawn(w.request(slot), version.spawn, cpu, w.claim != Ledger.none, pair[1], memory);
     w.channel = pair[0];
 }
 
@@ -287,6 +327,7 @@ pub fn tick(p: *Pool) void {
         while (expired.next()) |slot| reap.expired(p, &p.workers[slot]);
     }
     if (p.answers_count > 0) answer.feed(p);
+    burn.tick(p);
     if (p.wanting_count > 0 and p.now_ns >= p.slow_tick_ns) {
         p.slow_tick_ns = p.now_ns + slow_tick_pause_ns;
         var at: u32 = 0;
@@ -306,7 +347,7 @@ pub fn tick(p: *Pool) void {
 /// When `tick` must run again although nothing happens.
 pub fn wakeAt(p: *const Pool) u64 {
     const slow = if (p.wanting_count > 0) p.slow_tick_ns else Deadlines.never;
-    return @min(p.deadlines.earliest, slow, p.zygote.wakeAt());
+    return @min(p.deadlines.earliest, slow, p.zygote.wakeAt(), burn.wakeAt(p));
 }
 
 /// Puts a version on the list that the slow tick looks at.
@@ -325,12 +366,17 @@ pub fn busyYoung(p: *const Pool) bool {
 
 pub fn gauges(p: *Pool) void {
     var counts: [std.enums.values(Worker.State).len]u64 = @splat(0);
-    for (p.workers) |*w| counts[@backingInt(w.state)] += 1;
+    var deadline: u64 = 0;
+    for (p.workers) |*w| {
+        counts[@backingInt(w.state)] += 1;
+        deadline += @intFromBool(w.deadline and w.state != .free);
+    }
     p.counters.workersSet(.starting, counts[@backingInt(Worker.State.starting)]);
     p.counters.workersSet(.idle, counts[@backingInt(Worker.State.idle)]);
     p.counters.workersSet(.busy, counts[@backingInt(Worker.State.busy)]);
     p.counters.workersSet(.stopping, counts[@backingInt(Worker.State.stopping)] + counts[@backingInt(Worker.State.dying)]);
     p.counters.set(.queue_length, p.queued);
+    p.counters.set(.workers_deadline, deadline);
     p.counters.set(.events_dropped_total, p.events.dropped_total);
 }
 

@@ -12,6 +12,7 @@ const calls = @import("../io/calls.zig");
 const clock = @import("../io/clock.zig");
 const Deadlines = @import("../io/deadlines.zig");
 const Ring = @import("../io/ring.zig");
+const Ledger = @import("../admit/ledger.zig");
 const frame = @import("frame.zig");
 const Pool = @import("pool.zig");
 const Invocation = @import("invocation.zig");
@@ -19,6 +20,8 @@ const Version = @import("version.zig");
 const Worker = @import("worker.zig");
 const Zygote = @import("zygote.zig");
 const answer = @import("answer.zig");
+const burn = @import("burn.zig");
+const claim = @import("claim.zig");
 const memory = @import("memory.zig");
 const deadline = @import("deadline.zig");
 const dispatch = @import("dispatch.zig");
@@ -129,7 +132,8 @@ pub fn zygoteHeard(p: *Pool, heard: Zygote.Heard) void {
             memory.attach(w, spawned.memory);
             w.movable = spawned.movable;
             // Ready before this word: what it used so far was its start.
-            if (w.cpu_ns == 0) w.cpu_ns = clock.cpuOf(w.pid) orelse 0;
+            if (w.cpu_ns == 0) w.cpu_ns = deadline.cpuOf(w) orelse 0;
+            if (w.nice != 0) burn.weighed(w);
             w.watching = true;
             p.ring.poll(w.pidfd, p.tag(w, .worker_end));
             if (w.state == .dying) sys.pidfdKill(w.pidfd);
@@ -138,6 +142,7 @@ pub fn zygoteHeard(p: *Pool, heard: Zygote.Heard) void {
             const w = byRequest(p, refused.request) orelse return;
             if (w.spawn_answered) return;
             w.spawn_answered = true;
+            if (w.state == .starting and w.claim != Ledger.none) return claim.refused(p, w);
             // Its end of the channel may have been closed, and that noticed, before this word.
             if (w.state == .dying and w.was_starting) w.cause = .start;
             if (w.state == .starting or w.state == .dying and w.was_starting and !w.start_reported) {
@@ -258,7 +263,9 @@ fn settleDead(p: *Pool, w: *Worker, waited: bool) void {
     switch (w.cause) {
         .none, .start => unreachable,
         .overrun => {
-            if (exhausted) w.overrun = memory.overrunOf(invocation) else if (w.soft != .none) w.overrun = overrun.ofTime(p, w, invocation);
+            // What a kill found stays, but for the CPU clock, which is exact only now.
+            const found = w.overrun.allowed > 0 and w.overrun.limit != .cpu;
+            if (exhausted) w.overrun = memory.overrunOf(invocation) else if (w.soft != .none and !found) w.overrun = overrun.ofTime(p, w, invocation);
             overrun.respond(p, w, w.overrun);
         },
         .garbage => {
@@ -360,6 +367,7 @@ fn free(p: *Pool, w: *Worker) void {
     p.deadlines.clear(p.indexOf(w));
     memory.detach(w);
     sys.unmapShared(w.shared);
+    claim.release(p, w);
     w.to(.free);
     w.generation +%= 1;
     p.free[p.free_count] = p.indexOf(w);

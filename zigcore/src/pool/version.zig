@@ -6,6 +6,7 @@
 const std = @import("std");
 const limits = @import("../limits.zig");
 const Queue = @import("invocation.zig").Queue;
+const table = @import("../route/table.zig");
 
 const Version = @This();
 
@@ -23,6 +24,8 @@ concurrency_max: u32 = 0,
 workers_min: u32 = 0,
 /// Of the revision in use; refreshed by each swap.
 spawn: []const u8 = "",
+/// Its workers may have processes of their own.
+children: bool = false,
 /// What its workers are started with.
 open_files_max: u32 = 0,
 processes_max: u32 = 0,
@@ -37,6 +40,14 @@ failures: u32 = 0,
 /// Workers that died in the middle of an invocation, in a row.
 crashes: u32 = 0,
 start_after_ns: u64 = 0,
+/// Of the tenant, in the revision in use.
+reservation: table.Reservation = .{},
+cpu_weight: u32 = table.cpu_weight_default,
+/// Hash of the tenant's name: whose claims its workers' are.
+tenant_key: u64 = 0,
+/// It has a worker without the reservation that it should have: start a better one, if there is room.
+improving: bool = false,
+improve_after_ns: u64 = 0,
 
 pub fn id(version: *const Version) []const u8 {
     return version.id_buffer[0..version.id_bytes];

@@ -47,6 +47,8 @@ soft_seen: bool,
 traceback_bytes: u32,
 /// Since when a limit is crossed and what it has sent is still being read; 0: not so.
 overdue_ns: u64,
+/// It may have processes of its own, whose CPU counts as its.
+children: bool,
 /// The gateway may move its soft limits.
 movable: bool,
 /// Soft limits that it has; 0: what it was started with.
@@ -68,6 +70,20 @@ start_reported: bool,
 exit_waited: bool,
 /// Somebody needs its slot: it ends after this invocation.
 stop_after: bool,
+/// It was started to prove its version.
+probe: bool,
+
+/// Of admit/ledger.zig, or none: on a reserved CPU.
+claim: u16,
+/// The kernel has admitted its reservation.
+deadline: bool,
+/// What its tenant's weight makes of it on a shared CPU.
+nice: i8,
+/// It has burned CPU: see burn.zig.
+demoted: bool,
+/// Its CPU clock, and the time, when that was decided last.
+burn_cpu_ns: u64,
+burn_since_ns: u64,
 
 receiving: bool,
 /// Its pidfd is being watched.

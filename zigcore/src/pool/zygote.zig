@@ -64,10 +64,10 @@ pub fn wakeAt(z: *const Zygote) u64 {
 }
 
 /// Asks for a worker; `channel` and `memory` are sent along (the caller closes its own copies).
-pub fn spawn(z: *Zygote, request: u64, spec: []const u8, channel: sys.Fd, memory: sys.Fd) sys.Error!void {
+pub fn spawn(z: *Zygote, request: u64, spec: []const u8, cpu: u32, reserved: bool, channel: sys.Fd, memory: sys.Fd) sys.Error!void {
     assert(z.connected());
     assert(spec.len <= limits.spawn_bytes_max);
-    const ask: frame.Spawn = .{ .request = request, .cpu = z.cpu, .spec_bytes = @intCast(spec.len) };
+    const ask: frame.Spawn = .{ .request = request, .cpu = cpu, .reserved_cpu = @intFromBool(reserved), .spec_bytes = @intCast(spec.len) };
     const parts = [_]sys.Iovec{ .from(std.mem.asBytes(&ask)), .from(spec) };
     try sys.sendWithRights(z.fd, &parts, .{ channel, memory });
 }

@@ -135,6 +135,7 @@ const version_fields = [_]Field{
     .{ .name = "leased", .rule = .flag, .default = .{ .flag = false } },
     .{ .name = "open_files_max", .rule = .{ .integer = .{ 0, limits.open_files_max } }, .default = zero },
     .{ .name = "processes_max", .rule = .{ .integer = .{ 0, limits.processes_max } }, .default = zero },
+    .{ .name = "children", .rule = .flag, .default = .{ .flag = false } },
     .{ .name = "upgrade_timeout", .rule = .{ .text = limits.name_bytes_max }, .default = empty },
     .{ .name = "upgrade_cpu", .rule = .{ .text = limits.name_bytes_max }, .default = empty },
     .{ .name = "upgrade_memory", .rule = .{ .text = limits.name_bytes_max }, .default = empty },
@@ -460,6 +461,7 @@ fn versionStore(region: *Region, row: usize, values: *const [version_fields.len]
         .output_bytes_max = @intCast(of.integer(values, "output_bytes_max")),
         .log_bytes_max = @intCast(of.integer(values, "log_bytes_max")),
         .probe = valueOf(&version_fields, values, "probe").flag,
+        .children = valueOf(&version_fields, values, "children").flag,
         .leased = valueOf(&version_fields, values, "leased").flag,
         .upgrade = .{
             .timeout = of.text(values, "upgrade_timeout"),

@@ -265,6 +265,7 @@ test "the dataclasses of gateway/contract/revision.py, as the host writes them" 
     try testing.expectEqual(128 * limits.mib, limited.memory_bytes);
     try testing.expectEqual(64, limited.open_files_max);
     try testing.expectEqual(8, limited.processes_max);
+    try testing.expect(limited.children);
     try testing.expectEqualStrings("t", limited.upgrade.timeout);
     try testing.expectEqualStrings("c", limited.upgrade.cpu);
     try testing.expectEqualStrings("m", limited.upgrade.memory);

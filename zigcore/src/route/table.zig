@@ -130,6 +130,8 @@ pub const Version = struct {
     /// Of the worker, from outside; 0: what it was started with.
     open_files_max: u32,
     processes_max: u32,
+    /// Its workers may have processes of their own (state `forked`, or it asked for them).
+    children: bool,
     concurrency_max: u32,
     workers_min: u32,
     request_bytes_max: u32,

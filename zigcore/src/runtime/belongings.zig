@@ -8,6 +8,7 @@ const std = @import("std");
 const assert = std.debug.assert;
 const limits = @import("../limits.zig");
 const self = @import("../io/self.zig");
+const Tmp = @import("tmp.zig");
 
 const Belongings = @This();
 
@@ -15,6 +16,7 @@ const File = struct { fd: self.Fd, device: u64, inode: u64, position: usize };
 const Gap = struct { first: self.Fd, last: u32 };
 
 const descriptors_max = 4096;
+const sockets_max = 8;
 const gaps_max = 128;
 
 /// Soft limits that a handler can lower, and that change what later code can do.
@@ -28,6 +30,8 @@ null_device: self.Fd,
 here: self.Fd,
 /// The checkpoint's memory file.
 memory: self.Fd,
+/// /tmp is a file system of this worker alone.
+tmp_own: bool,
 files: [limits.kept_files_max]File,
 files_count: usize,
 gaps: [gaps_max]Gap,
@@ -41,6 +45,11 @@ rlimits: [resources.len]self.Limit,
 rlimits_fixed: bool,
 ignored: u64,
 caught: u64,
+name: [16]u8,
+tmp: Tmp,
+/// Sockets that are open on purpose (an event loop's, to wake itself): emptied.
+sockets: [sockets_max]self.Fd,
+sockets_count: usize,
 stat_text: [1024]u8,
 
 pub const Reason = []const u8;
@@ -52,6 +61,8 @@ pub const Stat = struct {
     virtual_bytes: u64,
     ignored: u64,
     caught: u64,
+    /// Of the main thread.
+    name: [16]u8,
 };
 
 /// Opened before the jail closed: it has no /proc, and memory files only for the start.
@@ -75,6 +86,9 @@ pub fn note(own: *Belongings, known: []const self.Fd, reason: *[256]u8) ?Reason 
     if (own.timersLeft()) return "the import left a timer";
     own.ignored = stat.ignored;
     own.caught = stat.caught;
+    own.name = stat.name;
+    own.tmp.fd = -1;
+    if (own.tmp_own) own.tmp.note() catch return "the import left too many files in /tmp";
     own.mask = self.maskSet(0);
     _ = self.maskSet(own.mask);
     own.umask = self.umaskSet(0o077);
@@ -89,6 +103,7 @@ pub fn note(own: *Belongings, known: []const self.Fd, reason: *[256]u8) ?Reason 
 fn noteDescriptors(own: *Belongings, known: []const self.Fd, reason: *[256]u8) ?Reason {
     own.files_count = 0;
     own.gaps_count = 0;
+    own.sockets_count = 0;
     var gap_first: ?self.Fd = null;
     for (0..descriptors_max) |number| {
         const fd: self.Fd = @intCast(number);
@@ -101,6 +116,11 @@ fn noteDescriptors(own: *Belongings, known: []const self.Fd, reason: *[256]u8) ?
             own.gaps[own.gaps_count] = .{ .first = first, .last = @intCast(fd - 1) };
             own.gaps_count += 1;
             gap_first = null;
+        }
+        // Of those that are known the first two are the channel and the shared memory.
+        if (known.len > 2 and std.mem.findScalar(self.Fd, known[2..], fd) != null and own.sockets_count < sockets_max and self.drain(fd)) {
+            own.sockets[own.sockets_count] = fd;
+            own.sockets_count += 1;
         }
         if (fd <= 2 or std.mem.findScalar(self.Fd, known, fd) != null or own.isOwn(fd)) continue;
         const about = self.about(fd) catch return "a descriptor cannot be examined";
@@ -121,7 +141,7 @@ fn noteDescriptors(own: *Belongings, known: []const self.Fd, reason: *[256]u8) ?
 }
 
 fn isOwn(own: *const Belongings, fd: self.Fd) bool {
-    return std.mem.findScalar(self.Fd, &.{ own.pagemap, own.maps, own.stat, own.timers, own.null_device, own.here, own.memory }, fd) != null;
+    return std.mem.findScalar(self.Fd, &.{ own.pagemap, own.maps, own.stat, own.timers, own.null_device, own.here, own.memory, own.tmp.fd }, fd) != null;
 }
 
 /// Whether something is left that only the end of the process removes: a thread, a child, a timer, a lowered hard limit,
@@ -134,9 +154,21 @@ pub fn leftovers(own: *Belongings, stat: Stat) bool {
         if (limit[0] == noted[0] and limit[1] == noted[1]) continue;
         if (!self.limitSet(resource, noted)) return true;
     };
+    for (own.sockets[0..own.sockets_count]) |fd| if (!self.drain(fd)) return true;
+    if (!own.tmp.empty()) return true;
     for (own.files[0..own.files_count]) |file| {
         const about = self.about(file.fd) catch return true;
         if (about.device != file.device or about.inode != file.inode) return true;
+    }
+    return false;
+}
+
+/// Whether a signal is blocked, or would be while a handler runs.
+pub fn blocks(own: *const Belongings, signal: u6) bool {
+    const bit = @as(u64, 1) << (signal - 1);
+    if (own.mask & bit != 0) return true;
+    for (own.actions[1..], 1..) |action, number| {
+        if (number != signal and action[0] > 1 and action[3] & bit != 0) return true;
     }
     return false;
 }
@@ -146,11 +178,12 @@ fn timersLeft(own: *Belongings) bool {
     return text.len > 0;
 }
 
-/// Everything but memory is as it was. `thorough`: also what the kernel shows only one by one.
+/// Everything but memory is as it was.
 /// All signals are blocked, `mask_before` is what was blocked when the handler ended.
-pub fn restore(own: *Belongings, stat: Stat, mask_before: u64, thorough: bool) self.Error!void {
+pub fn restore(own: *Belongings, stat: Stat, mask_before: u64) self.Error!void {
     self.timersStop();
-    if (thorough or stat.ignored != own.ignored or stat.caught != own.caught) own.restoreActions();
+    own.restoreActions(stat);
+    if (!std.mem.eql(u8, &stat.name, &own.name)) self.nameSet(&own.name);
     // What was sent but blocked would arrive in the next invocation.
     if (mask_before != own.mask) while (self.pendingTake()) {};
     for (own.gaps[0..own.gaps_count]) |gap| self.closeRange(gap.first, gap.last);
@@ -160,8 +193,12 @@ pub fn restore(own: *Belongings, stat: Stat, mask_before: u64, thorough: bool) s
     _ = self.umaskSet(own.umask);
 }
 
-fn restoreActions(own: *Belongings) void {
+/// What is neither handled nor ignored has nothing to restore; SIGCHLD's flags count in any case.
+fn restoreActions(own: *Belongings, stat: Stat) void {
+    const sigchld = 17;
+    const changed = stat.ignored ^ own.ignored | stat.caught ^ own.caught | own.caught | 1 << (sigchld - 1);
     for (1..self.signals_max + 1) |signal| {
+        if (changed >> @intCast(signal - 1) & 1 == 0) continue;
         var action: self.Action = undefined;
         self.actionGet(signal, &action);
         if (!std.mem.eql(u64, &action, &own.actions[signal])) self.actionSet(signal, &own.actions[signal]);
@@ -173,6 +210,7 @@ fn restoreActions(own: *Belongings) void {
 pub fn read(own: *Belongings) self.Error!Stat {
     const text = try self.readFresh(own.stat, &own.stat_text, 0);
     // The name is in parentheses and may contain anything; after it comes field 3.
+    const name_start = std.mem.findScalar(u8, text, '(') orelse return error.Other;
     const name_end = std.mem.findScalarLast(u8, text, ')') orelse return error.Other;
     var at = name_end + 1;
     var fields: [35]u64 = @splat(0);
@@ -186,7 +224,11 @@ pub fn read(own: *Belongings) self.Error!Stat {
         }
         fields[field] = value;
     }
+    var name: [16]u8 = @splat(0);
+    const characters = @min(name_end - name_start - 1, name.len - 1);
+    @memcpy(name[0..characters], text[name_start + 1 ..][0..characters]);
     return .{
+        .name = name,
         .faults = fields[10] + fields[12],
         .threads = fields[20],
         .virtual_bytes = fields[23],

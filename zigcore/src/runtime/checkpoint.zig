@@ -17,6 +17,7 @@ const Belongings = @import("belongings.zig");
 const Heap = @import("heap.zig");
 const Layout = @import("layout.zig");
 const Random = @import("random.zig");
+const Watch = @import("watch.zig");
 const stack_switch = @import("switch.zig");
 
 const Checkpoint = @This();
@@ -26,17 +27,18 @@ generation: u64,
 /// For measuring: how often the dirty pages were looked for, the mappings compared, and how long going back took.
 scans: u64,
 mends: u64,
+/// How many invocations made system calls of their own.
+asked_count: u64,
 rewind_ns: u64,
 stat: Belongings.Stat,
+watch: Watch,
+/// When the last way back began: what has happened since may have made pages dirty.
 faults: u64,
 virtual_bytes: u64,
 brk: usize,
 source: usize,
 total_bytes: usize,
 stack_bytes: usize,
-/// Of the worker's shared memory, what the last invocation's bodies took there.
-request_bytes: usize,
-answer_bytes: usize,
 areas_count: usize,
 hot_count: usize,
 hot_bytes: usize,
@@ -78,12 +80,26 @@ pub const Error = self.Error || error{ TooMany, TooLarge };
 
 /// Null until `prepare` has succeeded; never changes afterwards.
 pub var control: ?*Checkpoint = null;
+var reserved: ?*Checkpoint = null;
+
+/// Before the jail closes: the kernel is told then where the selector is.
+pub fn reserve() self.Error!struct { selector: usize, exempt: Watch.Exempt } {
+    const c = try create();
+    reserved = c;
+    return .{ .selector = @intFromPtr(&c.watch.selector), .exempt = Watch.exempt() };
+}
 
 pub const Options = struct {
     /// Descriptors that may be open although they are no files.
     known: []const self.Fd,
     /// Address of the object behind `random.random` (see random.zig), or 0.
     random: usize,
+    /// Whether /tmp is this worker's alone.
+    tmp_own: bool,
+    /// Whether the kernel dispatches system calls (jail/dispatch).
+    dispatching: bool,
+    /// In the one writable mapping that may be shared: the loop's buffers.
+    shared_own: usize,
     /// What jail/fds opened before the jail closed, or why it could not.
     files: union(enum) { opened: Belongings.Files, missing: []const u8 },
 };
@@ -96,15 +112,21 @@ pub fn prepare(options: Options, reason: *[256]u8) ?[]const u8 {
         .opened => |files| files,
         .missing => |why| return why,
     };
-    const c = create() catch return "memory for the checkpoint could not be reserved";
+    const c = reserved orelse return "memory for the checkpoint was not reserved";
+    c.heap.init() catch return "memory for the invocations' heap could not be reserved";
+    c.watch.init(options.dispatching, &c.baseline);
+    c.heap.watch = &c.watch;
     c.belongings.open(files) catch return "the descriptors of the rewinder could not be opened";
+    c.belongings.tmp_own = options.tmp_own;
     if (c.belongings.note(options.known, reason)) |why| return why;
+    if (c.belongings.blocks(self.sigsys)) c.watch.forgo();
     var next: usize = 0;
     _ = self.pagesOwn(c.belongings.pagemap, 0, self.address_end, c.ranges[0..1], &next) catch
         return "the kernel has no PAGEMAP_SCAN (Linux 6.7 or newer has)";
     c.baseline.read(c.belongings.maps, &c.text) catch return "the process has too many mappings";
     for (c.baseline.all()) |mapping| {
-        if (mapping.kind == .shared and mapping.prot & self.Prot.write != 0) return "the import left writable shared memory mapped, which cannot be put back: map it in the handler";
+        const ours = mapping.start <= options.shared_own and options.shared_own < mapping.end;
+        if (mapping.kind == .shared and mapping.prot & self.Prot.write != 0 and !ours) return "the import left writable shared memory mapped, which cannot be put back: map it in the handler";
     }
     c.random.init(options.random);
     control = c;
@@ -119,7 +141,6 @@ fn create() self.Error!*Checkpoint {
     try self.protect(@intFromPtr(region.ptr), guard, 0);
     try self.protect(@intFromPtr(region.ptr) + guard + bytes, guard, 0);
     const c: *Checkpoint = @ptrCast(@alignCast(region.ptr + guard));
-    try c.heap.init();
     return c;
 }
 
@@ -240,7 +261,7 @@ fn areasPair(c: *Checkpoint, mapping: Layout.Mapping, whole: Area, done: *usize,
 fn isOwn(c: *const Checkpoint, mapping: Layout.Mapping) bool {
     const heap = c.heap.bytes();
     for ([_][2]usize{ .{ @intFromPtr(c), @sizeOf(Checkpoint) }, .{ @intFromPtr(heap.ptr), heap.len } }) |own| {
-        if (mapping.start <= own[0] and own[0] < mapping.end) return true;
+        if (mapping.start < own[0] + own[1] and own[0] < mapping.end) return true;
     }
     return false;
 }
@@ -292,6 +313,8 @@ pub fn heapEnd() usize {
 
 /// Before the answer is sent, when it has been written down: true if the process must end after it instead of going back.
 pub fn inspect(c: *Checkpoint) bool {
+    if (!c.watch.asked) return false;
+    c.asked_count += 1;
     c.stat = c.belongings.read() catch return true;
     return c.belongings.leftovers(c.stat);
 }
@@ -305,33 +328,40 @@ pub fn rewind(c: *Checkpoint) noreturn {
 fn rewindHere(argument: *anyopaque) callconv(.c) noreturn {
     const c: *Checkpoint = @ptrCast(@alignCast(argument));
     const started_ns = self.now();
-    const all_blocked: u64 = std.math.maxInt(u64);
-    const mask_before = self.maskSet(all_blocked);
-    c.memoryBack() catch self.exit(exit_broken);
-    const thorough = c.stat.faults != c.faults;
-    c.belongings.restore(c.stat, mask_before, thorough) catch self.exit(exit_broken);
-    c.faults = c.stat.faults;
+    const asked = c.watch.asked;
+    const mask_before = if (asked) self.maskSet(std.math.maxInt(u64)) else 0;
+    const faults = self.faultsCount();
+    c.memoryBack(asked, faults != c.faults) catch self.exit(exit_broken);
+    if (asked) c.belongings.restore(c.stat, mask_before) catch self.exit(exit_broken);
+    c.faults = faults;
     c.random.reseed() catch self.exit(exit_broken);
     c.generation += 1;
     c.rewind_ns += self.now() - started_ns;
-    _ = self.maskSet(c.belongings.mask);
+    if (asked) _ = self.maskSet(c.belongings.mask);
     stack_switch.again(&c.place);
 }
 
-fn memoryBack(c: *Checkpoint) Error!void {
+fn memoryBack(c: *Checkpoint, asked: bool, faulted: bool) Error!void {
     c.heap.reset();
-    const brk_now = self.brk(0);
-    if (brk_now != c.brk and self.brk(c.brk) != c.brk) return error.NoMemory;
-    const moved = brk_now < c.brk or c.stat.virtual_bytes -% c.virtual_bytes != brk_now -% c.brk;
-    const relearn = c.generation % limits.hot_relearn_count == limits.hot_relearn_count - 1;
+    // Early, too: what starting has touched is not what invocations do.
+    const relearn = c.generation == limits.hot_settle_count or c.generation % limits.hot_relearn_count == limits.hot_relearn_count - 1;
+    var moved = false;
+    if (asked or relearn) {
+        const brk_now = self.brk(0);
+        if (brk_now != c.brk and self.brk(c.brk) != c.brk) return error.NoMemory;
+        moved = brk_now < c.brk or c.stat.virtual_bytes -% c.virtual_bytes != brk_now -% c.brk;
+    }
     if (relearn) c.hotDrop();
     var strange = false;
-    if (relearn or moved or c.stat.faults != c.faults) strange = try c.scan();
-    if (relearn or moved or strange) try c.mend();
+    if (relearn or moved or faulted) strange = try c.scan();
+    if (relearn or moved or strange or asked and c.watch.remapped) try c.mend();
     for (c.hot[0..c.hot_count]) |hot| {
         const target = @as([*]u8, @ptrFromInt(hot.target))[0..hot.bytes];
         if (hot.source == 0) @memset(target, 0) else @memcpy(target, @as([*]const u8, @ptrFromInt(hot.source)));
     }
+    // Of the page that it begins in, the rest is below.
+    const below = c.place.stack % self.page_bytes;
+    @memset(@as([*]u8, @ptrFromInt(c.place.stack - below))[0..below], 0);
     @memcpy(@as([*]u8, @ptrFromInt(c.place.stack)), c.stack[0..c.stack_bytes]);
 }
 
@@ -378,7 +408,7 @@ fn hotAdd(c: *Checkpoint, area: *const Area, start: usize, end: usize) void {
             const keep = std.mem.alignBackward(usize, c.place.stack, self.page_bytes) - stack_keep_bytes;
             if (start < keep) self.drop(start, @min(end, keep) - start);
             const first = @max(start, keep);
-            const last = @min(end, c.place.stack);
+            const last = @min(end, std.mem.alignBackward(usize, c.place.stack, self.page_bytes));
             if (first >= last) return;
             break :hot .{ .target = first, .source = 0, .bytes = last - first };
         },
@@ -389,9 +419,9 @@ fn hotAdd(c: *Checkpoint, area: *const Area, start: usize, end: usize) void {
     c.hot_bytes += hot.bytes;
 }
 
-/// Dirty pages go, and come back clean with the next access.
+/// Dirty pages go, and come back clean with the next access; those below the stack's kept part, too.
 fn hotDrop(c: *Checkpoint) void {
-    for (c.hot[0..c.hot_count]) |hot| if (hot.source != 0) self.drop(hot.target, hot.bytes);
+    for (c.hot[0..c.hot_count]) |hot| self.drop(hot.target, hot.bytes);
     c.hot_count = 0;
     c.hot_bytes = 0;
 }
@@ -421,6 +451,7 @@ pub const Figures = extern struct {
     hot_ranges: u64 = 0,
     heap_bytes_max: u64 = 0,
     snapshot_bytes: u64 = 0,
+    asked: u64 = 0,
 };
 
 pub fn figures(c: *const Checkpoint) Figures {
@@ -433,6 +464,7 @@ pub fn figures(c: *const Checkpoint) Figures {
         .hot_ranges = c.hot_count,
         .heap_bytes_max = c.heap.used_bytes_max,
         .snapshot_bytes = c.total_bytes,
+        .asked = c.asked_count,
     };
 }
 

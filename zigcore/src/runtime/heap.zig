@@ -4,11 +4,14 @@
 //! back, only cleared; and what an invocation allocates does not dirty the pages that must be.
 //! Size classes in pools, free lists within; what is larger, or finds the region full, is the original allocator's. The
 //! raw domain stays the original's, too: it is called from threads without the GIL.
+//! Only the part that is in use may be written to (the rest is reserved without access): RLIMIT_DATA, the memory limit's
+//! soft edge, counts it exactly, and a step that it refuses becomes a MemoryError.
 //! What always holds: a block is the region's if and only if its address is; after `reset` the region reads as zeros.
 const std = @import("std");
 const assert = std.debug.assert;
 const limits = @import("../limits.zig");
 const self = @import("../io/self.zig");
+const Watch = @import("watch.zig");
 
 const Heap = @This();
 
@@ -24,6 +27,8 @@ comptime {
     assert(classBytes(classes_count - 1) == limits.heap_block_bytes_max);
     assert(limits.heap_bytes % pool_bytes == 0 and pool_bytes % self.page_bytes == 0);
     assert(limits.heap_block_bytes_max <= pool_bytes);
+    assert(limits.heap_step_bytes % pool_bytes == 0 and limits.heap_keep_bytes % pool_bytes == 0);
+    assert((limits.heap_bytes - limits.heap_keep_bytes) % limits.heap_step_bytes == 0);
 }
 
 const Allocator = extern struct {
@@ -42,8 +47,11 @@ const Free = extern struct { next: ?*Free };
 base: [*]align(self.page_bytes) u8,
 /// False until the checkpoint is taken: everything is the original allocator's.
 active: bool,
-/// Pools in use.
+/// Knows that the calls made here are not the invocation's.
+watch: ?*Watch,
+/// Pools in use, and those that may be written to.
 top: usize,
+open: usize,
 free_lists: [classes_count]?*Free,
 /// Where the next block of a class comes from, up to the end of its current pool.
 next: [classes_count]usize,
@@ -55,9 +63,13 @@ class_of_pool: [pools_count]u8,
 
 /// In memory of the caller's that outlives the process's last allocation.
 pub fn init(heap: *Heap) self.Error!void {
-    const region = try self.reserve(limits.heap_bytes);
-    heap.base = region.ptr;
+    // A page more on both sides, so that its mapping is no neighbour's continuation.
+    const region = try self.reserveClosed(limits.heap_bytes + 2 * self.page_bytes);
+    heap.base = @alignCast(region.ptr + self.page_bytes);
+    try self.protect(@intFromPtr(heap.base), limits.heap_keep_bytes, self.Prot.read | self.Prot.write);
+    heap.open = kept_count;
     heap.active = false;
+    heap.watch = null;
     heap.used_bytes_max = 0;
     heap.clearLists();
 }
@@ -98,7 +110,29 @@ pub fn reset(heap: *Heap) void {
         @memset(heap.base[pool * pool_bytes ..][0..filled], 0);
     }
     if (used > limits.heap_keep_bytes) self.drop(@intFromPtr(heap.base) + limits.heap_keep_bytes, used - limits.heap_keep_bytes);
+    heap.shrink();
     heap.clearLists();
+}
+
+const step_count = limits.heap_step_bytes / pool_bytes;
+const kept_count = limits.heap_keep_bytes / pool_bytes;
+
+/// Back to what is always open.
+fn shrink(heap: *Heap) void {
+    if (heap.open == kept_count) return;
+    const start = @intFromPtr(heap.base) + limits.heap_keep_bytes;
+    self.protect(start, (heap.open - kept_count) * pool_bytes, 0) catch return;
+    heap.open = kept_count;
+}
+
+/// The limit refuses: false.
+fn grow(heap: *Heap) bool {
+    const before: u8 = if (heap.watch) |watch| watch.pause() else 0;
+    defer if (heap.watch) |watch| watch.resumeAt(before);
+    const start = @intFromPtr(heap.base) + heap.open * pool_bytes;
+    self.protect(start, limits.heap_step_bytes, self.Prot.read | self.Prot.write) catch return false;
+    heap.open += step_count;
+    return true;
 }
 
 fn clearLists(heap: *Heap) void {
@@ -138,6 +172,7 @@ fn take(heap: *Heap, size: usize) ?*anyopaque {
     const wanted = classBytes(class);
     if (heap.next[class] + wanted > heap.end[class]) {
         if (heap.top == pools_count) return null;
+        if (heap.top == heap.open and !heap.grow()) return null;
         heap.next[class] = @intFromPtr(heap.base) + heap.top * pool_bytes;
         heap.end[class] = heap.next[class] + pool_bytes;
         heap.class_of_pool[heap.top] = @intCast(class);
@@ -244,7 +279,8 @@ test "blocks do not overlap, come back, and a reset leaves zeros" {
         }
         const used = heap.top * pool_bytes;
         heap.reset();
-        for (heap.base[0..used]) |byte| try testing.expectEqual(0, byte);
+        for (heap.base[0..@min(used, limits.heap_keep_bytes)]) |byte| try testing.expectEqual(0, byte);
+        try testing.expectEqual(kept_count, heap.open);
     }
 }
 

@@ -9,10 +9,14 @@ const assert = std.debug.assert;
 const limits = @import("../limits.zig");
 const channel = @import("../io/channel.zig");
 const Lock = @import("../io/lock.zig");
+const self = @import("../io/self.zig");
 const frame = @import("../pool/frame.zig");
 const Checkpoint = @import("checkpoint.zig");
+const fork = @import("fork.zig");
 const py = @import("python.zig");
 const soft = @import("soft.zig");
+const Tmp = @import("tmp.zig");
+const Watch = @import("watch.zig");
 
 const Loop = @This();
 
@@ -33,8 +37,24 @@ timeout_ns: u64 = 0,
 cpu_ns: u64 = 0,
 output_bytes_max: usize = 0,
 log: Log = .{},
-in: [limits.frame_bytes_max]u8 align(8) = undefined,
-out: [limits.frame_bytes_max]u8 align(8) = undefined,
+buffers: *Buffers = undefined,
+/// This is a forked invocation's process: its answer is written down for the worker, which sends it.
+holding: bool = false,
+
+/// Apart from the process's own memory: what going back restores stays small, and a forked process leaves its answer here.
+const Buffers = struct {
+    in: [limits.frame_bytes_max]u8 align(8),
+    out: [limits.frame_bytes_max]u8 align(8),
+    log: [@sizeOf(frame.Answer) + log_line_bytes_max]u8 align(8),
+    /// Of `out`, when a forked process has ended.
+    held_bytes: usize,
+    /// Of the worker's shared memory and of `in` and `out`, what the last invocation used.
+    request_bytes: usize,
+    answer_bytes: usize,
+    in_bytes: usize,
+    out_bytes: usize,
+    log_bytes: usize,
+};
 
 /// Output lines come from any thread of the worker, without the GIL.
 const Log = struct {
@@ -44,7 +64,6 @@ const Log = struct {
     remaining_bytes: usize = 0,
     /// What a line costs at least. Its newline; more during the start, when the gateway bounds lines, not bytes.
     line_bytes_min: usize = 1,
-    buffer: [@sizeOf(frame.Answer) + log_line_bytes_max]u8 align(8) = undefined,
 };
 
 pub const Error = channel.Error || error{Malformed};
@@ -55,6 +74,8 @@ const log_line_bytes_max = 8 * limits.kib;
 const log_start_bytes_max = 64 * limits.kib;
 /// A failure's text fits one frame with its head.
 const failure_bytes_max = limits.frame_bytes_max - @sizeOf(frame.Answer);
+/// The status of a worker that cannot go on (EXIT_BROKEN of gateway/zygote/child.py).
+const exit_broken = 4;
 const shared_half_bytes = limits.shared_bytes / 2;
 
 /// What nearly every answer of a typed function carries.
@@ -73,7 +94,8 @@ comptime {
 /// The process's only one: a worker is one version for its whole life.
 pub var worker: Loop = .{};
 
-pub fn attach(loop: *Loop, fd: std.c.fd_t) void {
+pub fn attach(loop: *Loop, fd: std.c.fd_t) self.Error!void {
+    loop.buffers = @ptrCast(try self.reserveShared(@sizeOf(Buffers)));
     loop.fd = fd;
     logOpen(&loop.log, log_start_bytes_max, log_start_bytes_max / limits.starting_log_lines_max + 1);
 }
@@ -86,6 +108,10 @@ pub const Options = struct {
     head_always: bool,
     /// Whether each invocation starts from the state of now; `Checkpoint.prepare` has said that it can.
     fresh: bool = false,
+    /// Whether each invocation runs in a process of its own, forked from here.
+    forked: bool = false,
+    /// Whether /tmp is this worker's alone.
+    tmp_own: bool = false,
     /// Called before each invocation of a fresh worker, to seed what the import left seeded.
     refresh: ?*py.Object = null,
     ready: []const u8,
@@ -98,7 +124,9 @@ pub fn run(loop: *Loop, options: Options) Error!void {
     loop.invoke = options.invoke;
     loop.failure = options.failure;
     loop.head_always = options.head_always;
-    if (options.fresh) return loop.runFresh(options);
+    loop.options = options;
+    if (options.fresh) return loop.runFresh();
+    if (options.forked) return loop.runForked(options);
     try loop.announce(.ready, options.ready);
     while (try loop.next()) |parts| try loop.serve(parts);
 }
@@ -106,7 +134,7 @@ pub fn run(loop: *Loop, options: Options) Error!void {
 /// Null: the gateway has closed the channel.
 fn next(loop: *Loop) Error!?Parts {
     while (true) {
-        const bytes = channel.receive(loop.fd, &loop.in) catch |err| switch (err) {
+        const bytes = channel.receive(loop.fd, &loop.buffers.in) catch |err| switch (err) {
             error.Closed => return null,
             error.Interrupted => {
                 py.signalsRun();
@@ -115,17 +143,86 @@ fn next(loop: *Loop) Error!?Parts {
             error.TooLarge => return error.Malformed,
             error.System => return err,
         };
-        return try Parts.decode(loop.in[0..bytes.len]);
+        loop.buffers.in_bytes = bytes.len;
+        return try Parts.decode(loop.buffers.in[0..bytes.len]);
     }
+}
+
+// -- A process for each invocation ---------------------------------------------------------------------------------
+
+/// Of the worker that forks; a fresh one's is among its belongings.
+var tmp: Tmp = undefined;
+
+fn runForked(loop: *Loop, options: Options) Error!void {
+    tmp.fd = -1;
+    if (options.tmp_own) tmp.note() catch return loop.announce(.failed, "{\"type\":\"TooManyFiles\",\"message\":\"the import left too many files in /tmp\",\"traceback\":\"\"}");
+    try loop.announce(.ready, options.ready);
+    const b = loop.buffers;
+    while (try loop.next()) |parts| {
+        b.held_bytes = 0;
+        loop.sharedClear(parts);
+        soft.begin(parts.request.sequence);
+        const pid = fork.begin(&.{ loop.fd, options.shared_fd }) catch {
+            soft.end();
+            loop.sequence = parts.request.sequence;
+            try loop.sendText("OSError", "no process could be made for this invocation: the function's limit of processes, or of memory, is reached");
+            continue;
+        };
+        if (pid == 0) loop.forkedInvocation(parts);
+        soft.forward(pid);
+        defer soft.forward(0);
+        const status = while (true) {
+            if (fork.wait(pid) catch return error.System) |status| break status;
+            // The gateway knows the worker only: its soft signal is for the process that runs the handler.
+            if (soft.passOn()) |value| self.queueSignal(pid, frame.soft_signal, value);
+            py.signalsRun();
+        };
+        soft.end();
+        fork.sweep(pid);
+        if (!tmp.empty()) self.exit(exit_broken);
+        // It ended before it had an answer: so does the worker, and says how.
+        if (b.held_bytes == 0 or b.held_bytes > b.out.len) self.exit(fork.exitStatus(status));
+        try channel.send(loop.fd, b.out[0..b.held_bytes]);
+        loop.buffersClear();
+    }
+}
+
+fn forkedInvocation(loop: *Loop, parts: Parts) noreturn {
+    loop.holding = true;
+    if (loop.options.refresh) |refresh| py.call0(refresh);
+    loop.serve(parts) catch self.exit(exit_broken);
+    self.exit(0);
+}
+
+/// Nothing of an invocation stays in what its successors share, once its answer is on its way.
+fn buffersClear(loop: *Loop) void {
+    const b = loop.buffers;
+    @memset(b.in[0..@min(b.in_bytes, b.in.len)], 0);
+    @memset(b.out[0..@min(b.out_bytes, b.out.len)], 0);
+    @memset(b.log[0..@min(b.log_bytes, b.log.len)], 0);
+    b.in_bytes = 0;
+    b.out_bytes = 0;
+    b.log_bytes = 0;
+}
+
+/// The same for the bodies in shared memory, once the gateway has taken the last answer's: it has if it asks again.
+/// Large ones it has given back to the kernel.
+fn sharedClear(loop: *Loop, parts: Parts) void {
+    const b = loop.buffers;
+    const request_bytes = if (parts.body == null) parts.request.body_bytes else 0;
+    // A forked process may have written what it likes into the numbers.
+    if (b.request_bytes > request_bytes and b.request_bytes < limits.shared_keep_bytes) @memset(loop.shared[request_bytes..b.request_bytes], 0);
+    if (b.answer_bytes < limits.shared_keep_bytes) @memset(loop.shared[shared_half_bytes..][0..b.answer_bytes], 0);
+    b.request_bytes = request_bytes;
+    b.answer_bytes = 0;
 }
 
 // -- Fresh state for each invocation ------------------------------------------------------------------------------
 
-fn runFresh(loop: *Loop, options: Options) Error!void {
+fn runFresh(loop: *Loop) Error!void {
     const c = Checkpoint.control orelse return error.System;
     heapSlack();
     loop.fresh = c;
-    loop.options = options;
     // Open during the start; every invocation opens it for itself.
     logClose(&loop.log);
     c.heap.install();
@@ -142,9 +239,13 @@ fn freshBody(argument: *anyopaque) callconv(.c) void {
 fn freshInvocation(loop: *Loop) Error!void {
     const c = loop.fresh.?;
     if (c.generation == 0) {
-        c.take() catch return error.System;
+        c.take() catch |cause| return loop.announce(.failed, switch (cause) {
+            error.TooLarge => untaken("it holds more memory after its import than a checkpoint may have"),
+            error.TooMany => untaken("it has more mappings than a checkpoint may have"),
+            else => untaken("the kernel refused a step of the checkpoint"),
+        });
         try loop.announce(.ready, loop.options.ready);
-    }
+    } else loop.buffersClear();
     if (loop.options.refresh) |refresh| py.call0(refresh);
     const parts = try loop.next() orelse return;
     loop.sharedClear(parts);
@@ -155,18 +256,6 @@ fn freshInvocation(loop: *Loop) Error!void {
         return Checkpoint.leave();
     }
     c.rewind();
-}
-
-/// Bodies of the invocation before are nobody's business. Large ones the gateway has given back to the kernel.
-fn sharedClear(loop: *Loop, parts: Parts) void {
-    const c = loop.fresh.?;
-    const request_bytes = if (parts.body == null) parts.request.body_bytes else 0;
-    if (c.request_bytes > request_bytes and c.request_bytes < limits.shared_keep_bytes) {
-        @memset(loop.shared[request_bytes..c.request_bytes], 0);
-    }
-    if (c.answer_bytes < limits.shared_keep_bytes) @memset(loop.shared[shared_half_bytes..][0..c.answer_bytes], 0);
-    c.request_bytes = request_bytes;
-    c.answer_bytes = 0;
 }
 
 extern fn mallopt(parameter: c_int, value: c_int) c_int;
@@ -190,6 +279,11 @@ fn heapSlack() void {
         if (Checkpoint.heapEnd() != before) break;
     }
     for (blocks) |block| free(block);
+}
+
+/// StartFailed of gateway/contract/worker.py, with the type that makes the host fork instead.
+fn untaken(comptime reason: []const u8) []const u8 {
+    return "{\"type\":\"FreshStateUnavailable\",\"message\":\"" ++ reason ++ "\",\"traceback\":\"\"}";
 }
 
 /// The first word of a worker: ready, or why not.
@@ -230,7 +324,9 @@ fn serve(loop: *Loop, parts: Parts) Error!void {
     loop.output_bytes_max = parts.request.output_bytes_max;
     logOpen(&loop.log, parts.request.log_bytes_max, 1);
     soft.begin(loop.sequence);
+    if (loop.fresh) |c| c.watch.on();
     const called = loop.call(parts);
+    if (loop.fresh) |c| c.watch.off();
     soft.end();
     const result = called orelse return loop.sendException();
     defer py.free(result);
@@ -308,7 +404,7 @@ fn sendAnswer(loop: *Loop, status: u16, block: []const u8, count: u16, body: []c
     const shared = body.len > limits.body_inline_bytes_max;
     if (shared) {
         @memcpy(loop.shared[shared_half_bytes..][0..body.len], body);
-        if (loop.fresh) |c| c.answer_bytes = body.len;
+        loop.buffers.answer_bytes = body.len;
     }
     logClose(&loop.log);
     const head: frame.Answer = .{
@@ -344,16 +440,24 @@ pub fn sayInterrupted(loop: *Loop, traceback: []const u8) bool {
 /// One datagram of three parts; callers have checked that they fit.
 fn sendParts(loop: *Loop, head: *const frame.Answer, block: []const u8, body: []const u8) Error!void {
     const bytes = @sizeOf(frame.Answer) + block.len + body.len;
-    assert(bytes <= loop.out.len);
-    @memcpy(loop.out[0..@sizeOf(frame.Answer)], std.mem.asBytes(head));
-    @memcpy(loop.out[@sizeOf(frame.Answer)..][0..block.len], block);
-    @memcpy(loop.out[@sizeOf(frame.Answer) + block.len ..][0..body.len], body);
-    if (loop.fresh) |c| if (head.kind == .answer or head.kind == .failure) {
+    const out = &loop.buffers.out;
+    assert(bytes <= out.len);
+    @memcpy(out[0..@sizeOf(frame.Answer)], std.mem.asBytes(head));
+    @memcpy(out[@sizeOf(frame.Answer)..][0..block.len], block);
+    @memcpy(out[@sizeOf(frame.Answer) + block.len ..][0..body.len], body);
+    loop.buffers.out_bytes = bytes;
+    if (head.kind == .answer or head.kind == .failure) {
+        if (loop.holding) {
+            loop.buffers.held_bytes = bytes;
+            return;
+        }
         // Now that everything is written down, and while the gateway can still be told.
-        loop.last = c.inspect();
-        if (loop.last) loop.out[@offsetOf(frame.Answer, "flags")] |= frame.flag_last;
-    };
-    try channel.send(loop.fd, loop.out[0..bytes]);
+        if (loop.fresh) |c| {
+            loop.last = c.inspect();
+            if (loop.last) out[@offsetOf(frame.Answer, "flags")] |= frame.flag_last;
+        }
+    }
+    try channel.send(loop.fd, out[0..bytes]);
 }
 
 /// Entries of a block that Python built; null when it is cut, padded or has more than `count_max`.
@@ -376,6 +480,10 @@ pub fn logLine(loop: *Loop, stream: u16, line: []const u8) bool {
     const log = &loop.log;
     log.lock.take();
     defer log.lock.release();
+    // This call is ours, not the handler's.
+    const watch: ?*Watch = if (loop.fresh) |c| &c.watch else null;
+    const before = if (watch) |w| w.pause() else 0;
+    defer if (watch) |w| w.resumeAt(before);
     if (!log.open or loop.fd < 0) return false;
     const piece = line[0..@min(line.len, log_line_bytes_max)];
     // Each line costs one byte more than its text, its newline: empty ones are not free.
@@ -392,7 +500,8 @@ pub fn logLine(loop: *Loop, stream: u16, line: []const u8) bool {
 
 fn logSend(loop: *Loop, stream: u16, line: []const u8) void {
     const head: frame.Answer = .{ .kind = .log, .status = stream, .sequence = loop.sequence, .body_bytes = @intCast(line.len) };
-    const buffer = &loop.log.buffer;
+    const buffer = &loop.buffers.log;
+    loop.buffers.log_bytes = @max(loop.buffers.log_bytes, @sizeOf(frame.Answer) + line.len);
     @memcpy(buffer[0..@sizeOf(frame.Answer)], std.mem.asBytes(&head));
     @memcpy(buffer[@sizeOf(frame.Answer)..][0..line.len], line);
     // A gateway that is gone is noticed by the answer.

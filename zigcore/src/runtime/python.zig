@@ -101,6 +101,15 @@ pub fn call0(callable: *Object) void {
     if (PyObject_CallNoArgs(callable)) |result| free(result) else PyErr_Clear();
 }
 
+extern fn PyOS_BeforeFork() void;
+extern fn PyOS_AfterFork_Parent() void;
+extern fn PyOS_AfterFork_Child() void;
+
+/// Around a fork: CPython's locks, its threads, the generator of `random`, what was registered with os.register_at_fork.
+pub const forkPrepare = PyOS_BeforeFork;
+pub const forkDoneParent = PyOS_AfterFork_Parent;
+pub const forkDoneChild = PyOS_AfterFork_Child;
+
 const arguments_offset: usize = 1 << (@bitSizeOf(usize) - 1);
 
 /// Takes the exception that is set, or null.

@@ -14,16 +14,27 @@ const words_count = 624;
 const index_offset = 16;
 
 state: ?*extern struct { index: c_int, words: [words_count]u32 },
+/// From the kernel, many at a time: each is used once and overwritten.
+seeds: [seeds_count][4]u64,
+seeds_left: usize,
+
+const seeds_count = 64;
 
 pub fn init(random: *Random, object: usize) void {
     random.state = if (object == 0) null else @ptrFromInt(object + index_offset);
+    random.seeds_left = 0;
 }
 
-pub fn reseed(random: *const Random) sys.Error!void {
+pub fn reseed(random: *Random) sys.Error!void {
     const state = random.state orelse return;
-    var seed: [4]u64 = undefined;
-    try sys.random(std.mem.asBytes(&seed));
-    var generator: std.Random.Xoshiro256 = .{ .s = seed };
+    if (random.seeds_left == 0) {
+        try sys.random(std.mem.asBytes(&random.seeds));
+        random.seeds_left = seeds_count;
+    }
+    random.seeds_left -= 1;
+    const seed = &random.seeds[random.seeds_left];
+    var generator: std.Random.Xoshiro256 = .{ .s = seed.* };
+    seed.* = @splat(0);
     for (&state.words) |*word| word.* = @truncate(generator.next() >> 16);
     // All used up: the next call makes a new block of them.
     state.index = words_count;

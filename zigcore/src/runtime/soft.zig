@@ -17,8 +17,13 @@ var running: Word = .init(0);
 /// The value of the last signal that was meant for it; 0: none, or taken.
 var pending: Word = .init(0);
 
+/// The process that runs the invocation in this one's place; 0: this one runs it.
+var deputy: std.atomic.Value(i32) = .init(0);
+
 /// Any thread, in the middle of anything: stores, and tells CPython to call its handler in the main thread.
 fn caught(_: i32, info: *const self.SignalInfo, _: ?*anyopaque) callconv(.c) void {
+    const child = deputy.load(.acquire);
+    if (child > 0) return self.signalQueue(child, frame.soft_signal, info.value);
     if (!accept(info.code, info.value)) return;
     const errno = std.c._errno().*;
     py.interrupt(frame.soft_signal);
@@ -36,6 +41,12 @@ fn accept(code: i32, value: u64) bool {
 /// Replaces CPython's own C handler; the Python one, which it would call, has been set.
 pub fn install() self.Error!void {
     try self.catchSignal(frame.soft_signal, caught);
+}
+
+/// The soft signal goes to `pid`, a child that has not been waited for, until this is called with 0.
+pub fn forward(pid: i32) void {
+    assert(pid >= 0);
+    deputy.store(pid, .release);
 }
 
 pub fn begin(sequence: u64) void {
@@ -58,6 +69,12 @@ pub fn take() frame.Soft {
         2 => .cpu,
         else => .none,
     };
+}
+
+/// The value of a signal that another process of the invocation is to get.
+pub fn passOn() ?u64 {
+    const value = pending.swap(0, .acquire);
+    return if (value == 0) null else value;
 }
 
 test "a signal is taken once, and only by the invocation that it means" {

@@ -47,6 +47,7 @@ def version(index: int, tenant: int, function: str, *, probe: bool = False) -> V
         leased=index == 5,
         open_files_max=64,
         processes_max=8,
+        children=True,
         upgrade_timeout="t",
         upgrade_cpu="c",
         upgrade_memory="m",

@@ -1,0 +1,116 @@
+"""The pages a browser sees: pay, portal, invoice. Each says in its first line that nothing here is real money.
+
+No script, no style from elsewhere; every value is escaped.
+"""
+
+import html
+from datetime import UTC, datetime
+from typing import Final
+
+from control_plane.simulated_stripe.objects import Object
+
+_PAGE: Final = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title} (simulated)</title>
+<style>
+:root {{ color-scheme: light dark; font-family: system-ui, sans-serif; line-height: 1.5 }}
+body {{ margin: 0 }} .banner {{ background: #b45309; color: #fff; padding: .75rem 1rem; text-align: center;
+font-weight: 600 }}
+main {{ max-width: 34rem; margin: 2rem auto; padding: 0 1rem }} h1 {{ font-size: 1.4rem }}
+table {{ width: 100%; border-collapse: collapse; margin: 1rem 0 }} td, th {{ padding: .5rem 0; text-align: left;
+border-bottom: 1px solid #8884 }} td:last-child, th:last-child {{ text-align: right;
+font-variant-numeric: tabular-nums }}
+form {{ display: inline }} button {{ font: inherit; padding: .6rem 1.1rem; border-radius: .5rem;
+border: 1px solid #8888; margin: .25rem .25rem .25rem 0; cursor: pointer; background: transparent; color: inherit }}
+button.main {{ background: #4338ca; border-color: #4338ca; color: #fff }} .error {{ color: #dc2626; font-weight: 600 }}
+button:focus-visible, a:focus-visible {{ outline: 3px solid #f59e0b; outline-offset: 2px }}
+</style></head><body>
+<p class="banner" role="status">
+SIMULATED: this server stands in for Stripe. No card is asked for and no money moves.</p>
+<main>{content}</main></body></html>
+"""
+
+
+def pay_page(session: Object, lines: list[tuple[str, int | None, int]], error: str = "") -> str:
+    rows = "".join(
+        f"<tr><td>{_safe(name)}{'' if quantity in (None, 1) else f' × {quantity}'}</td>"
+        f"<td>{'by usage' if quantity is None else money(amount, session['currency'])}</td></tr>"
+        for name, quantity, amount in lines
+    )
+    total = money(session["amount_total"], session["currency"])
+    cancel = f'<p><a href="{_safe(session["cancel_url"])}">Back without buying</a></p>' if session["cancel_url"] else ""
+    return _page(
+        "Checkout",
+        f"<h1>Subscribe</h1>{_error(error)}<table><thead><tr><th>Each month</th><th>Price</th></tr></thead>"
+        f"<tbody>{rows}<tr><th>Due today</th><th>{total}</th></tr></tbody></table>"
+        f"{_button('pay', f'Pay {total} (simulated)', main=True)}"
+        f"{_button('decline', 'Try a card that is declined')}{cancel}",
+    )
+
+
+def portal_page(
+    portal: Object, customer: Object, subscriptions: list[Object], invoices: list[Object], pays: bool, error: str = ""
+) -> str:
+    parts = [f"<h1>Billing of {_safe(customer['name'] or customer['id'])}</h1>", _error(error)]
+    card = "The simulated card works." if pays else "The simulated card declines every charge."
+    parts.append(f"<p>{card}</p>{_button('card', 'Use a card that declines' if pays else 'Use a card that works')}")
+    for subscription in subscriptions:
+        names = ", ".join(_safe(item["price"]["nickname"]) for item in subscription["items"]["data"])
+        parts.append(f"<h2>{names}</h2><p>{_safe(subscription['status'])}</p>")
+        if subscription["status"] != "canceled":
+            ends = subscription["cancel_at_period_end"]
+            text = "Keep the subscription" if ends else "Cancel at the end of the month"
+            parts.append(_button("resume" if ends else "cancel", text, subscription["id"]))
+    rows = "".join(
+        f'<tr><td><a href="{_safe(invoice["hosted_invoice_url"])}">{_safe(invoice["number"])}</a> {invoice["status"]}'
+        f"{_button('pay', 'Pay', invoice['id']) if invoice['status'] == 'open' else ''}</td>"
+        f"<td>{money(invoice['total'], invoice['currency'])}</td></tr>"
+        for invoice in invoices
+    )
+    parts.append(f"<h2>Invoices</h2><table><tbody>{rows}</tbody></table>")
+    if portal["return_url"]:
+        parts.append(f'<p><a href="{_safe(portal["return_url"])}">Back</a></p>')
+    return _page("Billing", "".join(parts))
+
+
+def invoice_page(invoice: Object) -> str:
+    currency = invoice["currency"]
+    rows = "".join(
+        f"<tr><td>{_safe(line['description'])}</td><td>{money(line['amount'], currency)}</td></tr>"
+        for line in invoice["lines"]["data"]
+    )
+    day = datetime.fromtimestamp(invoice["created"], UTC).date().isoformat()
+    return _page(
+        "Invoice",
+        f"<h1>Invoice {_safe(invoice['number'])}</h1><p>{day}, {_safe(invoice['status'])}</p><table><tbody>{rows}"
+        f"<tr><th>Total</th><th>{money(invoice['total'], currency)}</th></tr></tbody></table>",
+    )
+
+
+def error_page(message: str) -> str:
+    return _page("Error", f"<h1>That did not work</h1>{_error(message)}")
+
+
+def money(amount: int, currency: str) -> str:
+    whole, cents = divmod(abs(amount), 100)
+    return f"{'−' if amount < 0 else ''}{whole:,}.{cents:02} {_safe(currency.upper())}"
+
+
+def _button(action: str, text: str, subject: str = "", *, main: bool = False) -> str:
+    kind = ' class="main"' if main else ""
+    return (
+        f'<form method="post"><input type="hidden" name="action" value="{action}"><input type="hidden" name="subject" '
+        f'value="{_safe(subject)}"><button{kind}>{_safe(text)}</button></form>'
+    )
+
+
+def _error(message: str) -> str:
+    return f'<p class="error" role="alert">{_safe(message)}</p>' if message else ""
+
+
+def _page(title: str, content: str) -> str:
+    return _PAGE.format(title=_safe(title), content=content)
+
+
+def _safe(text: object) -> str:
+    return html.escape(str(text), quote=True)

@@ -1,0 +1,210 @@
+"""Buying through the unpatched ``stripe`` package from the simulated Stripe: the whole story, and its failures."""
+
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from tests.control_plane.running import Tenant, eventually
+from tests.control_plane.stripe import Shop
+
+_numbers = count(1)
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    made = Shop(tmp_path_factory.mktemp("shop"))
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def buyer(shop: Shop) -> Iterator[Tenant]:
+    tenant = shop.control_plane.new_tenant(f"buyer-{next(_numbers)}")
+    yield tenant
+    tenant.http.close()
+
+
+def test_a_tier_is_bought_and_holds_on_stripes_word(shop: Shop, buyer: Tenant) -> None:
+    offer = shop.buy(buyer, "pro", concurrency=2)
+    assert offer["kind"] == "checkout"
+    assert offer["simulated"] is True
+    assert buyer.http.get("/v1/subscription").json()["tier"] == "free", "the browser's word changes nothing"
+    page = shop.stripe.http.get(offer["url"])
+    assert "SIMULATED" in page.text
+    assert "49.00 USD" in page.text
+    declined = shop.stripe.press(offer["url"], "decline")
+    assert declined.status_code == 402
+    assert buyer.http.get("/v1/subscription").json()["tier"] == "free"
+    paid = shop.stripe.press(offer["url"], "pay")
+    assert paid.headers["Location"].startswith(f"{shop.control_plane.url}/billing?bought=cs_")
+    assert shop.stripe.press(offer["url"], "pay").status_code == 303, "pressed twice, bought once"
+    held = shop.wait(buyer, lambda held: held["tier"] == "pro")
+    assert held["admission"]["concurrency_max"] == 64 + 2 * 64
+    assert held["add_ons"] == [{"name": "concurrency", "version": 1, "quantity": 2}]
+    assert held["status"] == "active"
+    assert held["simulated"] is True
+    [invoice] = eventually(lambda: buyer.http.get("/v1/invoices").json()["items"])
+    assert (invoice["status"], invoice["total_minor"], invoice["currency"]) == ("paid", 2_900 + 2 * 1_000, "usd")
+    customer = shop.customer(buyer)
+    assert len(shop.stripe.get("/v1/subscriptions", customer=customer)["data"]) == 1
+
+
+def test_a_change_is_previewed_prorated_and_in_force_at_once(shop: Shop, buyer: Tenant) -> None:
+    shop.purchase(buyer, "pro")
+    preview = buyer.http.post("/v1/subscription/preview", json={"tier": "scale"}).json()
+    credit = [line["amount_minor"] for line in preview["lines"] if line["amount_minor"] < 0]
+    assert len(credit) == 1
+    assert -2_900 <= credit[0] < -2_800, "nearly the whole month is given back"
+    assert preview["total_minor"] == sum(line["amount_minor"] for line in preview["lines"])
+    assert buyer.http.get("/v1/subscription").json()["tier"] == "pro", "a preview changes nothing"
+    offer = shop.buy(buyer, "scale", cpu_reservation=1)
+    assert offer["kind"] == "changed"
+    held = buyer.http.get("/v1/subscription").json()
+    assert (held["tier"], held["reservation"]["workers_max"]) == ("scale", 2)
+    again = buyer.http.post("/v1/subscription/checkout", json={"tier": "scale", "add_ons": {"cpu-reservation": 1}})
+    assert again.status_code == 409
+    shop.buy(buyer, "scale")
+    held = buyer.http.get("/v1/subscription").json()
+    assert (held["add_ons"], held["reservation"]["workers_max"]) == ([], 1)
+
+
+def test_a_declined_change_changes_nothing(shop: Shop, buyer: Tenant) -> None:
+    shop.purchase(buyer, "pro")
+    shop.stripe.post("/simulator/card", customer=shop.customer(buyer), pays="false")
+    refused = buyer.http.post("/v1/subscription/checkout", json={"tier": "scale"})
+    assert (refused.status_code, refused.json()["type"].rpartition("/")[2]) == (402, "payment-failed")
+    assert buyer.http.get("/v1/subscription").json()["tier"] == "pro"
+    [subscription] = shop.stripe.get("/v1/subscriptions", customer=shop.customer(buyer))["data"]
+    assert len(shop.stripe.get("/v1/invoices", customer=shop.customer(buyer))["data"]) == 1
+    assert subscription["status"] == "active"
+
+
+def test_a_new_offer_ends_the_one_before(shop: Shop, buyer: Tenant) -> None:
+    first, second = shop.buy(buyer, "pro"), shop.buy(buyer, "scale")
+    assert shop.stripe.http.get(first["url"]).status_code == 410
+    assert shop.stripe.press(second["url"], "pay").status_code == 303
+    assert shop.wait(buyer, lambda held: held["tier"] == "scale")
+
+
+def test_cancelled_at_the_end_of_the_month_and_taken_back(shop: Shop, buyer: Tenant) -> None:
+    shop.purchase(buyer, "pro")
+    cancelled = buyer.http.post("/v1/subscription/cancel").json()
+    assert (cancelled["tier"], cancelled["cancel_at_period_end"]) == ("pro", True)
+    resumed = buyer.http.post("/v1/subscription/resume").json()
+    assert resumed["cancel_at_period_end"] is False
+    portal = buyer.http.post("/v1/subscription/portal").json()
+    [subscription] = shop.stripe.get("/v1/subscriptions", customer=shop.customer(buyer))["data"]
+    shop.stripe.press(portal["url"], "cancel", subscription["id"])
+    assert shop.wait(buyer, lambda held: held["cancel_at_period_end"])["tier"] == "pro"
+    shop.stripe.advance(32)
+    held = shop.wait(buyer, lambda held: held["tier"] == "free")
+    assert held["status"] == "canceled"
+    # And it can be bought anew.
+    assert shop.purchase(buyer, "pro")["status"] == "active"
+
+
+def test_an_unpaid_invoice_grace_the_fallback_and_back(shop: Shop, buyer: Tenant) -> None:
+    shop.purchase(buyer, "pro")
+    customer = shop.customer(buyer)
+    shop.stripe.post("/simulator/card", customer=customer, pays="false")
+    shop.stripe.advance(32)
+    held = shop.wait(buyer, lambda held: held["status"] == "past_due")
+    assert held["tier"] == "pro", "the tier stays for the time of grace"
+    assert held["grace_until"] is not None
+    shop.sql("UPDATE subscriptions SET past_due_since = '2026-01-01 00:00:00' WHERE tenant_id = ?", buyer.id)
+    held = shop.wait(buyer, lambda held: held["status"] == "unpaid")
+    assert held["tier"] == "free"
+    shop.stripe.post("/simulator/card", customer=customer, pays="true")
+    [unpaid] = shop.stripe.get("/v1/invoices", customer=customer, status="open")["data"]
+    shop.stripe.post(f"/v1/invoices/{unpaid['id']}/pay")
+    assert shop.wait(buyer, lambda held: held["status"] == "active")["tier"] == "pro"
+
+
+def test_refunds_and_disputes_are_noted(shop: Shop, buyer: Tenant) -> None:
+    shop.purchase(buyer, "pro")
+    [charge] = shop.stripe.get("/v1/charges", customer=shop.customer(buyer))["data"]
+    refund = shop.stripe.post("/v1/refunds", charge=charge["id"], amount=500, reason="requested_by_customer")
+    dispute = shop.stripe.post("/simulator/dispute", charge=charge["id"], reason="fraudulent")
+
+    def noted() -> bool:
+        rows = shop.sql("SELECT stripe_id, kind, amount_minor, status FROM billing_notes WHERE tenant_id = ?", buyer.id)
+        return sorted(rows) == sorted(
+            [(refund["id"], "refund", 500, "succeeded"), (dispute["id"], "dispute", 2_900, "needs_response")]
+        )
+
+    assert eventually(noted)
+    shop.stripe.post("/simulator/dispute/close", dispute=dispute["id"], status="won")
+    assert eventually(lambda: shop.sql("SELECT status FROM billing_notes WHERE kind = 'dispute'") == [("won",)])
+    assert buyer.http.get("/v1/subscription").json()["tier"] == "pro", "a person decides what follows"
+
+
+def test_what_cannot_be_bought_is_said(shop: Shop, buyer: Tenant) -> None:
+    for body, status in (
+        ({"tier": "free"}, 409),
+        ({"tier": "custom"}, 409),
+        ({"tier": "platinum"}, 404),
+        ({"tier": "pro", "add_ons": {"cpu-reservation": 1}}, 409),
+        ({"tier": "pro", "add_ons": {"concurrency": 99}}, 422),
+    ):
+        assert buyer.http.post("/v1/subscription/checkout", json=body).status_code == status, body
+    assert buyer.http.post("/v1/subscription/cancel").status_code == 409
+    assert buyer.http.get("/v1/invoices/upcoming").status_code == 404
+
+
+def test_spend_caps_reach_the_data_plane(shop: Shop, buyer: Tenant) -> None:
+    cap = {"amount_minor": 5_000, "action": "stop"}
+    assert buyer.http.put("/v1/spend-caps/tenant", json=cap).json()["amount_minor"] == 5_000
+    assert buyer.http.put("/v1/spend-caps/functions/nothing", json=cap).status_code == 404
+    assert [each["function"] for each in buyer.http.get("/v1/spend-caps").json()["items"]] == [None]
+    assert buyer.http.delete("/v1/spend-caps/tenant").status_code == 204
+    assert buyer.http.delete("/v1/spend-caps/tenant").status_code == 404
+
+
+def test_a_repeated_sync_makes_nothing_and_reconciliation_finds_nothing(shop: Shop, buyer: Tenant) -> None:
+    shop.purchase(buyer, "pro")
+    again = shop.control_plane.run("stripe-sync")
+    assert (again.returncode, again.stdout) == (0, "0 objects of Stripe were new here\n")
+    prices = len(shop.stripe.get("/v1/prices", limit=100)["data"])
+    shop.sql("DELETE FROM stripe_objects WHERE kind = 'meter' OR name LIKE 'tailcut_tier_pro_v1%'")
+    anew = shop.control_plane.run("stripe-sync")
+    assert anew.stdout == "7 objects of Stripe were new here\n"
+    assert len(shop.stripe.get("/v1/prices", limit=100)["data"]) == prices, "they were found, not made"
+
+
+def test_the_reconciliation_names_each_difference_and_repairs_what_it_may(shop: Shop, buyer: Tenant) -> None:
+    shop.purchase(buyer, "pro")
+    eventually(lambda: buyer.http.get("/v1/invoices").json()["items"][0]["status"] == "paid")
+    clean = shop.control_plane.run("stripe-reconcile")
+    assert buyer.id not in clean.stdout, clean.stdout
+    shop.sql("UPDATE invoices SET total_minor = 1 WHERE tenant_id = ?", buyer.id)
+    free = shop.sql("SELECT id FROM tier_versions WHERE tier = 'free'")[0][0]
+    shop.sql("UPDATE subscriptions SET tier_version_id = ? WHERE tenant_id = ?", free, buyer.id)
+    found = shop.control_plane.run("stripe-reconcile", "--repair")
+    assert found.returncode == 3
+    assert [line for line in found.stdout.splitlines() if buyer.id in line and "tier version" in line]
+    assert [line for line in found.stdout.splitlines() if buyer.id in line and "paid 1 usd" in line]
+    assert buyer.http.get("/v1/subscription").json()["tier"] == "pro"
+    assert buyer.id not in shop.control_plane.run("stripe-reconcile").stdout
+
+
+def test_a_tenant_that_is_deleted_pays_its_last_invoice_first(tmp_path: Path) -> None:
+    shop = Shop(tmp_path, TAILCUT_DELETION_DRAIN_TIME="PT0.1S")
+    try:
+        buyer = shop.control_plane.new_tenant("leaver")
+        shop.purchase(buyer, "pro")
+        customer = shop.customer(buyer)
+        with shop.control_plane.client(shop.control_plane.operator_token) as operator:
+            assert operator.delete(f"/v1/tenants/{buyer.id}").is_success
+
+        def gone() -> bool:
+            return shop.sql("SELECT status FROM tenants WHERE id = ?", buyer.id) == [("deleted",)]
+
+        assert eventually(gone)
+        [subscription] = shop.stripe.get("/v1/subscriptions", customer=customer, status="all")["data"]
+        assert subscription["status"] == "canceled"
+        reasons = [each["billing_reason"] for each in shop.stripe.get("/v1/invoices", customer=customer)["data"]]
+        assert reasons == ["subscription_cycle", "subscription_create"], "the last one, with what is given back"
+    finally:
+        shop.stop()

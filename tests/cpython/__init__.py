@@ -1,0 +1,1 @@
+"""CPython's own test suite, in jailed workers: what ordinary Python code needs works there."""

@@ -1,0 +1,106 @@
+//! The worker's /tmp, emptied after each invocation: what the import left there stays, what calls put there goes.
+//!
+//! Called by runtime/belongings (fresh) and runtime/loop (forked), in jailed workers alone: there /tmp is a file system of
+//! the worker's own, whose counts of free inodes and blocks tell whether there is anything to do.
+//! What always holds: nothing outside of /tmp is removed (names are taken one by one, links are not followed). What cannot
+//! be removed ends the worker. The content of a file that the import left is not put back.
+const std = @import("std");
+const assert = std.debug.assert;
+const self = @import("../io/self.zig");
+
+const Tmp = @This();
+
+/// -1: /tmp is not ours.
+fd: self.Fd,
+/// Free inodes and blocks, as the import left them.
+free: [2]u64,
+kept: [kept_max][name_bytes_max]u8,
+kept_count: usize,
+names: [16 * 1024]u8 align(8),
+
+const kept_max = 64;
+const name_bytes_max = 256;
+const depth_max = 64;
+
+pub const Error = self.Error || error{TooMany};
+
+/// Notes what is there now.
+pub fn note(tmp: *Tmp) Error!void {
+    tmp.fd = try self.openFolder(self.here_fd, "/tmp");
+    tmp.kept_count = 0;
+    var entries: Entries = .{ .fd = tmp.fd, .buffer = &tmp.names };
+    while (try entries.next()) |name| {
+        if (tmp.kept_count == kept_max or name.len >= name_bytes_max) return error.TooMany;
+        @memcpy(tmp.kept[tmp.kept_count][0..name.len], name);
+        tmp.kept[tmp.kept_count][name.len] = 0;
+        tmp.kept_count += 1;
+    }
+    tmp.free = try self.freeOf(tmp.fd);
+}
+
+/// Whether it is as it was afterwards.
+pub fn empty(tmp: *Tmp) bool {
+    if (tmp.fd < 0) return true;
+    const free = self.freeOf(tmp.fd) catch return false;
+    if (std.mem.eql(u64, &free, &tmp.free)) return true;
+    tmp.clear(tmp.fd, 0) catch return false;
+    return true;
+}
+
+fn clear(tmp: *Tmp, folder: self.Fd, depth: usize) Error!void {
+    if (depth == depth_max) return error.TooMany;
+    var again = true;
+    // Removing changes what the kernel lists next: from the start until a round finds nothing to remove.
+    while (again) {
+        again = false;
+        try self.positionSet(folder, 0);
+        var buffer: [1024]u8 align(8) = undefined;
+        var entries: Entries = .{ .fd = folder, .buffer = &buffer };
+        while (try entries.next()) |name| {
+            if (depth == 0 and tmp.isKept(name)) continue;
+            if (!self.removeFile(folder, name)) {
+                // Somebody may have taken the rights to it away.
+                const inner = self.openFolder(folder, name) catch inner: {
+                    self.giveRights(folder, name);
+                    break :inner try self.openFolder(folder, name);
+                };
+                defer self.close(inner);
+                try tmp.clear(inner, depth + 1);
+                if (!self.removeFolder(folder, name)) return error.Denied;
+            }
+            again = true;
+        }
+    }
+}
+
+fn isKept(tmp: *const Tmp, name: [:0]const u8) bool {
+    for (tmp.kept[0..tmp.kept_count]) |*kept| {
+        if (std.mem.eql(u8, std.mem.sliceTo(kept, 0), name)) return true;
+    }
+    return false;
+}
+
+/// Names of a folder, without "." and "..".
+const Entries = struct {
+    fd: self.Fd,
+    buffer: []align(8) u8,
+    at: usize = 0,
+    filled: usize = 0,
+
+    fn next(entries: *Entries) Error!?[:0]const u8 {
+        while (true) {
+            if (entries.at == entries.filled) {
+                entries.filled = try self.list(entries.fd, entries.buffer);
+                entries.at = 0;
+                if (entries.filled == 0) return null;
+            }
+            // struct linux_dirent64: ino, off (8 each), reclen (2), type (1), name.
+            const record = entries.buffer[entries.at..entries.filled];
+            const bytes = std.mem.readInt(u16, record[16..18], .little);
+            entries.at += bytes;
+            const name = std.mem.sliceTo(@as([*:0]const u8, @ptrCast(record[19..].ptr)), 0);
+            if (std.mem.eql(u8, name, ".") or std.mem.eql(u8, name, "..")) continue;
+            return name;
+        }
+    }
+};
