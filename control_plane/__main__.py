@@ -1,4 +1,4 @@
-"""``python -m control_plane serve | migrate | openapi | create-tenant NAME [--if-missing] [--json] | stripe-…``"""
+"""``python -m control_plane serve | migrate | openapi | create-tenant NAME … | stripe-… | usage-dead-letters …``"""
 
 import argparse
 import asyncio
@@ -21,6 +21,8 @@ from control_plane.settings import Settings
 from control_plane.tenants import repository, service
 from control_plane.tenants.schemas import TenantCreate
 from control_plane.tiers.catalog import CatalogError
+from control_plane.usage import commands as usage
+from control_plane.usage import process as usage_process
 
 
 def main() -> int:
@@ -45,6 +47,9 @@ def _run(settings: Settings, arguments: argparse.Namespace) -> int:
         case name if name in billing.NAMES:
             migrate(settings)
             return billing.run(settings, arguments)
+        case usage.NAME:
+            migrate(settings)
+            return usage.run(settings, arguments)
         case _:
             migrate(settings)
             _serve(settings)
@@ -64,6 +69,7 @@ def _parse() -> argparse.Namespace:
     )
     create.add_argument("--json", action="store_true")
     billing.add_parsers(commands)
+    usage.add_parser(commands)
     return parser.parse_args()
 
 
@@ -71,6 +77,7 @@ def _serve(settings: Settings) -> None:
     """SIGTERM stops accepting, lets requests finish for ``shutdown_timeout``, and ends."""
     # uvicorn takes the signal while it serves and raises it again when it has ended; then this makes it exit 0.
     signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(0))
+    usage_process.start(settings)
     listener = socket.create_server((settings.host, settings.control_plane_port), backlog=1024)
     if settings.control_plane_port == 0:
         settings = settings.model_copy(update={"control_plane_port": listener.getsockname()[1]})

@@ -5,11 +5,25 @@ foreign key. Rows are kept as long as the tenant's tier keeps logs.
 """
 
 from datetime import datetime
+from typing import Final
 
-from sqlalchemy import Index, LargeBinary, String
+from sqlalchemy import BigInteger, Index, Integer, LargeBinary, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from control_plane.models.base import Base
+from gateway.contract.usage import HEADER_BYTES, SLOT_BYTES, Position
+
+_SLOT_BITS: Final = 16
+_SEGMENT_BITS: Final = 24
+_RowNumber: Final = BigInteger().with_variant(Integer, "sqlite")
+"""SQLite's own row number is called INTEGER, and has 64 bits."""
+
+
+def record_id(stream_number: int, place: Position) -> int:
+    """Of the slot that begins at ``place``: 23 bits of stream, 24 of segment, 16 of slot. One integer as the key costs
+    a third less than stream, segment and offset did (docs/decisions/0020)."""
+    index = (place.offset - HEADER_BYTES) // SLOT_BYTES
+    return (stream_number << _SEGMENT_BITS | place.number) << _SLOT_BITS | index
 
 
 class UsageRecordRow(Base):
@@ -19,11 +33,8 @@ class UsageRecordRow(Base):
         Index("ix_usage_records_invocation_id", "invocation_id"),
     )
 
-    stream: Mapped[str] = mapped_column(String(32), primary_key=True)
-    """Node, epoch and reactor"""
-    segment: Mapped[int] = mapped_column(primary_key=True)
-    offset: Mapped[int] = mapped_column(primary_key=True)
-    """With these three a record is known for ever, however often it is sent."""
+    id: Mapped[int] = mapped_column(_RowNumber, primary_key=True, autoincrement=False)
+    """Where it lies in its journal (``record_id``): it is known for ever by this, however often it is sent."""
     invocation_id: Mapped[str] = mapped_column(String(32))
     tenant_id: Mapped[str] = mapped_column(String(40))
     function: Mapped[str] = mapped_column(String(63))
@@ -50,7 +61,9 @@ class UsageStream(Base):
 
     __tablename__ = "usage_streams"
 
-    stream: Mapped[str] = mapped_column(String(32), primary_key=True)
+    number: Mapped[int] = mapped_column(_RowNumber, primary_key=True)
+    stream: Mapped[str] = mapped_column(String(32), unique=True)
+    """Node, epoch and reactor"""
     segment: Mapped[int]
     offset: Mapped[int]
     updated_at: Mapped[datetime]

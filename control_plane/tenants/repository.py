@@ -32,6 +32,10 @@ async def tenants_to_remove(session: AsyncSession, asked_before: datetime) -> Se
     return (await session.scalars(query)).all()
 
 
+async def deleted_tenants(session: AsyncSession) -> Sequence[str]:
+    return (await session.scalars(select(Tenant.id).where(Tenant.status == "deleted"))).all()
+
+
 async def change_status(
     session: AsyncSession, tenant_id: str, before: Sequence[str], after: str, reason: str, at: datetime
 ) -> bool:

@@ -1,40 +1,39 @@
 """Books usage: reads what nodes sent to Redis, writes it to SQL once, says how far it has come.
 
-A task of ``app``. One transaction per run of records: rows, hours, and the watermark of the stream move together or not
-at all, so a crash at any moment books nothing twice and nothing never. The watermark lies in SQL, which is why this
-needs no consumer group: reading begins behind it, whatever Redis believes was delivered (docs/decisions/0020).
+Run by ``process``, beside the control plane. One transaction for thousands of records: rows, hours, and the watermark
+of the stream move together or not at all, so a crash at any moment books nothing twice and nothing never. The
+watermark lies in SQL, which is why this needs no consumer group: reading begins behind it, whatever Redis believes was
+delivered (docs/decisions/0020). Several control planes may do this at once: whose watermark has moved meanwhile, does
+nothing.
 
 A run that does not continue the watermark is a hole (Redis lost something): the stream is deleted there, and its node
 sends everything behind the watermark again. A record that cannot be booked goes to ``usage_dead_letters``.
 """
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+import time
+from collections.abc import Collection, Sequence
+from typing import Any, Final, NamedTuple
 
 import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncSession
 
-from control_plane.context import Context
-from control_plane.models import UsageVersion, now
-from control_plane.usage import floors, hourly, repository
+from control_plane.database import Database
+from control_plane.usage import booking, floors, hourly, repository
+from control_plane.usage.booking import Owner
+from control_plane.usage.repository import Stream
 from gateway.contract.usage import (
+    DEAD_LETTERS_KEY,
     FINAL_KEY,
+    HEADER_BYTES,
     PREVIOUS_FIELD,
     RECORDS_FIELD,
-    SELF_CHECK_VERSION_ID,
     SLOT_BYTES,
     STREAMS_KEY,
     WATERMARKS_KEY,
-    CorruptSlotError,
     Position,
-    UsageRecord,
-    decode,
     slots,
     stream_key,
 )
@@ -42,159 +41,163 @@ from gateway.contract.usage import (
 log = structlog.get_logger(__name__)
 
 IDLE_S: Final = 0.25
-RUNS_MAX: Final = 4
+"""Between two looks. What came meanwhile is one transaction, so this is also what keeps commits few."""
+RECORDS_MAX: Final = 4096
+"""Of one transaction, unless one run has more: SQLite's other writers wait for it."""
+_RUNS_MAX: Final = 64
+_PUBLISH_S: Final = 5.0
 BACKOFF_FIRST_S: Final = 0.5
 BACKOFF_LAST_S: Final = 10.0
 OWNERS_MAX: Final = 50_000
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class _Run(NamedTuple):
+    """Entries of Redis that continue the watermark, put together. ``segment`` is where all of it lies."""
+
+    begin: Position
+    end: Position
+    records: bytes
 
 
 class UsageConsumer:
-    def __init__(self, context: Context, redis: Redis) -> None:
-        self._context = context
+    def __init__(self, database: Database, redis: Redis) -> None:
+        self._database = database
         self._redis: Any = redis
-        self._owners: dict[str, UsageVersion | None] = {}
-        self._floors = floors.Floors(context, redis)
+        self._owners: dict[bytes, Owner] = {}
+        """By the id as it is in the journal. Those that are not found are asked for again."""
+        self._floors = floors.Floors(database, redis)
+        self._published_s = float("-inf")
 
     async def run(self) -> None:
         """Until cancelled."""
         backoff_s = BACKOFF_FIRST_S
         while True:
             try:
-                await self._publish_watermarks()
-                while True:
-                    if not await self.round():
-                        await self._floors.publish()
-                        await asyncio.sleep(IDLE_S)
-                    backoff_s = BACKOFF_FIRST_S
+                more = await self.round()
+                await self._floors.publish()
+                backoff_s = BACKOFF_FIRST_S
+                if not more:
+                    await asyncio.sleep(IDLE_S)
             except (RedisError, OSError, SQLAlchemyError) as error:
                 log.warning("usage-failed", error=type(error).__name__, message=str(error)[:200], retry_s=backoff_s)
                 await asyncio.sleep(backoff_s)
                 backoff_s = min(backoff_s * 2, BACKOFF_LAST_S)
 
     async def round(self) -> bool:
-        """One run of each stream. False: there was nothing."""
-        found = False
+        """One transaction for each stream. Whether there may be more at once."""
         names = sorted(name.decode() for name in await self._redis.smembers(STREAMS_KEY))
+        known = await self._streams(names)
+        await self._publish(known)
+        more = False
         for name in names:
-            found |= await self._read(name)
-        await self._finish(names)
-        return found
+            more |= await self._read(name, known[name])
+        await self._finish()
+        return more
 
-    async def _read(self, stream: str) -> bool:
-        async with self._context.reading() as session:
-            booked = await repository.watermark(session, stream)
-        entries = await self._redis.xrange(stream_key(stream), min=f"({booked}", count=RUNS_MAX)
-        for identifier, fields in entries:
-            end, previous = Position.parse(identifier), Position.parse(fields.get(PREVIOUS_FIELD, b"0-0"))
-            if previous != booked:
-                log.warning("usage-hole", stream=stream, booked=str(booked), previous=str(previous), found=str(end))
-                await self._redis.delete(stream_key(stream))
-                return False
-            await self._book(stream, booked, end, fields.get(RECORDS_FIELD, b""))
-            booked = end
-            await self._redis.hset(WATERMARKS_KEY, stream, str(booked))
-            await self._redis.xtrim(stream_key(stream), minid=f"{booked.number}-{booked.offset + 1}", approximate=False)
-        return bool(entries)
-
-    async def _book(self, stream: str, after: Position, end: Position, records: bytes) -> None:
-        """Everything in one transaction: the rows, the hours, the watermark."""
-        first = end.offset - len(records)
-        async with self._context.writing() as session:
-            if not await repository.move_watermark(session, stream, after, end):
-                return  # another control plane was faster
-            owners = await self._owners_of(session, records)
-            rows: list[dict[str, Any]] = []
-            dead: list[dict[str, Any]] = []
-            for index, slot in enumerate(slots(records)):
-                place = {"stream": stream, "segment": end.number, "offset": first + index * SLOT_BYTES}
-                try:
-                    record = decode(slot)
-                except CorruptSlotError as error:
-                    dead.append(place | {"slot": slot, "reason": str(error)[:200], "noted_at": now()})
-                    continue
-                if record.version_id == SELF_CHECK_VERSION_ID:
-                    continue
-                owner = owners.get(record.version_id)
-                if owner is None:
-                    reason = f"no tenant ever had the version {record.version_id[:40]!r}"
-                    dead.append(place | {"slot": slot, "reason": reason, "noted_at": now()})
-                    continue
-                rows.append(place | _row(record, owner))
-            inserted = await repository.insert_records(session, rows)
-            await repository.insert_dead(session, dead)
-            await hourly.add(session, _hours(inserted))
-        self._floors.touch({row["tenant_id"] for row in inserted})
-        if dead:
-            log.error("usage-dead-letters", stream=stream, count=len(dead), reason=dead[0]["reason"])
-
-    async def _owners_of(self, session: AsyncSession, records: bytes) -> dict[str, UsageVersion | None]:
-        wanted = {slot[96:].rstrip(b"\0").decode("ascii", "replace") for slot in slots(records)}
-        missing = wanted - self._owners.keys()
+    async def _streams(self, names: Collection[str]) -> dict[str, Stream]:
+        async with self._database.reading() as session:
+            known = await repository.streams(session, names)
+        missing = set(names) - known.keys()
         if missing:
-            if len(self._owners) > OWNERS_MAX:
-                self._owners.clear()
-                missing = wanted
-            found = await repository.owners(session, missing)
-            self._owners |= found  # those that are not found are asked for again
-        return {one: self._owners.get(one) for one in wanted}
+            async with self._database.writing() as session:
+                await repository.add_streams(session, missing)
+                known |= await repository.streams(session, missing)
+        return known
 
-    async def _publish_watermarks(self) -> None:
-        """Redis may have lost them, and nodes keep their journals until they hear."""
-        async with self._context.reading() as session:
-            known = await repository.watermarks(session)
+    async def _read(self, name: str, stream: Stream) -> bool:
+        entries = await self._redis.xrange(stream_key(name), min=f"({stream.booked}", count=_RUNS_MAX)
+        if not entries:
+            return False
+        run, used = _join(stream.booked, entries)
+        if run is None:
+            log.warning("usage-hole", stream=name, booked=str(stream.booked), found=entries[0][0].decode())
+            await self._redis.delete(stream_key(name))
+            return False
+        if not await self._book(name, stream, run):
+            return True  # another control plane was faster: look again from where it has come to
+        await self._redis.hset(WATERMARKS_KEY, name, str(run.end))
+        await self._redis.xtrim(stream_key(name), minid=f"{run.end.number}-{run.end.offset + 1}", approximate=False)
+        return used < len(entries) or len(entries) == _RUNS_MAX
+
+    async def _book(self, name: str, stream: Stream, run: _Run) -> bool:
+        """Everything in one transaction: the watermark, the rows, the hours. False: the watermark was elsewhere."""
+        await self._learn_owners(run.records)
+        booked = booking.book(stream.number, run.begin, run.records, self._owners)
+        async with self._database.writing() as session:
+            if not await repository.move_watermark(session, stream.number, stream.booked, run.end):
+                return False
+            inserted = await repository.insert_records(session, booked.rows)
+            await repository.insert_dead(session, name, booked.dead)
+            await hourly.add(session, booking.hours_of(inserted))
+        self._floors.touch({row.tenant_id for row in inserted})
+        if booked.dead:
+            log.error("usage-dead-letters", stream=name, count=len(booked.dead), reason=booked.dead[0].reason)
+            self._published_s = float("-inf")
+        return True
+
+    async def _learn_owners(self, records: bytes) -> None:
+        missing = {booking.version_of(slot) for slot in slots(records)} - self._owners.keys()
+        if not missing:
+            return
+        if len(self._owners) + len(missing) > OWNERS_MAX:
+            self._owners.clear()
+        texts = {one.rstrip(b"\0").decode("ascii", "replace"): one for one in missing}
+        async with self._database.reading() as session:
+            found = await repository.owners(session, texts.keys())
+        self._owners |= {texts[version_id]: owner for version_id, owner in found.items()}
+
+    async def _publish(self, known: dict[str, Stream]) -> None:
+        """Redis may have lost the watermarks, and nodes keep their journals until they hear."""
+        if time.monotonic() - self._published_s < _PUBLISH_S:
+            return
+        async with self._database.reading() as session:
+            dead = await repository.dead_letters_count(session)
+        await self._redis.set(DEAD_LETTERS_KEY, dead)
         if known:
-            await self._redis.hset(WATERMARKS_KEY, mapping={stream: str(place) for stream, place in known.items()})
+            places = {name: str(stream.booked) for name, stream in known.items()}
+            await self._redis.hset(WATERMARKS_KEY, mapping=places)
+        self._published_s = time.monotonic()
 
-    async def _finish(self, streams: Sequence[str]) -> None:
+    async def _finish(self) -> None:
         """Streams whose gateway has ended leave Redis once they are booked to their end."""
         finals = {name.decode(): Position.parse(end) for name, end in (await self._redis.hgetall(FINAL_KEY)).items()}
-        for stream, end in finals.items():
-            async with self._context.reading() as session:
-                booked = await repository.watermark(session, stream)
-            if booked < end:
+        if not finals:
+            return
+        async with self._database.reading() as session:
+            known = await repository.streams(session, finals.keys())
+        for name, end in finals.items():
+            stream = known.get(name)
+            if stream is None or stream.booked < end:
                 continue
             try:
-                await self._redis.delete(stream_key(stream))
-                await self._redis.srem(STREAMS_KEY, stream)
-                await self._redis.hdel(FINAL_KEY, stream)
+                await self._redis.delete(stream_key(name))
+                await self._redis.srem(STREAMS_KEY, name)
+                await self._redis.hdel(FINAL_KEY, name)
             except ResponseError as error:
-                log.warning("usage-stream-kept", stream=stream, message=str(error)[:200])
+                log.warning("usage-stream-kept", stream=name, message=str(error)[:200])
 
 
-def _row(record: UsageRecord, owner: UsageVersion) -> dict[str, Any]:
-    return {
-        "invocation_id": record.invocation_id,
-        "tenant_id": owner.tenant_id,
-        "function": owner.function,
-        "version_id": record.version_id,
-        "arrived_at": _EPOCH + timedelta(microseconds=record.arrived_unix_ns // 1000),
-        "outcome": record.outcome,
-        "status": record.status,
-        "billed": record.billed,
-        "cold": record.cold,
-        "deadline": record.deadline,
-        "queue_us": record.queue_ns // 1000,
-        "start_us": record.start_ns // 1000,
-        "wall_us": record.wall_ns // 1000,
-        "cpu_us": record.cpu_us,
-        "memory_bytes": record.memory_bytes,
-        "mib_us": record.mib_us,
-        "request_bytes": record.request_bytes,
-        "response_bytes": record.response_bytes,
-        "log_bytes": record.log_bytes,
-    }
+def _join(booked: Position, entries: Sequence[tuple[bytes, dict[bytes, bytes]]]) -> tuple[_Run | None, int]:
+    """→ what continues ``booked``, from one segment, and how many entries that took. None: the first one does not."""
+    parts: list[bytes] = []
+    size = 0
+    at = booked
+    for identifier, fields in entries:
+        end, records = Position.parse(identifier), fields.get(RECORDS_FIELD, b"")
+        begin = Position(end.number, end.offset - len(records))
+        continues = Position.parse(fields.get(PREVIOUS_FIELD, b"0-0")) == at and _touches(at, begin)
+        if not continues or not records or len(records) % SLOT_BYTES:
+            break
+        if parts and (end.number != at.number or size + len(records) > RECORDS_MAX * SLOT_BYTES):
+            break
+        parts.append(records)
+        size += len(records)
+        at = end
+    if not parts:
+        return None, 0
+    return _Run(Position(at.number, at.offset - size), at, b"".join(parts)), len(parts)
 
 
-def _hours(rows: Sequence[dict[str, Any]]) -> list[hourly.Usage]:
-    sums: defaultdict[tuple[str, str, str, datetime], list[int]] = defaultdict(lambda: [0, 0, 0, 0])
-    for row in rows:
-        if not row["billed"]:
-            continue
-        hour = row["arrived_at"].replace(minute=0, second=0, microsecond=0)
-        into = sums[row["tenant_id"], row["function"], row["version_id"], hour]
-        into[0] += 1
-        into[1] += not 200 <= row["status"] < 400
-        into[2] += row["cpu_us"]
-        into[3] += row["mib_us"]
-    return [hourly.Usage(*key, *values) for key, values in sums.items()]
+def _touches(at: Position, begin: Position) -> bool:
+    """Whether nothing lies between: the same place, or the beginning of a later segment."""
+    return begin == at or (begin.number > at.number and begin.offset == HEADER_BYTES)

@@ -11,7 +11,7 @@ from typing import Any, Final
 from redis.asyncio import Redis
 from sqlalchemy import func, select
 
-from control_plane.context import Context
+from control_plane.database import Database
 from control_plane.models import UsageHourly, now
 from control_plane.tiers import repository as tiers
 from control_plane.tiers.periods import period_of
@@ -23,8 +23,8 @@ KEEP_S: Final = 40 * 86_400
 
 
 class Floors:
-    def __init__(self, context: Context, redis: Redis) -> None:
-        self._context = context
+    def __init__(self, database: Database, redis: Redis) -> None:
+        self._database = database
         self._redis: Any = redis
         self._touched: set[str] = set()
         self._published_s = 0.0
@@ -38,7 +38,7 @@ class Floors:
         self._published_s = time.monotonic()
         batch = sorted(self._touched)[:TENANTS_MAX]
         self._touched -= set(batch)
-        async with self._context.reading() as session:
+        async with self._database.reading() as session:
             subscriptions = {one.tenant_id: one for one in await tiers.all_subscriptions(session)}
             for tenant_id in batch:
                 subscription = subscriptions.get(tenant_id)

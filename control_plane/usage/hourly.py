@@ -7,7 +7,7 @@ that is open and keeps it open until the commit; who closes waits for that commi
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -51,8 +51,7 @@ async def add(session: AsyncSession, usages: Iterable[Usage]) -> None:
         by_hour[usage.tenant_id, usage.hour].append(usage)
     for tenant_id, hour in sorted(by_hour):  # always the same order: no two transactions wait for each other
         revision = await _lock_hour(session, tenant_id, hour)
-        for usage in by_hour[tenant_id, hour]:
-            await _add_row(session, usage, revision)
+        await _add_rows(session, by_hour[tenant_id, hour], revision)
 
 
 async def dirty_hours(session: AsyncSession, before: datetime, count_max: int) -> Sequence[tuple[str, datetime]]:
@@ -96,22 +95,13 @@ async def _lock_hour(session: AsyncSession, tenant_id: str, hour: datetime) -> i
     return int((await session.scalars(query)).one())
 
 
-async def _add_row(session: AsyncSession, usage: Usage, revision: int) -> None:
-    insert = _insert(session, UsageHourly).values(
-        tenant_id=usage.tenant_id,
-        function=usage.function,
-        version_id=usage.version_id,
-        hour=usage.hour,
-        revision=revision,
-        invocations=usage.invocations,
-        errors=usage.errors,
-        cpu_us=usage.cpu_us,
-        mib_us=usage.mib_us,
-    )
+async def _add_rows(session: AsyncSession, usages: Sequence[Usage], revision: int) -> None:
+    insert = _insert(session, UsageHourly)
     added = {name: getattr(UsageHourly, name) + insert.excluded[name] for name in _SUMS}
-    await session.execute(
-        insert.on_conflict_do_update(index_elements=[getattr(UsageHourly, name) for name in _KEY], set_=added)
-    )
+    query = insert.on_conflict_do_update(index_elements=[getattr(UsageHourly, name) for name in _KEY], set_=added)
+    rows = sorted((asdict(usage) | {"revision": revision} for usage in usages), key=lambda row: row["version_id"])
+    connection = await session.connection()  # beside the unit of work: its bulk path would ask for rows back
+    await connection.execute(query, rows)
 
 
 _KEY = ("tenant_id", "function", "version_id", "hour", "revision")

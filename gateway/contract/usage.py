@@ -8,8 +8,9 @@ run of whole slots; its id is where the run ends (``segment-offset``), so that s
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final, NamedTuple, get_args
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.contract.metrics import Outcome
 
@@ -19,6 +20,10 @@ WATERMARKS_KEY: Final = "tailcut:usage:watermarks"
 """Hash: stream → the position up to which the control plane has booked it."""
 FINAL_KEY: Final = "tailcut:usage:final"
 """Hash: stream → the position at which it ends for good; its gateway has ended."""
+LAG_KEY: Final = "tailcut:usage:lag"
+"""Hash: node (8 hex digits) → ``NodeLag`` as JSON, written by its gateway about every second."""
+DEAD_LETTERS_KEY: Final = "tailcut:usage:dead-letters"
+"""How many records could not be booked; written by the control plane for the metric of the gateways."""
 RECORDS_FIELD: Final = b"records"
 PREVIOUS_FIELD: Final = b"previous"
 
@@ -26,15 +31,25 @@ HEADER_BYTES: Final = 4096
 SLOT_BYTES: Final = 128
 SEGMENT_BYTES: Final = 8 * 2**20
 """``journal_segment_bytes`` of limits.zig"""
+SEGMENT_NUMBER_MAX: Final = 2**24 - 1
+"""Of one stream: ``usage_records.id`` has 24 bits for it. At 65,000 invocations a second half a year; then the gateway
+begins a new epoch."""
 MAGIC: Final = b"TCJRNL01"
 HEADER: Final = struct.Struct("<8sQQQQ")
 """magic, node and epoch, number, committed, sealed"""
 SLOT: Final = struct.Struct("<II16sQQQQQQIIIIHBBI32s")
-OUTCOMES: Final = get_args(Outcome)
+"""Checksum, kind; then ``Record`` of zigcore/src/meter/usage.zig: invocation id, arrived (unix ns), queue, start, wall
+and CPU ns, memory bytes, request, response and log bytes, version's index, status (0: no answer), outcome, flags,
+reserved; then the version's id, zeros behind it. Every number is the gateway's own."""
 KIND_USAGE: Final = 1
+CORRUPT_KIND: Final = 2**32 - 1
+"""Put into a slot whose checksum was wrong when it was read from the journal."""
 PLATFORM_ABORTED: Final = "platform_aborted"
 """The outcome of an invocation that had begun when its gateway died: billed zero."""
 _ABORTED_CODE: Final = 255
+OUTCOMES: Final[dict[int, str]] = {**dict(enumerate(get_args(Outcome))), _ABORTED_CODE: PLATFORM_ABORTED}
+"""By the number in a slot."""
+NOT_BILLED: Final = frozenset(number for number, name in OUTCOMES.items() if name in ("internal", PLATFORM_ABORTED))
 
 SELF_CHECK_VERSION_ID: Final = "ver_check"
 """Of the function with which a gateway checks itself: its records are nobody's usage."""
@@ -60,46 +75,20 @@ class Position(NamedTuple):
 START: Final = Position(0, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class UsageRecord:
-    """What one admitted invocation consumed; every number is the gateway's own."""
+class NodeLag(BaseModel):
+    """What a node has in its journal and the control plane has not booked."""
 
-    invocation_id: str
-    version_id: str
-    arrived_unix_ns: int
-    outcome: str
-    status: int
-    """Of the answer; 0: there was none."""
-    executed: bool
-    cold: bool
-    deadline: bool
-    """Ran under a reservation that the kernel had admitted."""
-    queue_ns: int
-    start_ns: int
-    wall_ns: int
-    cpu_ns: int
-    memory_bytes: int
-    request_bytes: int
-    response_bytes: int
-    log_bytes: int
+    model_config = ConfigDict(frozen=True)
 
-    @property
-    def billed(self) -> bool:
-        """Refused and cancelled ones have not run; what we broke is on us."""
-        return self.executed and self.outcome not in ("internal", PLATFORM_ABORTED)
-
-    @property
-    def cpu_us(self) -> int:
-        return self.cpu_ns // 1000
-
-    @property
-    def mib_us(self) -> int:
-        """Peak memory in whole MiB, rounded up, times wall-clock µs: what purses count (pool/answer.zig)."""
-        return -(-self.memory_bytes // 2**20) * (self.wall_ns // 1000)
-
-
-class CorruptSlotError(Exception):
-    """The bytes are not a slot that this release knows."""
+    at_unix_s: float
+    """When this was measured: an old one means that the gateway is away."""
+    unbooked_bytes: int = Field(ge=0)
+    oldest_unix_s: float | None
+    """Arrival of the oldest record that is not booked; None: everything is booked."""
+    journal_bytes: int = Field(ge=0)
+    """On the node's disk, booked and allocated ahead included."""
+    full: bool
+    """The disk has no room for the journal: calls are refused."""
 
 
 def stream_name(node: int, reactor: int) -> str:
@@ -111,32 +100,14 @@ def stream_key(name: str) -> str:
     return f"tailcut:usage:stream:{name}"
 
 
-def decode(slot: bytes) -> UsageRecord:
-    """One slot, whose checksum was tested when it was read from the journal. Raises CorruptSlotError."""
-    fields = SLOT.unpack(slot)
-    if fields[1] != KIND_USAGE:
-        raise CorruptSlotError(f"kind {fields[1]} instead of {KIND_USAGE}")
-    outcome, flags = fields[14], fields[15]
-    if outcome >= len(OUTCOMES) and outcome != _ABORTED_CODE:
-        raise CorruptSlotError(f"outcome {outcome} is none of the {len(OUTCOMES)} known ones: a newer gateway wrote it")
-    return UsageRecord(
-        invocation_id=fields[2].hex(),
-        version_id=fields[17].rstrip(b"\0").decode("ascii", "replace"),
-        arrived_unix_ns=fields[3],
-        outcome=PLATFORM_ABORTED if outcome == _ABORTED_CODE else OUTCOMES[outcome],
-        status=fields[13],
-        executed=bool(flags & FLAG_EXECUTED),
-        cold=bool(flags & FLAG_COLD),
-        deadline=bool(flags & FLAG_DEADLINE),
-        queue_ns=fields[4],
-        start_ns=fields[5],
-        wall_ns=fields[6],
-        cpu_ns=fields[7],
-        memory_bytes=fields[8],
-        request_bytes=fields[9],
-        response_bytes=fields[10],
-        log_bytes=fields[11],
-    )
+def is_billed(outcome: int, flags: int) -> bool:
+    """Refused and cancelled ones have not run; what we broke is on us. As ``billed`` in zigcore/src/pool/books.zig."""
+    return flags & FLAG_EXECUTED != 0 and outcome not in NOT_BILLED
+
+
+def mib_us(memory_bytes: int, wall_ns: int) -> int:
+    """Peak memory in whole MiB, rounded up, times wall-clock µs: what purses count (pool/books.zig)."""
+    return -(-memory_bytes // 2**20) * (wall_ns // 1000)
 
 
 def aborted_slot(invocation_id: bytes, version_id: bytes, arrived_unix_ns: int) -> bytes:

@@ -12,7 +12,6 @@ Called by ``node`` (``begin``, ``feed``) and by ``shipping``, which reads segmen
 
 import errno
 import fcntl
-import mmap
 import os
 import re
 import struct
@@ -28,7 +27,9 @@ from gateway.contract.usage import (
     HEADER_BYTES,
     MAGIC,
     SEGMENT_BYTES,
+    SEGMENT_NUMBER_MAX,
     SLOT_BYTES,
+    START,
     Position,
     aborted_slot,
     slots,
@@ -38,7 +39,10 @@ from gateway.core.binding import CoreError
 from gateway.core.data_plane import DataPlane, valid_slots
 
 _log = structlog.get_logger("journal")
+_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 INFLIGHT_BYTES: Final = 512 * 1024
+"""Behind it in the file: the boot id."""
+_LAST_SLOTS: Final = 64
 _INFLIGHT: Final = struct.Struct("<16sQ32s8x")
 _SEGMENT_NAME: Final = re.compile(r"([0-9a-f]{16})-([0-9a-f]{2})-([0-9a-f]{8})\.segment")
 _INFLIGHT_NAME: Final = re.compile(r"([0-9a-f]{16})-([0-9a-f]{2})\.inflight")
@@ -52,17 +56,26 @@ class Segment:
 
     def committed(self) -> tuple[int, bool]:
         """(bytes that are whole, whether no more will follow). Raises OSError, ValueError for a file that is none."""
-        with self.path.open("rb") as file:
-            magic, _, number, committed, sealed = HEADER.unpack(file.read(HEADER.size))
-        if magic == bytes(len(magic)):
+        with self.path.open("rb", buffering=0) as file:
+            header = file.read(HEADER.size)
+            if len(header) == HEADER.size and HEADER.unpack(header)[4]:
+                header = os.pread(file.fileno(), HEADER.size, 0)  # read before ``sealed``, ``committed`` could be older
+        if len(header) < HEADER.size:
+            return HEADER_BYTES, False  # made, not yet allocated
+        magic, _, number, committed, sealed = HEADER.unpack(header)
+        if committed == 0:
             return HEADER_BYTES, False  # allocated, not yet taken
         if magic != MAGIC or number != self.number or not HEADER_BYTES <= committed <= SEGMENT_BYTES:
             raise ValueError(f"{self.path.name} is no segment {self.number} of the journal: {magic!r}, {committed}")
         return committed, bool(sealed)
 
     def read(self, offset: int, end: int) -> bytes:
-        with self.path.open("rb") as file:
+        with self.path.open("rb", buffering=0) as file:
             return os.pread(file.fileno(), end - offset, offset)
+
+    def arrived_unix_ns(self, offset: int) -> int:
+        """Of the record at ``offset``."""
+        return int.from_bytes(self.read(offset + 24, offset + 32), "little")
 
 
 class Journal:
@@ -81,15 +94,25 @@ class Journal:
         folder.mkdir(parents=True, exist_ok=True)
 
     def begin(self) -> None:
-        """Before the data plane starts. Raises OSError: a gateway that cannot keep books must not serve."""
-        for reactor in self._open:
+        """Before the data plane starts. Raises OSError: a gateway that cannot keep books must not serve. May be tried
+        again."""
+        boot = _BOOT_ID.read_bytes().strip()
+        for reactor in list(self._open)[len(self._locks) :]:
             path = self.folder / f"{self._node:016x}-{reactor:02x}.inflight"
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            os.posix_fallocate(descriptor, 0, INFLIGHT_BYTES)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                os.posix_fallocate(descriptor, 0, INFLIGHT_BYTES + len(boot))
+                os.pwrite(descriptor, boot, INFLIGHT_BYTES)
+                self._data_plane.begin_journal(reactor, descriptor)
+            except (OSError, CoreError):
+                path.unlink()
+                os.close(descriptor)
+                raise
             self._locks.append(descriptor)
-            self._data_plane.begin_journal(reactor, descriptor)
         self.feed()
+        if self.full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.folder))
 
     def feed(self) -> None:
         """Gives each reactor that has none a segment in waiting. Cheap when there is nothing to do."""
@@ -102,6 +125,11 @@ class Journal:
         for descriptors in list(self._open.values()):
             for descriptor in list(descriptors):
                 os.fdatasync(descriptor)
+
+    @property
+    def node(self) -> str:
+        """As it is named in Redis; the same for every start."""
+        return f"{self._node >> 32:08x}"
 
     def streams(self) -> list[str]:
         return [stream_name(self._node, reactor) for reactor in self._open]
@@ -134,7 +162,8 @@ class Journal:
             except OSError:
                 continue  # that gateway lives: it is draining, or we are the next one
             else:
-                ends[stream] = self._end(stream, path, descriptor)
+                if os.fstat(descriptor).st_nlink:  # else another gateway did it at this very moment
+                    ends[stream] = self._end(stream, path, descriptor)
             finally:
                 os.close(descriptor)
         for stream, segments in self.segments().items():
@@ -160,6 +189,8 @@ class Journal:
 
     def _give(self, reactor: int) -> None:
         number = self._next[reactor]
+        if number > SEGMENT_NUMBER_MAX:
+            raise OverflowError("the journal's numbers of segments are used up: a new gateway begins a new epoch")
         path = self.folder / f"{self._node:016x}-{reactor:02x}-{number:08x}.segment"
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
@@ -191,32 +222,35 @@ class Journal:
         return self.folder / f"{stream[:16]}-{stream[17:]}.inflight"
 
     def _end(self, stream: str, inflight: Path, descriptor: int) -> Position:
-        segments = self.segments().get(stream, [])
         known: set[bytes] = set()
-        last = Position(0, 0)
-        for segment in segments:
+        last = START
+        number = 0
+        for segment in self.segments().get(stream, []):
+            number = segment.number
             end = self._seal(segment)
+            if end is None:
+                continue
             last = Position(segment.number, end)
-        for segment in segments[-2:]:
-            end, _ = segment.committed()
-            known |= {slot[8:24] for slot in slots(segment.read(HEADER_BYTES, end))}
+            # What was written last may still be listed as in flight; older records are not.
+            tail = max(HEADER_BYTES, end - _LAST_SLOTS * SLOT_BYTES)
+            known |= {slot[8:24] for slot in slots(segment.read(tail, end))}
         aborted = [row for row in _begun(descriptor) if row[0] not in known]
         if aborted:
-            last = self._write_aborted(stream, last.number + 1, aborted)
+            last = self._write_aborted(stream, number + 1, aborted)
             _log.warning(
                 "invocations had begun when a gateway died; they cost nothing", stream=stream, count=len(aborted)
             )
         inflight.unlink()
         return last
 
-    def _seal(self, segment: Segment) -> int:
-        """Takes in what is whole behind ``committed``. → its end"""
+    def _seal(self, segment: Segment) -> int | None:
+        """Takes in what is whole behind ``committed``. → its end; None: there is nothing in it, and it has gone."""
         try:
             committed, _ = segment.committed()
         except ValueError as error:
             _log.error("a segment of the journal cannot be read; it is kept and passed over", error=str(error))
             segment.path.rename(segment.path.with_suffix(".unreadable"))
-            return HEADER_BYTES
+            return None
         tail = segment.read(committed, SEGMENT_BYTES)
         whole = 0
         for at in range(0, len(tail), SLOT_BYTES):
@@ -224,12 +258,17 @@ class Journal:
             if not any(slot) or not valid_slots(slot):
                 break
             whole = at + SLOT_BYTES
-        with segment.path.open("r+b") as file, mmap.mmap(file.fileno(), HEADER_BYTES) as header:
-            magic, node, number, _, _ = HEADER.unpack_from(header)
-            if magic == MAGIC:
-                HEADER.pack_into(header, 0, magic, node, number, committed + whole, 1)
-                header.flush()
-        return committed + whole
+        end = committed + whole
+        if end == HEADER_BYTES:
+            segment.path.unlink()
+            return None
+        with segment.path.open("r+b") as file:
+            _, node, number, _, _ = HEADER.unpack(file.read(HEADER.size))
+            file.seek(0)
+            file.write(HEADER.pack(MAGIC, node, number, end, 1))
+            file.flush()
+            os.fsync(file.fileno())
+        return end
 
     def _write_aborted(self, stream: str, number: int, rows: list[tuple[bytes, int, bytes]]) -> Position:
         path = self.folder / f"{stream[:16]}-{stream[17:]}-{number:08x}.segment"
@@ -246,7 +285,10 @@ class Journal:
 
 
 def _begun(descriptor: int) -> Iterator[tuple[bytes, int, bytes]]:
-    """(invocation id, arrived, version id) of each row that is taken."""
+    """(invocation id, arrived, version id) of each row that is taken. The table is never synced: after a power cut it
+    may list what has long ended, and is not believed."""
+    if os.pread(descriptor, 64, INFLIGHT_BYTES) != _BOOT_ID.read_bytes().strip():
+        return
     for invocation_id, arrived_unix_ns, version_id in _INFLIGHT.iter_unpack(os.pread(descriptor, INFLIGHT_BYTES, 0)):
-        if any(invocation_id):
+        if any(invocation_id[8:]):
             yield invocation_id, arrived_unix_ns, version_id

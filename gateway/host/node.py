@@ -11,6 +11,7 @@ was ready on this node.
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import time
@@ -77,7 +78,6 @@ class Node:
         self.journal = Journal(
             settings.gateway_dir / "journal", self.identity.number, self.data_plane, len(settings.reactor_cpus)
         )
-        self.journal.begin()
         self.shipping = Shipping(settings, self.journal)
         self.bundles = Bundles(settings.bundle_store, settings.gateway_dir / "versions")
         self.reports = Reports(settings.gateway_dir / "reports.json", settings.reports_max)
@@ -121,6 +121,9 @@ class Node:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_stop_signal)
+        shipping = asyncio.create_task(self.shipping.run())
+        if not await self._open_books():
+            return 0
         self.data_plane.start()
         loop.add_reader(self.data_plane.event_fd, self._on_events)
         if self.settings.jail != "on":
@@ -146,7 +149,6 @@ class Node:
         feed = asyncio.create_task(self.feed.run())
         leases = asyncio.create_task(self.leases.run())
         books = asyncio.create_task(self._keep_books())
-        shipping = asyncio.create_task(self.shipping.run())
         heart = asyncio.create_task(self._beat())
         ended = asyncio.create_task(self._ended.wait())
         done, _ = await asyncio.wait({feed, leases, books, shipping, heart, ended}, return_when=asyncio.FIRST_COMPLETED)
@@ -165,6 +167,24 @@ class Node:
             task.result()  # a defect of ours: end loudly, the supervisor starts a new gateway
         return 0
 
+    async def _open_books(self) -> bool:
+        """Without room for the journal nothing is served; connections wait in the socket's queue. What is booked
+        meanwhile makes room. False: asked to end."""
+        said = False
+        while not self.draining:
+            try:
+                await asyncio.to_thread(self.journal.begin)
+            except OSError as error:
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                    raise
+                if not said:
+                    _log.critical("no room for the journal: this gateway waits for it", folder=str(self.journal.folder))
+                said = True
+                await asyncio.sleep(_SYNC_S)
+            else:
+                return True
+        return False
+
     async def _keep_books(self) -> None:
         synced_s = time.monotonic()
         while True:
@@ -172,6 +192,7 @@ class Node:
             await asyncio.to_thread(self.journal.feed)
             if time.monotonic() - synced_s >= _SYNC_S:
                 await self._on_disk(self.journal.sync)
+                await self._on_disk(self.shipping.measure)
                 synced_s = time.monotonic()
 
     @property

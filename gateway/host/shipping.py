@@ -14,14 +14,18 @@ import structlog
 from redis.exceptions import RedisError, ResponseError
 
 from gateway.contract.usage import (
+    CORRUPT_KIND,
+    DEAD_LETTERS_KEY,
     FINAL_KEY,
     HEADER_BYTES,
+    LAG_KEY,
     PREVIOUS_FIELD,
     RECORDS_FIELD,
     SLOT_BYTES,
     START,
     STREAMS_KEY,
     WATERMARKS_KEY,
+    NodeLag,
     Position,
     slots,
     stream_key,
@@ -37,8 +41,8 @@ _LOOK_S = 1.0
 _RUN_BYTES_MAX = 256 * 1024
 _RUNS_MAX = 16
 """Of one stream, between two looks at the others."""
-_STREAM_ENTRIES_MAX = 256
-"""Runs that may wait in Redis unbooked; then they wait in the journal."""
+_STREAM_ENTRIES_MAX = 64
+"""Runs of one stream that may wait in Redis unbooked (16 MiB); then they wait in the journal."""
 
 
 class Shipping:
@@ -50,8 +54,9 @@ class Shipping:
         self._booked: dict[str, Position] = {}
         self._ends: dict[str, Position] = {}
         """Streams of gateways that have ended."""
-        self.unbooked_bytes = 0
-        """In the journal and not yet booked: the usage lag."""
+        self.lag = NodeLag(at_unix_s=0, unbooked_bytes=0, oldest_unix_s=None, journal_bytes=0, full=False)
+        self.dead_letters = 0
+        """Records of any node that the control plane could not book."""
 
     async def run(self) -> None:
         if self._settings.redis_url is None:
@@ -83,8 +88,33 @@ class Shipping:
         except (RedisError, OSError, TimeoutError) as error:
             _log.warning("the last usage was not sent; the next gateway does it", error=str(error)[:300])
 
+    def measure(self) -> None:
+        """The lag, whether or not Redis answers; called about every second, in a helper thread."""
+        unbooked, journal, oldest_ns = 0, 0, 0
+        for stream, segments in self._journal.segments().items():
+            booked = self._booked.get(stream, START)
+            for segment in segments:
+                try:
+                    journal += segment.path.stat().st_size
+                    committed, _ = segment.committed()
+                    begin = booked.offset if segment.number == booked.number else HEADER_BYTES
+                    if segment.number < booked.number or committed <= begin:
+                        continue
+                    unbooked += committed - begin
+                    arrived_ns = segment.arrived_unix_ns(begin)
+                except (OSError, ValueError):
+                    continue  # it was booked and removed at this very moment, or is set aside at the next start
+                oldest_ns = min(oldest_ns, arrived_ns) if oldest_ns else arrived_ns
+        self.lag = NodeLag(
+            at_unix_s=time.time(),
+            unbooked_bytes=unbooked,
+            oldest_unix_s=oldest_ns / 1e9 if unbooked else None,
+            journal_bytes=journal,
+            full=self._journal.full,
+        )
+
     async def _ship(self, client: Any) -> None:
-        looked_s = 0.0
+        looked_s = float("-inf")
         while True:
             if time.monotonic() - looked_s >= _LOOK_S:
                 self._ends |= await asyncio.to_thread(self._journal.recover)
@@ -96,7 +126,8 @@ class Shipping:
 
     async def _look(self, client: Any) -> None:
         """Redis' word on what it has, never our memory of it: it may have been emptied or set back."""
-        streams = {*self._journal.segments(), *self._journal.streams()}
+        on_disk = (await asyncio.to_thread(self._journal.segments)).keys()
+        streams = {*on_disk, *self._journal.streams()}
         watermarks = await client.hgetall(WATERMARKS_KEY)
         self._booked = {name.decode(): Position.parse(value) for name, value in watermarks.items()}
         for stream in streams:
@@ -106,37 +137,33 @@ class Shipping:
             except ResponseError:
                 newest = START  # there is no such stream
             self._sent[stream] = max(booked, newest)
-        if streams:
-            await client.sadd(STREAMS_KEY, *streams)
+        await client.sadd(STREAMS_KEY, *streams)
         for stream, end in self._ends.items():
-            if stream in streams:
-                await client.hset(FINAL_KEY, stream, str(end))
-            else:
+            await client.hset(FINAL_KEY, stream, str(end))
+            if stream not in on_disk:
                 await client.hdel(WATERMARKS_KEY, stream)
-        self._ends = {stream: end for stream, end in self._ends.items() if stream in streams}
+        self._ends = {stream: end for stream, end in self._ends.items() if stream in on_disk}
+        await client.hset(LAG_KEY, self._journal.node, self.lag.model_dump_json())
+        self.dead_letters = int(await client.get(DEAD_LETTERS_KEY) or 0)
 
     async def _send_all(self, client: Any) -> None:
-        unbooked = 0
         for stream, segments in (await asyncio.to_thread(self._journal.segments)).items():
             if stream in self._sent:
-                unbooked += await self._send(client, stream, segments)
-        self.unbooked_bytes = unbooked
+                await self._send(client, stream, segments)
 
-    async def _send(self, client: Any, stream: str, segments: list[Segment]) -> int:
-        """→ bytes that are not booked"""
-        booked, unbooked, runs = self._booked.get(stream, START), 0, 0
+    async def _send(self, client: Any, stream: str, segments: list[Segment]) -> None:
+        runs = 0
         for segment in segments:
-            committed, _ = segment.committed()
-            if segment.number >= booked.number:
-                from_offset = booked.offset if segment.number == booked.number else HEADER_BYTES
-                unbooked += max(committed - from_offset, 0)
             sent = self._sent[stream]
             if segment.number < sent.number:
                 continue
+            committed, sealed = segment.committed()
             offset = sent.offset if segment.number == sent.number else HEADER_BYTES
-            while offset < committed and runs < _RUNS_MAX:
+            while offset < committed:
                 if runs == 0 and await client.xlen(stream_key(stream)) >= _STREAM_ENTRIES_MAX:
-                    return unbooked
+                    return
+                if runs == _RUNS_MAX:
+                    return
                 end = min(committed, offset + _RUN_BYTES_MAX)
                 records = await asyncio.to_thread(segment.read, offset, end)
                 if valid_slots(records) < len(records):
@@ -144,7 +171,8 @@ class Shipping:
                 runs += 1
                 await self._add(client, stream, Position(segment.number, end), records)
                 offset = end
-        return unbooked
+            if not sealed:
+                return  # more may have come to it since: nothing of the next one goes before that
 
     async def _add(self, client: Any, stream: str, position: Position, records: bytes) -> None:
         fields = {RECORDS_FIELD: records, PREVIOUS_FIELD: str(self._sent[stream])}
@@ -172,5 +200,5 @@ def _marked(records: bytes, segment: str, offset: int) -> bytes:
             out.append(slot)
         else:
             _log.error("a usage record is corrupt", segment=segment, offset=offset + at * SLOT_BYTES)
-            out.append(slot[:4] + b"\xff\xff\xff\xff" + slot[8:])
+            out.append(slot[:4] + CORRUPT_KIND.to_bytes(4, "little") + slot[8:])
     return b"".join(out)

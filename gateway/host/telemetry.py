@@ -6,6 +6,7 @@ Prometheus' conventions: seconds and bytes; counters end in ``_total``.
 
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -106,12 +107,21 @@ class Telemetry(Collector):
 
     def _own(self, document: Metrics) -> Iterator[Metric]:
         node = self._node
+        lag = node.shipping.lag
         gauges = {
             "tailcut_revision": ("Revision of the table that is served", document["revision"]),
             "tailcut_redis_connected": ("1 while Redis is connected", int(node.feed.connected)),
             "tailcut_reports_waiting": ("Reports that wait for Redis", node.reports.waiting),
             "tailcut_memory_reserved_bytes": ("Address space taken at start", document["reserved_bytes"]),
             "tailcut_memory_resident_bytes": ("Resident memory of the gateway process", _resident_bytes()),
+            "tailcut_usage_unbooked_bytes": ("In the journal, not yet booked in SQL", lag.unbooked_bytes),
+            "tailcut_usage_oldest_unbooked_seconds": (
+                "Age of the oldest usage record that is not booked",
+                0 if lag.oldest_unix_s is None else max(0.0, time.time() - lag.oldest_unix_s),
+            ),
+            "tailcut_usage_journal_bytes": ("The journal's files", lag.journal_bytes),
+            "tailcut_usage_journal_full": ("1 while the disk has no room for the journal", int(lag.full)),
+            "tailcut_usage_dead_letters": ("Records of any node that could not be booked", node.shipping.dead_letters),
             "tailcut_workers_memory_bytes": ("Proportional memory of all workers", node.workers.memory_bytes()),
         }
         for name, (help_text, value) in gauges.items():

@@ -197,6 +197,16 @@ def stripe_replay(context: typer.Context) -> None:
     _become("control_plane", "stripe-replay", *context.args)
 
 
+@app.command("usage-dead-letters", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def usage_dead_letters(context: typer.Context) -> None:
+    """Usage records that could not be booked: list, retry, or drop them.
+
+    `list --json` prints them whole, `retry` books those that can be booked now, `drop STREAM SEGMENT OFFSET` or
+    `drop --all` deletes them for good. DATABASE_URL says where.
+    """
+    _become("control_plane", "usage-dead-letters", *context.args)
+
+
 @app.command("control-plane", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def control_plane(context: typer.Context) -> None:
     """Run the control plane alone.

@@ -207,8 +207,8 @@ class Server:
         except OSError:
             return False
 
-    def process_tree(self) -> set[int]:
-        """The supervisor and all its descendants."""
+    def process_tree(self, root: int | None = None) -> set[int]:
+        """The supervisor (or ``root``) and all its descendants."""
         parents: dict[int, int] = {}
         for folder in Path("/proc").iterdir():
             if folder.name.isdigit():
@@ -216,7 +216,7 @@ class Server:
                     parents[int(folder.name)] = int((folder / "stat").read_bytes().rpartition(b")")[2].split()[1])
                 except OSError:
                     continue
-        tree = {self.process.pid}
+        tree = {root or self.process.pid}
         while True:
             more = {pid for pid, parent in parents.items() if parent in tree} - tree
             if not more:
@@ -224,7 +224,12 @@ class Server:
             tree |= more
 
     def worker_pids(self) -> set[int]:
-        """The workers: everything below that is neither the supervisor nor one of its named children."""
+        """The workers: everything below that is neither the supervisor nor one of its named children, nor theirs that
+        books usage."""
+        children = self.status().get("children", {})
+        named = {child["pid"] for child in children.values()} | {self.process.pid}
+        if "control-plane" in children:
+            named |= self.process_tree(children["control-plane"]["pid"])
         named = {child["pid"] for child in self.status().get("children", {}).values()} | {self.process.pid}
         return {pid for pid in self.process_tree() - named if self.alive(pid)}
 

@@ -101,7 +101,8 @@ pub fn create(arena: *Arena, options: Options) !*Reactor {
     r.drain_wanted = .init(false);
     r.stop_wanted = .init(false);
     // Each reactor counts in its own range: ids stay unique on the node.
-    const counter_first = @as(u64, options.index) << 56;
+    // From 1: a zero second half of an id says "nothing" in the journal.
+    const counter_first = (@as(u64, options.index) << 56) + 1;
     r.listener = try .init(&r.ring, options.listen_fd, arena, options.listener, options.node, counter_first, r.counters);
     try r.pool.init(&r.ring, &r.listener, arena, options.pool, options.zygote_path, options.cpu, options.slots, options.ledger, r.counters, r.events);
     return r;

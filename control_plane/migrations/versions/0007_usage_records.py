@@ -11,13 +11,13 @@ down_revision = "0006"
 branch_labels = None
 depends_on = None
 
+_ROW_NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
 
 def upgrade() -> None:
     op.create_table(
         "usage_records",
-        sa.Column("stream", sa.String(length=32), nullable=False),
-        sa.Column("segment", sa.BigInteger(), nullable=False),
-        sa.Column("offset", sa.BigInteger(), nullable=False),
+        sa.Column("id", _ROW_NUMBER, autoincrement=False, nullable=False),
         sa.Column("invocation_id", sa.String(length=32), nullable=False),
         sa.Column("tenant_id", sa.String(length=40), nullable=False),
         sa.Column("function", sa.String(length=63), nullable=False),
@@ -42,17 +42,19 @@ def upgrade() -> None:
                 "log_bytes",
             )
         ),
-        sa.PrimaryKeyConstraint("stream", "segment", "offset", name="pk_usage_records"),
+        sa.PrimaryKeyConstraint("id", name="pk_usage_records"),
     )
     op.create_index("ix_usage_records_tenant_id_arrived_at", "usage_records", ["tenant_id", "arrived_at"])
     op.create_index("ix_usage_records_invocation_id", "usage_records", ["invocation_id"])
     op.create_table(
         "usage_streams",
+        sa.Column("number", _ROW_NUMBER, nullable=False),
         sa.Column("stream", sa.String(length=32), nullable=False),
         sa.Column("segment", sa.BigInteger(), nullable=False),
         sa.Column("offset", sa.BigInteger(), nullable=False),
         sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
-        sa.PrimaryKeyConstraint("stream", name="pk_usage_streams"),
+        sa.PrimaryKeyConstraint("number", name="pk_usage_streams"),
+        sa.UniqueConstraint("stream", name="uq_usage_streams_stream"),
     )
     op.create_table(
         "usage_versions",

@@ -63,9 +63,10 @@ pub const Segment = extern struct {
     slots: [limits.journal_slots_max]Slot,
 };
 
-/// What had begun: an all-zero id means empty.
+/// What had begun. Its second half is set last and emptied first, in one store: at a `kill -9` between any two
+/// instructions the row is whole, or empty (zero).
 pub const Inflight = extern struct {
-    invocation_id: [16]u8,
+    invocation_id: [2]u64,
     arrived_unix_ns: u64,
     version_id: [32]u8,
     reserved: u64 = 0,
@@ -147,7 +148,9 @@ pub fn begin(journal: *Journal, index: u32, invocation_id: [16]u8, arrived_unix_
     const row = &rows[index];
     row.arrived_unix_ns = arrived_unix_ns;
     row.version_id = padded(version_id);
-    row.invocation_id = invocation_id;
+    const halves: [2]u64 = @bitCast(invocation_id);
+    row.invocation_id[0] = halves[0];
+    @atomicStore(u64, &row.invocation_id[1], halves[1], .release);
 }
 
 /// Cannot fail: the slot was reserved.
@@ -164,7 +167,7 @@ pub fn write(journal: *Journal, index: u32, record: *const Record, version_id: [
     journal.at += 1;
     journal.reserved -= 1;
     segment.header.committed.store(@sizeOf(Header) + @as(u64, journal.at) * @sizeOf(Slot), .release);
-    rows[index].invocation_id = @splat(0);
+    @atomicStore(u64, &rows[index].invocation_id[1], 0, .release);
 }
 
 /// The current segment is full; the next one was there when the slot was reserved.
@@ -250,6 +253,7 @@ test "what is in flight is listed until its record is written" {
     try std.testing.expect(journal.reserve());
     journal.begin(3, @splat(9), 42, "ver_x");
     try std.testing.expectEqual(42, journal.inflight.?[3].arrived_unix_ns);
+    try std.testing.expectEqual(@as([16]u8, @splat(9)), @as([16]u8, @bitCast(journal.inflight.?[3].invocation_id)));
     journal.write(3, &testRecord(1), "ver_x");
-    try std.testing.expectEqual(@as([16]u8, @splat(0)), journal.inflight.?[3].invocation_id);
+    try std.testing.expectEqual(0, journal.inflight.?[3].invocation_id[1]);
 }
