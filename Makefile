@@ -10,7 +10,7 @@ ANY_PYTHON = $(shell for p in python3 /usr/bin/python3 /usr/local/bin/python3 py
 	"$$HOME"/.pyenv/versions/3*/bin/python3 python; do \
 	timeout 10 "$$p" -c 'import sys; sys.exit(sys.version_info < (3, 6))' 2>/dev/null && { echo "$$p"; break; }; done)
 
-.PHONY: help setup up test check lint-fix bench cpython fuzz lock generated clean
+.PHONY: help setup up test check lint-fix bench soak-books cpython fuzz lock generated clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -34,6 +34,9 @@ lint-fix: setup ## let ruff and zig fmt repair what they can
 
 bench: setup ## our gateway beside nine others in one run, half an hour and more (ARGS="--quick": some three minutes)
 	@$(PY) -m tests.bench $(ARGS)
+
+soak-books: setup ## 100,000 calls, 50 times kill -9, and the books must balance to the unit (ARGS="--seed 7 --calls 20000")
+	@$(PY) -m tests.usage $(ARGS)
 
 cpython: setup ## CPython's own test suite in jailed workers: what fails there, and why that is meant
 	@$(PY) -m tests.cpython
