@@ -47,8 +47,8 @@ from gateway.host.journal import Journal
 from gateway.host.leases import Leases
 from gateway.host.memory import Memory, WorkerReadyDocument, is_version_id
 from gateway.host.reports import Reports
-from gateway.host.shipping import Shipping
 from gateway.host.reserved import sellable_ppm
+from gateway.host.shipping import Shipping
 from gateway.host.table_feed import TableFeed
 from gateway.host.versions import Outcome, Stage, Versions
 from gateway.host.workers import Workers

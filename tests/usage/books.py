@@ -90,7 +90,7 @@ class Books:
 
 
 def read_books(data_dir: Path, function: str) -> Books:
-    database = next(data_dir.rglob("*.sqlite*"), None) or next(data_dir.rglob("*.db"))
+    database = data_dir / "control-plane.db"
     connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
     try:
         rows = connection.execute(
