@@ -47,6 +47,7 @@ from control_plane.tenants import endpoints as tenants
 from control_plane.tenants.removal import TenantRemover
 from control_plane.tiers import endpoints as tiers
 from control_plane.tiers.periods import PeriodWatch
+from control_plane.usage import endpoints as usage
 from control_plane.usage.consumer import UsageConsumer
 
 log = structlog.get_logger(__name__)
@@ -77,6 +78,7 @@ def create_app(settings: Settings) -> FastAPI:
         auth.router,
         audit.router,
         functions.router,
+        usage.router,
         dashboard.router,
     )
     for router in routers:

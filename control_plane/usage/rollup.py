@@ -83,13 +83,12 @@ async def _merge_shapes(session: AsyncSession, added: dict[Key, shape.Shape]) ->
         .with_for_update()
     )
     changed = []
-    for row in (await session.execute(held)).all():
-        key = Key(*row[:-1])
-        total = shape.decode(row[-1])
+    rows: Sequence[Any] = (await session.execute(held)).all()
+    for tenant_id, span, start, function, version_id, data in rows:
+        key, total = Key(tenant_id, span, start, function, version_id), shape.decode(data)
         total.merge(added[key])
         changed.append(
-            key._asdict()
-            | {"calls": total.calls, "errors": total.errors, "cold": total.cold, "shape": total.encode()}
+            key._asdict() | {"calls": total.calls, "errors": total.errors, "cold": total.cold, "shape": total.encode()}
         )
     insert = _insert(session, UsageShape).values(changed)
     new = {name: insert.excluded[name] for name in ("calls", "errors", "cold", "shape")}
