@@ -107,7 +107,8 @@ async def _merge_minutes(session: AsyncSession, added: dict[tuple[str, datetime]
         .with_for_update()
     )
     changed = []
-    for tenant_id, hour, data in (await session.execute(held)).all():
+    rows: Sequence[Any] = (await session.execute(held)).all()
+    for tenant_id, hour, data in rows:
         total = minutes.decode(data)
         total.merge(added[tenant_id, hour])
         changed.append({"tenant_id": tenant_id, "hour": hour, "minutes": total.encode()})

@@ -123,7 +123,7 @@ def test_minutes_add_up_and_read_back() -> None:
     assert minutes.decode(one.encode()) == one
 
 
-# -- What another tier would have failed ---------------------------------------------------------------------------------
+# -- What another tier would have failed -----------------------------------------------------------------------------
 
 
 def tier(name: str) -> Tier:
