@@ -21,7 +21,7 @@ from redis.exceptions import RedisError, ResponseError
 from sqlalchemy.exc import SQLAlchemyError
 
 from control_plane.database import Database
-from control_plane.usage import booking, floors, hourly, repository
+from control_plane.usage import booking, floors, hourly, repository, rollup, touched
 from control_plane.usage.booking import Owner
 from control_plane.usage.repository import Stream
 from gateway.contract.usage import (
@@ -129,7 +129,10 @@ class UsageConsumer:
             inserted = await repository.insert_records(session, booked.rows)
             await repository.insert_dead(session, name, booked.dead)
             await hourly.add(session, booking.hours_of(inserted))
-        self._floors.touch({row.tenant_id for row in inserted})
+            await rollup.add(session, inserted)
+        tenant_ids = {row.tenant_id for row in inserted}
+        self._floors.touch(tenant_ids)
+        await touched.note(self._redis, tenant_ids)
         if booked.dead:
             log.error("usage-dead-letters", stream=name, count=len(booked.dead), reason=booked.dead[0].reason)
             self._published_s = float("-inf")
