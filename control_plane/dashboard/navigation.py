@@ -24,7 +24,9 @@ class Section:
 
 
 SECTIONS: Final = (
-    Section("functions", "Functions", "/", "functions.read", "Build"),
+    Section("overview", "Overview", "/", "tenant.read", "Build"),
+    Section("functions", "Functions", "/functions", "functions.read", "Build"),
+    Section("logs", "Logs", "/logs", "logs.read", "Build"),
     Section("keys", "Keys", "/keys", "keys.read", "Build"),
     Section("members", "Members", "/members", "members.read", "Tenant"),
     Section("audit", "Audit log", "/audit", "audit.read", "Tenant"),

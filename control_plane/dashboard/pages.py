@@ -85,8 +85,18 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    made.filters.update(ms=_milliseconds, mib=_mebibytes)
     made.globals.update(static=static_url, actions=ACTIONS, roles=WHAT_ROLES_DO, program=program_of)
     return made
+
+
+def _milliseconds(value: int) -> str:
+    """A limit, as people say it: "3 s", "250 ms"."""
+    return f"{value / 1000:g} s" if value >= 1000 else f"{value} ms"
+
+
+def _mebibytes(value: int) -> str:
+    return f"{value / 2**30:g} GiB" if value >= 2**30 and value % 2**28 == 0 else f"{value / 2**20:.4g} MiB"
 
 
 def program_of(user_agent: str) -> str:

@@ -14,8 +14,10 @@ from control_plane.models.billing import (
     StripeObject,
 )
 from control_plane.models.functions import Alias, AliasMove, Function, NodeReport, Version
+from control_plane.models.logs import LogLine, LogReader
 from control_plane.models.outbox import OutboxRow, RevisionCounter
 from control_plane.models.people import Invitation, Link, Mail, Member, Person, RecoveryCode, Session, Throttle
+from control_plane.models.secrets import Secret
 from control_plane.models.tenants import Tenant
 from control_plane.models.tiers import AddOnVersion, Subscription, SubscriptionAddOn, TierVersion
 from control_plane.models.usage import UsageHour, UsageHourly
@@ -33,6 +35,8 @@ __all__ = [
     "Invoice",
     "Key",
     "Link",
+    "LogLine",
+    "LogReader",
     "Mail",
     "Member",
     "MeterCarry",
@@ -43,6 +47,7 @@ __all__ = [
     "Purchase",
     "RecoveryCode",
     "RevisionCounter",
+    "Secret",
     "Session",
     "SpendCap",
     "StripeEvent",
