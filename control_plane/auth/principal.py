@@ -238,9 +238,7 @@ async def find_session(context: Context, request: Request, token: str) -> Signed
     return None if found is None or found.session.is_pending else found
 
 
-async def find_any_session(
-    context: Context, request: Request, token: str, *, is_use: bool = True
-) -> SignedIn | None:
+async def find_any_session(context: Context, request: Request, token: str, *, is_use: bool = True) -> SignedIn | None:
     """``is_use`` false: a page that refreshes itself, which must not keep a forgotten session alive."""
     if not token.startswith(SESSION_PREFIX) or len(token) > TOKEN_CHARACTERS_MAX or not token.isascii():
         return None

@@ -18,6 +18,7 @@ from control_plane.outbox import repository as outbox
 from control_plane.problems import Problem, not_found
 from control_plane.secrets import repository as secrets
 from control_plane.tiers.views import FunctionsMax
+from control_plane.usage import repository as usage
 from gateway.contract.bundle import Manifest
 
 LIVE: Final = "live"
@@ -73,6 +74,7 @@ async def deploy(
         version = _new_version(function, bundle, actor)
         session.add(version)
         await session.flush()
+        await usage.note_version(session, version.id, tenant_id, function.name)
     elif version.status == "failed":
         await _try_again(session, version)
         changed = True

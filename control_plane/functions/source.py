@@ -55,7 +55,9 @@ def _read(path: Path, handler: str, wanted: str) -> Source:
             for entry in listing.entries
             if not entry.is_folder and entry.path != MANIFEST_NAME and not entry.path.startswith(f"{PACKAGES_FOLDER}/")
         ]
-        packages = sum(not entry.is_folder and entry.path.startswith(f"{PACKAGES_FOLDER}/") for entry in listing.entries)
+        packages = sum(
+            not entry.is_folder and entry.path.startswith(f"{PACKAGES_FOLDER}/") for entry in listing.entries
+        )
         place = handler.partition(":")[0].replace(".", "/")
         names = (wanted,) if wanted else (f"{place}.py", f"{place}/__init__.py")
         chosen = next((entry for name in names for entry in own if entry.path == name), None)

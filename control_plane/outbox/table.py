@@ -54,8 +54,7 @@ async def build_table(session: AsyncSession, sealer: Sealer, *, newest_count: in
     return RoutingTable(
         revision=revision,
         tenants=tuple(
-            _tenant(tenant, holders[tenant.id], sold, caps.get((tenant.id, "")), upgrade_url)
-            for tenant in served
+            _tenant(tenant, holders[tenant.id], sold, caps.get((tenant.id, "")), upgrade_url) for tenant in served
         ),
         keys=tuple(
             Key.model_validate(

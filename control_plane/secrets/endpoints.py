@@ -38,8 +38,6 @@ async def set_secret(
 
 
 @router.delete("/{secret}", status_code=204)
-async def delete_secret(
-    name: FunctionName, secret: SecretName, context: ContextDependency, caller: Deployer
-) -> None:
+async def delete_secret(name: FunctionName, secret: SecretName, context: ContextDependency, caller: Deployer) -> None:
     async with context.writing() as session:
         await service.delete_secret(session, caller.tenant_id, name, secret, actor=caller.actor)
