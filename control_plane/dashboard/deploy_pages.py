@@ -1,7 +1,7 @@
 """Deploying without a command line: paste code, or upload a .py file or a zip of sources.
 
-The version that comes of it is the same as one of ``tailcut deploy`` without dependencies: packed (``functions.packing``),
-checked, stored and started by the gateway, whose progress the function's page shows.
+The version that comes of it is the same as one of ``tailcut deploy`` without dependencies: packed
+(``functions.packing``), checked, stored and started by the gateway, whose progress the function's page shows.
 """
 
 import asyncio

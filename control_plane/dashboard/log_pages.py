@@ -42,7 +42,10 @@ async def logs_page(
         "function": function.strip(), "version": version.strip(), "request_id": request_id.strip(),
         "contains": contains.replace("\0", ""), "stream": stream,
     }  # fmt: skip
-    wanted = LogFilter(**values)
+    wanted = LogFilter(
+        function=values["function"], version=values["version"], request_id=values["request_id"],
+        contains=values["contains"], stream=stream,
+    )  # fmt: skip
     async with context.reading() as session:
         found = await repository.list_lines(
             session, visitor.tenant_id, wanted, PageRequest(limit=LIMIT_MAX, after=page.after)

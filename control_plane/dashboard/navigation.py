@@ -41,8 +41,3 @@ def sections_for(visitor: "Visitor | None") -> dict[str, list[Section]]:
         if visitor is not None and visitor.may(section.permission):
             groups.setdefault(section.group, []).append(section)
     return groups
-
-
-def first_path(visitor: "Visitor") -> str:
-    """Where somebody lands who may not see the functions."""
-    return next((section.path for group in sections_for(visitor).values() for section in group), "/tenants")

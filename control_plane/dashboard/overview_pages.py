@@ -4,18 +4,16 @@ from dataclasses import dataclass
 from typing import Final
 
 from fastapi import APIRouter, Request
-from fastapi.responses import RedirectResponse, Response
+from fastapi.responses import Response
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.auth import repository as auth
-from control_plane.context import Context, ContextDependency
+from control_plane.context import ContextDependency
 from control_plane.dashboard import pages
-from control_plane.dashboard.navigation import first_path
 from control_plane.dashboard.visitor import SignedInVisitor, Visitor
 from control_plane.function_logs import repository as logs
-from control_plane.functions import repository, views
+from control_plane.functions import repository
 from control_plane.functions.schemas import VersionOut
-from control_plane.models import Function
 
 router = APIRouter()
 CHANGES_MAX: Final = 6
@@ -37,22 +35,27 @@ class FirstSteps:
 
 @router.get("/")
 async def overview_page(request: Request, context: ContextDependency, visitor: SignedInVisitor) -> Response:
-    if not visitor.may("functions.read"):
-        return RedirectResponse(first_path(visitor), status_code=303)
+    changes: list[VersionOut] = []
+    failed: list[VersionOut] = []
+    steps = None
     async with context.reading() as session:
-        changes = await _changes(session, visitor)
-        failed = await repository.failed_functions(session, visitor.tenant_id, FAILURES_MAX)
-        steps = await _steps(session, visitor)
-        moving = any(version.status == "preparing" for version in changes)
+        if visitor.may("functions.read"):
+            changes = await _changes(session, visitor)
+            failed = await _failed(session, visitor)
+            steps = await _steps(session, visitor)
     return pages.render(
         request, context, visitor, "overview/overview.html", section="overview", changes=changes,
-        failed=[VersionOut.of(version, function.name, []) for version, function in failed], steps=steps,
-        refresh_s=1 if moving else 10,
+        failed=failed, steps=steps, refresh_s=1 if any(version.status == "preparing" for version in changes) else 10,
     )  # fmt: skip
 
 
 async def _changes(session: AsyncSession, visitor: Visitor) -> list[VersionOut]:
     found = await repository.newest_versions(session, visitor.tenant_id, CHANGES_MAX)
+    return [VersionOut.of(version, function.name, []) for version, function in found]
+
+
+async def _failed(session: AsyncSession, visitor: Visitor) -> list[VersionOut]:
+    found = await repository.failed_functions(session, visitor.tenant_id, FAILURES_MAX)
     return [VersionOut.of(version, function.name, []) for version, function in found]
 
 

@@ -92,11 +92,15 @@ def environment() -> Environment:
 
 def _milliseconds(value: int) -> str:
     """A limit, as people say it: "3 s", "250 ms"."""
-    return f"{value / 1000:g} s" if value >= 1000 else f"{value} ms"
+    return f"{value / 1000:g}\N{NO-BREAK SPACE}s" if value >= 1000 else f"{value}\N{NO-BREAK SPACE}ms"
 
 
 def _mebibytes(value: int) -> str:
-    return f"{value / 2**30:g} GiB" if value >= 2**30 and value % 2**28 == 0 else f"{value / 2**20:.4g} MiB"
+    return (
+        f"{value / 2**30:g}\N{NO-BREAK SPACE}GiB"
+        if value >= 2**30 and value % 2**28 == 0
+        else f"{value / 2**20:.4g}\N{NO-BREAK SPACE}MiB"
+    )
 
 
 def program_of(user_agent: str) -> str:

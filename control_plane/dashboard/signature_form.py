@@ -123,10 +123,10 @@ def _field(name: str, about: Any, required: bool, known: Mapping[str, Any]) -> A
 
 
 def _hint(schema: Mapping[str, Any], kind: Kind) -> str:
-    pieces = []
+    pieces: list[str] = []
     if kind == "json":
-        words = {"array": "a JSON array, like [1, 2]", "object": 'a JSON object, like {"key": 1}'}
-        pieces.append(words.get(str(schema.get("type")), "any JSON; a text needs its quotes"))
+        examples = {"array": "a JSON array, like [1, 2]", "object": 'a JSON object, like {"key": 1}'}
+        pieces.append(examples.get(str(schema.get("type")), "any JSON; a text needs its quotes"))
     elif isinstance(schema.get("format"), str):
         pieces.append(schema["format"][:40])
     for name, words in (("minimum", "at least"), ("maximum", "at most"), ("maxLength", "characters, at most")):

@@ -146,6 +146,8 @@ class _Answer:
     is_binary: bool
     content_type: str
     problem: dict[str, Any] | None
+    error: str
+    """What the handler raised: "ValueError: …"."""
     traceback: str
     request_id: str
     headers: list[tuple[str, str]]
@@ -166,10 +168,16 @@ def _answer(tried: trying.Tried) -> _Answer:
         is_binary=b"\0" in tried.content,
         content_type=kind,
         problem=problem,
+        error=_error(problem),
         traceback=str(problem.get("traceback", "")) if problem else "",
         request_id=tried.headers.get("tailcut-request-id", ""),
         headers=sorted(tried.headers.items()),
     )
+
+
+def _error(problem: dict[str, Any] | None) -> str:
+    raised = problem.get("error") if problem else None
+    return f"{raised.get('type', '')}: {raised.get('message', '')}"[:2000] if isinstance(raised, dict) else ""
 
 
 def _json_of(tried: trying.Tried) -> Any:

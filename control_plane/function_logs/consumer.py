@@ -2,12 +2,13 @@
 
 A task of ``app``. One transaction per run of entries, with the position of the reader in it: nothing comes twice, and
 two control planes take turns. What always holds: a tenant that prints without end costs its own lines and nothing else
-(``Allowance``; ``log_lines_per_tenant_max``), and is told what is missing; what is older than its tier keeps is removed.
+(``Allowance``; ``log_lines_per_tenant_max``), and is told what is missing; what is older than its tier keeps goes.
 """
 
 import asyncio
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -135,7 +136,7 @@ class Allowance:
 
     TENANTS_MAX: Final = 50_000
 
-    def __init__(self, per_minute: int, burst: int, clock: Any) -> None:
+    def __init__(self, per_minute: int, burst: int, clock: Callable[[], float]) -> None:
         self._per_s = per_minute / 60
         self._burst = float(burst)
         self._clock = clock

@@ -48,7 +48,7 @@ async def newest_id(session: AsyncSession, tenant_id: str) -> str:
     return await session.scalar(query) or ""
 
 
-def _filtered(query: Select[tuple[LogLine]], wanted: LogFilter) -> Select[tuple[LogLine]]:
+def _filtered(query: Select[LogLine], wanted: LogFilter) -> Select[LogLine]:
     for column, value in (
         (LogLine.function, wanted.function),
         (LogLine.version_id, wanted.version),

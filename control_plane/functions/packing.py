@@ -105,6 +105,6 @@ def _module(files: Mapping[str, bytes]) -> str:
         raise refused("handler-missing", "There is no Python file at the top; name it main.py.")
     raise refused(
         "handler-unclear",
-        f"There are {len(usable)} Python files at the top: {', '.join(sorted(usable)[:8])}. Say which function is to be "
-        f"called, like {sorted(usable)[0]}:handler, or name one main.py.",
+        f"There are {len(usable)} Python files at the top: {', '.join(sorted(usable)[:8])}. Say which function is to "
+        f"be called, like {sorted(usable)[0]}:handler, or name one main.py.",
     )

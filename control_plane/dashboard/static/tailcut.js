@@ -25,6 +25,7 @@
   // After a page came by htmx the focus goes where a full load would put it: the marked field, else the content.
   document.addEventListener("htmx:afterSettle", (event) => {
     if (event.detail.target !== document.body) return;
+    if (!location.hash) scrollTo(0, 0);
     (document.querySelector("[autofocus]") || document.getElementById("main"))?.focus({ preventScroll: true });
     for (const menu of document.querySelectorAll("details.menu")) menu.open = false;
   });
