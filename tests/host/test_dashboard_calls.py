@@ -82,7 +82,12 @@ def test_the_dashboards_key_only_invokes(server: Server, browser: Browser) -> No
 
 def test_tailcut_logs_follows(server: Server) -> None:
     server.deploy("teller", "def handler(word: str):\n    print('told', word)\n    return word\n")
-    env = {"TAILCUT_SERVER": server.control_plane_url, "TAILCUT_KEY": server.key, "PATH": "/usr/bin", "HOME": "/nowhere"}
+    env = {
+        "TAILCUT_SERVER": server.control_plane_url,
+        "TAILCUT_KEY": server.key,
+        "PATH": "/usr/bin",
+        "HOME": "/nowhere",
+    }
     command = [sys.executable, "-m", "tailcut", "logs", "teller"]
     follower = subprocess.Popen(
         [*command, "-f", "--json"], stdout=subprocess.PIPE, text=True, env=env | {"PYTHONPATH": ":".join(sys.path)}
