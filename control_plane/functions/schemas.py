@@ -43,7 +43,7 @@ class VersionOut(BaseModel):
     aliases: list[str]
     """That point to this version now."""
     deployed_by: str
-    """An e-mail address or a key's name."""
+    """An e-mail address or a key's name; empty: it was not kept then."""
     created_at: datetime
 
     @classmethod
@@ -71,7 +71,7 @@ class VersionOut(BaseModel):
                 "limits": version.limits,
                 "lock": version.lock,
                 "aliases": sorted(aliases),
-                "deployed_by": version.deployed_by,
+                "deployed_by": version.deployed_by or "",
                 "created_at": version.created_at,
             }
         )

@@ -13,7 +13,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.add_column("versions", sa.Column("deployed_by", sa.String(254), nullable=False, server_default=""))
+    op.add_column("versions", sa.Column("deployed_by", sa.String(254), nullable=True))
     op.create_table(
         "log_lines",
         sa.Column("id", sa.String(24), nullable=False),
