@@ -50,6 +50,7 @@ from control_plane.tenants import endpoints as tenants
 from control_plane.tenants.removal import TenantRemover
 from control_plane.tiers import endpoints as tiers
 from control_plane.tiers.periods import PeriodWatch
+from control_plane.usage import endpoints as usage
 from control_plane.usage.consumer import UsageConsumer
 
 log = structlog.get_logger(__name__)
@@ -82,6 +83,7 @@ def create_app(settings: Settings) -> FastAPI:
         functions.router,
         secrets.router,
         function_logs.router,
+        usage.router,
         dashboard.router,
     )
     for router in routers:

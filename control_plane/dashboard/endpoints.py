@@ -21,6 +21,7 @@ from control_plane.dashboard import (
     security_pages,
     tenant_pages,
     try_pages,
+    usage_pages,
 )
 from control_plane.dashboard.visitor import check_origin, safe_next
 
@@ -42,8 +43,19 @@ _PARTS: Final = (
     security_pages,
     tenant_pages,
     try_pages,
+    usage_pages,
 )
 for part in _PARTS:
+for part in (
+    access_pages,
+    function_pages,
+    key_pages,
+    member_pages,
+    security_pages,
+    audit_pages,
+    tenant_pages,
+    usage_pages,
+):
     router.include_router(part.router)
 
 

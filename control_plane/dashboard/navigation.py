@@ -27,6 +27,7 @@ SECTIONS: Final = (
     Section("overview", "Overview", "/", "tenant.read", "Build"),
     Section("functions", "Functions", "/functions", "functions.read", "Build"),
     Section("logs", "Logs", "/logs", "logs.read", "Build"),
+    Section("usage", "Usage", "/usage", "usage.read", "Build"),
     Section("keys", "Keys", "/keys", "keys.read", "Build"),
     Section("members", "Members", "/members", "members.read", "Tenant"),
     Section("audit", "Audit log", "/audit", "audit.read", "Tenant"),

@@ -19,6 +19,7 @@ from control_plane.models.outbox import OutboxRow, RevisionCounter
 from control_plane.models.people import Invitation, Link, Mail, Member, Person, RecoveryCode, Session, Throttle
 from control_plane.models.records import UsageDeadLetter, UsageRecordRow, UsageStream, UsageVersion
 from control_plane.models.secrets import Secret
+from control_plane.models.shapes import UsageMinutes, UsageShape
 from control_plane.models.tenants import Tenant
 from control_plane.models.tiers import AddOnVersion, Subscription, SubscriptionAddOn, TierVersion
 from control_plane.models.usage import UsageHour, UsageHourly
@@ -61,7 +62,9 @@ __all__ = [
     "UsageDeadLetter",
     "UsageHour",
     "UsageHourly",
+    "UsageMinutes",
     "UsageRecordRow",
+    "UsageShape",
     "UsageStream",
     "UsageVersion",
     "Version",

@@ -23,6 +23,7 @@ SCOPES: dict[str, set[str]] = {
     "audit.read": {"admin"},
     "billing.read": {"admin"},
     "billing.write": {"admin"},
+    "usage.read": {"read", "admin"},
     "tenant.delete": set(),
 }
 """Permission → the scopes of which one is enough."""
@@ -38,6 +39,7 @@ ROLES: dict[str, set[str]] = {
     "audit.read": {"owner", "admin", "developer"},
     "billing.read": {"owner", "admin", "billing"},
     "billing.write": {"owner", "admin", "billing"},
+    "usage.read": {"owner", "admin", "developer", "billing", "viewer"},
     "tenant.delete": {"owner"},
 }
 """Permission → the roles that have it."""
@@ -71,6 +73,13 @@ TABLE: dict[tuple[str, str], str] = {
     ("PUT", "/v1/spend-caps/functions/{name}"): "billing.write",
     ("DELETE", "/v1/spend-caps/tenant"): "billing.write",
     ("DELETE", "/v1/spend-caps/functions/{name}"): "billing.write",
+    ("GET", "/v1/usage"): "usage.read",
+    ("GET", "/v1/usage/series"): "usage.read",
+    ("GET", "/v1/usage/groups"): "usage.read",
+    ("GET", "/v1/usage/hours"): "usage.read",
+    ("GET", "/v1/usage/invocations"): "usage.read",
+    ("GET", "/v1/usage/export"): "usage.read",
+    ("GET", "/v1/usage/what-if"): "usage.read",
     ("GET", "/v1/functions"): "functions.read",
     ("GET", "/v1/functions/{name}"): "functions.read",
     ("PATCH", "/v1/functions/{name}"): "functions.write",
