@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,22 +49,25 @@ class NewKey:
 class Server:
     """One running `tailcut-server up`."""
 
-    def __init__(self, data_dir: Path, env: Mapping[str, str], *arguments: str) -> None:
-        """Returns when it is up. Raises AssertionError with its output when it does not come up."""
+    def __init__(self, data_dir: Path, env: Mapping[str, str], *arguments: str, wrapper: Sequence[str] = ()) -> None:
+        """Returns when it is up. Raises AssertionError with its output when it does not come up. ``wrapper``: a command
+        that executes the one behind it."""
         self.data_dir = data_dir
         self.log_dir = data_dir / "log"
         data_dir.mkdir(parents=True, exist_ok=True)
         self._env = dict(env)
         self._arguments = arguments
+        self._wrapper = wrapper
         self._clients: dict[str, httpx.Client] = {}
         self.start()
 
     def start(self) -> None:
         """Starts it, once more after ``terminate`` on the same data."""
+        command = (sys.executable, "-m", "gateway.supervisor", "up")
         self._output = self.data_dir / f"up-{time.monotonic_ns()}.txt"
         with self._output.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "gateway.supervisor", "up", "--data-dir", str(self.data_dir), *self._arguments],
+                [*self._wrapper, *command, "--data-dir", str(self.data_dir), *self._arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
