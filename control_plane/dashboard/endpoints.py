@@ -46,16 +46,6 @@ _PARTS: Final = (
     usage_pages,
 )
 for part in _PARTS:
-for part in (
-    access_pages,
-    function_pages,
-    key_pages,
-    member_pages,
-    security_pages,
-    audit_pages,
-    tenant_pages,
-    usage_pages,
-):
     router.include_router(part.router)
 
 
