@@ -1,9 +1,10 @@
-"""The page after the sign-in: how it goes now and over time, what is left of the quotas, what failed, what changed last.
+"""The page after the sign-in: how it goes now and over time, what is left of quotas, what failed, what changed last.
 
 Each part is for whoever may see it; a new tenant gets the first steps instead. The page loads its middle again every
 few seconds (htmx), in place, and works without.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Final, Literal
@@ -21,7 +22,7 @@ from control_plane.dashboard.usage_pages import OUTCOMES, draw, quota_of
 from control_plane.dashboard.visitor import SignedInVisitor, Visitor
 from control_plane.functions import repository
 from control_plane.functions.schemas import VersionOut
-from control_plane.models import now
+from control_plane.models import UsageRecordRow, now
 from control_plane.pagination import PageRequest
 from control_plane.usage import service as usage
 from control_plane.usage.history import DAY, floor_day, floor_hour
@@ -33,6 +34,8 @@ Range = Literal["hour", "day", "month"]
 RANGES: Final[dict[Range, str]] = {"hour": "Last hour", "day": "24 hours", "month": "30 days"}
 CHANGES_MAX: Final = 6
 FAILURES_MAX: Final = 6
+FAILURES_READ: Final = 50
+"""The newest; those that are alike are shown once, with their number."""
 REFRESH_S: Final = 10
 _HOUR: Final = timedelta(hours=1)
 _MINUTE_US: Final = 60_000_000
@@ -91,15 +94,25 @@ async def _usage(session: AsyncSession, visitor: Visitor, shown: Range) -> dict[
     period = await usage.period(session, tenant_id)
     total = await usage.totals(session, tenant_id, since, until)
     failures, _ = await usage.invocation_page(
-        session, tenant_id, Interval(until - DAY, until), PageRequest(limit=FAILURES_MAX, after=None), errors_only=True
+        session, tenant_id, Interval(until - DAY, until), PageRequest(limit=FAILURES_READ, after=None), errors_only=True
     )
     return {
         "period": period,
         "quotas": [quota_of(quota) for quota in period.quotas],
         "total": total,
         "figures": await _figures(session, tenant_id, shown, since, until) if total.calls else [],
-        "failures": failures if visitor.may("functions.read") else [],
+        "failures": _alike(failures) if visitor.may("functions.read") else [],
     }
+
+
+def _alike(failures: Sequence[UsageRecordRow]) -> list[tuple[UsageRecordRow, int]]:
+    """The newest of each kind, and how many there are of it among them."""
+    found: dict[tuple[str, str, int], tuple[UsageRecordRow, int]] = {}
+    for call in failures:
+        kind = (call.function, call.outcome, call.status)
+        first, count = found.get(kind, (call, 0))
+        found[kind] = (first, count + 1)
+    return list(found.values())[:FAILURES_MAX]
 
 
 async def _figures(
