@@ -1,5 +1,6 @@
 """Every table of the control plane. Imported whole, so that ``Base.metadata`` is complete."""
 
+from control_plane.models.alerts import UsageAlert, UsageAlertDelivery, UsageAlertSettings
 from control_plane.models.audit import AuditEntry
 from control_plane.models.auth import IdempotencyRecord, Key
 from control_plane.models.base import Base, now
@@ -59,6 +60,9 @@ __all__ = [
     "Tenant",
     "Throttle",
     "TierVersion",
+    "UsageAlert",
+    "UsageAlertDelivery",
+    "UsageAlertSettings",
     "UsageDeadLetter",
     "UsageHour",
     "UsageHourly",

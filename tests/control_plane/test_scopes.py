@@ -80,6 +80,10 @@ TABLE: dict[tuple[str, str], str] = {
     ("GET", "/v1/usage/invocations"): "usage.read",
     ("GET", "/v1/usage/export"): "usage.read",
     ("GET", "/v1/usage/what-if"): "usage.read",
+    ("GET", "/v1/usage/alerts"): "usage.read",
+    ("PUT", "/v1/usage/alerts"): "billing.write",
+    ("GET", "/v1/usage/alerts/sent"): "usage.read",
+    ("POST", "/v1/usage/alerts/test"): "billing.write",
     ("GET", "/v1/functions"): "functions.read",
     ("GET", "/v1/functions/{name}"): "functions.read",
     ("PATCH", "/v1/functions/{name}"): "functions.write",
@@ -172,6 +176,9 @@ def send(client: httpx.Client, method: str, path: str, values: dict[str, str]) -
             body = {"json": {"current_password": "wrong", "password": "another fine password"}}
         case "POST", "/v1/subscription/checkout" | "/v1/subscription/preview":
             body = {"json": {"tier": "pro"}}
+        case "PUT", "/v1/usage/alerts":
+            # Nothing listens there.
+            body = {"json": {"webhook_url": "http://127.0.0.1:1024/"}}
         case "PUT", "/v1/spend-caps/tenant" | "/v1/spend-caps/functions/{name}":
             body = {"json": {"amount_minor": 100, "action": "stop"}}
         case "POST", "/v1/person/second-factor/confirm":
@@ -212,6 +219,7 @@ class Stage:
             "members": self._make_member,
             "invitations": self._make_invitation,
             "sessions": self._make_session,
+            "usage": self._make_webhook,
         }
         section = path.removeprefix("/v1/").partition("/")[0]
         for make in [parts[section]] if section in parts else parts.values():
@@ -225,6 +233,9 @@ class Stage:
         http.put("/v1/functions/hello/aliases/stable", json={"version": version})
         http.put("/v1/functions/hello/secrets/TOKEN", json={"value": "hidden"})
         http.put("/v1/spend-caps/functions/hello", json={"amount_minor": 100, "action": "stop"})
+
+    def _make_webhook(self) -> None:
+        self.owner.http.put("/v1/usage/alerts", json={"webhook_url": "http://127.0.0.1:1024/"}).raise_for_status()
 
     def _make_caps(self) -> None:
         for cap in ("tenant", "functions/hello"):
