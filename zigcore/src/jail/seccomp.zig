@@ -18,6 +18,7 @@ pub fn install(config: *const Config, tripped: bool) confine.Error!void {
     if (!config.has(.seccomp)) return;
     const variant: Variant = .{
         .processes = config.may(.processes),
+        .network = config.may(.network),
         .tripped = tripped,
         .state = switch (config.state) {
             .warm, _ => .warm,
@@ -34,21 +35,23 @@ pub fn install(config: *const Config, tripped: bool) confine.Error!void {
 /// One program each.
 pub const Variant = struct {
     processes: bool = false,
+    network: bool = false,
     tripped: bool = false,
     state: enum { warm, fresh, forked } = .warm,
 
     fn number(variant: Variant) usize {
-        const bits = @as(usize, @intFromBool(variant.processes)) | @as(usize, @intFromBool(variant.tripped)) << 1;
-        return bits + 4 * @as(usize, @backingInt(variant.state));
+        const bits = @as(usize, @intFromBool(variant.processes)) | @as(usize, @intFromBool(variant.tripped)) << 1 |
+            @as(usize, @intFromBool(variant.network)) << 2;
+        return bits + 8 * @as(usize, @backingInt(variant.state));
     }
 
     fn of(at: usize) Variant {
-        return .{ .processes = at & 1 != 0, .tripped = at & 2 != 0, .state = @fromBackingInt(at / 4) };
+        return .{ .processes = at & 1 != 0, .tripped = at & 2 != 0, .network = at & 4 != 0, .state = @fromBackingInt(at / 8) };
     }
 };
 
 pub const variants = all: {
-    var list: [12]Variant = undefined;
+    var list: [24]Variant = undefined;
     for (&list, 0..) |*variant, at| {
         variant.* = .of(at);
         std.debug.assert(variant.number() == at);
@@ -103,6 +106,7 @@ fn profilesOf(comptime variant: Variant) []const policy.Profile {
     comptime {
         var profiles: []const policy.Profile = &.{};
         if (variant.processes) profiles = profiles ++ [_]policy.Profile{policy.processes};
+        if (variant.network) profiles = profiles ++ [_]policy.Profile{policy.network};
         switch (variant.state) {
             .warm => {},
             .fresh => profiles = profiles ++ [_]policy.Profile{policy.rewinding},
@@ -327,10 +331,18 @@ test "the verdicts that everything hangs on" {
     @setEvalBranchQuota(400_000);
     inline for (variants) |variant| {
         try expectEqual(verdict(.allow), call(variant, "read", @splat(0)));
-        try expectEqual(verdict(.eperm), call(variant, "socket", .{ 2, 1, 0, 0, 0, 0 }));
+        try expectEqual(verdict(if (variant.network) .allow else .eperm), call(variant, "socket", .{ 2, 1, 0, 0, 0, 0 }));
+        try expectEqual(verdict(.eperm), call(variant, "socket", .{ 2, 2, 0, 0, 0, 0 }));
+        try expectEqual(verdict(.eperm), call(variant, "socket", .{ 10, 1, 0, 0, 0, 0 }));
+        try expectEqual(verdict(.eperm), call(variant, "socket", .{ 16, 3, 0, 0, 0, 0 }));
         try expectEqual(verdict(.eperm), call(variant, "socket", .{ 1, 1, 0, 0, 0, 0 }));
         try expectEqual(verdict(.eperm), call(variant, "socket", .{ 2, 3, 0, 0, 0, 0 }));
-        try expectEqual(verdict(.eperm), call(variant, "connect", @splat(0)));
+        try expectEqual(verdict(if (variant.network) .allow else .eperm), call(variant, "connect", @splat(0)));
+        try expectEqual(verdict(if (variant.network) .allow else .eperm), call(variant, "setsockopt", .{ 3, 6, 1, 0, 0, 0 }));
+        try expectEqual(verdict(.eperm), call(variant, "setsockopt", .{ 3, 6, 31, 0, 0, 0 }));
+        try expectEqual(verdict(.eperm), call(variant, "recvmsg", @splat(0)));
+        try expectEqual(verdict(.eperm), call(variant, "accept4", @splat(0)));
+        try expectEqual(verdict(.eperm), call(variant, "sendto", .{ 3, 0, 0, 0, 1, 16 }));
         try expectEqual(verdict(.eperm), call(variant, "bind", @splat(0)));
         try expectEqual(verdict(.eperm), call(variant, "listen", @splat(0)));
         try expectEqual(verdict(if (variant.processes) .allow else .eperm), call(variant, "execve", @splat(0)));
