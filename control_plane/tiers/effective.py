@@ -18,7 +18,7 @@ _WORKERS_MAX = bounds_of(Reservation, "workers_max")[1]
 
 InvocationName = Literal[
     "timeout_ms", "cpu_ms", "memory_bytes", "tmp_bytes", "request_bytes_max", "output_bytes_max", "log_bytes_max",
-    "processes_max", "open_files_max",
+    "processes_max", "open_files_max", "network_connections_max", "network_bytes_per_minute",
 ]  # fmt: skip
 AdmissionName = Literal["rate_per_s", "burst", "concurrency_max", "functions_max", "cpu_weight", "log_retention_days"]
 MonthName = Literal["invocations", "cpu_seconds", "gib_seconds"]

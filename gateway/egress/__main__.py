@@ -1,7 +1,7 @@
-"""``python -m gateway.egress``: serves on the inherited socket ``TAILCUT_EGRESS_FD`` until SIGTERM.
+"""``python -m gateway.egress``: serves on the inherited socket ``TAILCUT_EGRESS_LISTENER_FD`` until SIGTERM.
 
-Called by the supervisor, which owns that socket: when the egress dies, zygotes find the next one behind it and hand their
-workers' sockets over once more. Nothing is kept on disk; what runs when it dies, breaks off.
+Called by the supervisor, which owns that socket: when the egress dies, zygotes find the next one behind it and hand
+their workers' sockets over once more. Nothing is kept on disk; what runs when it dies, breaks off.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ def main() -> int:
         return 2
     # While the standard library can surely be read: its file is looked up at the first use.
     "preload".encode("idna")
-    kept = privileges.drop(settings.uid)
+    kept = privileges.drop(settings.host_uid)
     log = Log()
     if kept is not None:
         log.say("egress is root", reason=kept)
@@ -59,7 +59,7 @@ async def _run(settings: EgressSettings, log: Log) -> None:
 
     policy = Policy(ports=settings.ports, allow=settings.exemptions(), deny=settings.denied(), is_own=is_own)
     proxy = Proxy(settings, policy, Resolver(), settings.problem_base_url)
-    server = Server(socket.socket(fileno=settings.fd), settings, proxy, log)
+    server = Server(socket.socket(fileno=settings.listener_fd), settings, proxy, log)
     server.start()
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

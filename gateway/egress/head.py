@@ -1,8 +1,8 @@
 """Reads what a worker asks for: the head of a proxied request (RFC 9110 9.3.6, RFC 9112 3.2), by h11.
 
-Called by ``proxy``. Everything here comes from tenants. What always holds: ``Target.host`` is an ASCII name or a numeric
-address, ``port`` a port; what cannot be understood in exactly one way raises ``HeadError``. What is sent on is written
-anew from what was read, so nothing that two parsers could read differently gets through.
+Called by ``proxy``. Everything here comes from tenants. What always holds: ``Target.host`` is an ASCII name or a
+numeric address, ``port`` a port; what cannot be understood in exactly one way raises ``HeadError``. What is sent on is
+written anew from what was read, so nothing that two parsers could read differently gets through.
 """
 
 import ipaddress

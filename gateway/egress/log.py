@@ -1,7 +1,7 @@
 """The egress's log: JSON lines on stderr, which the supervisor writes to a file. No payload, no path, no header.
 
-Called by ``server`` for each refusal and by ``__main__`` each minute with what tenants used. What always holds: a tenant
-that is refused a thousand times a second fills no disk: some lines each second, and how many were left out.
+Called by ``server`` for each refusal and by ``__main__`` each minute with what tenants used. What always holds: a
+tenant that is refused a thousand times a second fills no disk: some lines each second, and how many were left out.
 """
 
 import json
@@ -9,7 +9,7 @@ import sys
 import time
 from datetime import UTC, datetime
 
-from gateway.egress.account import Version
+from gateway.egress.allowance import Version
 from gateway.egress.refusal import Refused
 
 _REFUSALS_PER_S = 20

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import h11
 
 from gateway.egress import plain
-from gateway.egress.account import Version
+from gateway.egress.allowance import Version
 from gateway.egress.head import HeadError, Target, target_of
 from gateway.egress.policy import Address, Policy
 from gateway.egress.refusal import Refused, answer
@@ -82,9 +82,7 @@ class Proxy:
                 version.sent(len(near.trailing_data[0]), asyncio.get_running_loop().time())
                 await tunnel(worker, outside, version.sent, version.received, activity)
             else:
-                await plain.forward(
-                    request, target, near, worker, outside, version.sent, version.received, activity
-                )
+                await plain.forward(request, target, near, worker, outside, version.sent, version.received, activity)
         finally:
             activity.stop()
             outside.close()

@@ -1,7 +1,7 @@
 """Takes workers' sockets from zygotes, accepts on each, and lets go of it when its worker has ended.
 
-Called by ``__main__``; one thread, one loop. What always holds: a worker's socket is kept exactly as long as its process
-lives (its pidfd tells), for the socket keeps its network namespace alive; when that process ends, so does every
+Called by ``__main__``; one thread, one loop. What always holds: a worker's socket is kept exactly as long as its
+process lives (its pidfd tells), for the socket keeps its network namespace alive; when that process ends, so does every
 connection of its; who has all it may have waits in its own socket's queue and costs nothing.
 """
 
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from gateway.contract.egress import DESCRIPTORS, MESSAGE_BYTES_MAX, Question
-from gateway.egress.account import Bucket, Tenant, Version
+from gateway.egress.allowance import Bucket, Tenant, Version
 from gateway.egress.log import Log
 from gateway.egress.proxy import Proxy
 from gateway.egress.settings import EgressSettings

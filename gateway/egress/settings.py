@@ -19,11 +19,11 @@ UID_DEFAULT = 0x6FFF_FFFF
 class EgressSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="TAILCUT_EGRESS_", extra="ignore", frozen=True, populate_by_name=True)
 
-    fd: int
+    listener_fd: int
     """The listening AF_UNIX SOCK_SEQPACKET socket on which zygotes hand over their workers' sockets."""
     ready_fd: int | None = Field(default=None, validation_alias="TAILCUT_READY_FD")
     problem_base_url: str = Field(default="http://127.0.0.1:8000/errors/", validation_alias="TAILCUT_PROBLEM_BASE_URL")
-    uid: int = Field(default=UID_DEFAULT, ge=1, le=2**32 - 2)
+    host_uid: int = Field(default=UID_DEFAULT, ge=1, le=2**32 - 2)
     """Who it is on the host, when it is started by root."""
 
     # -- where to --------------------------------------------------------------------------------------------------

@@ -118,7 +118,7 @@ def egress(places: Places, listeners: Listeners) -> Program:
     """It connects to where tenants say: it gets nothing that could be told."""
     descriptor = listeners.egress.fileno()
     env = bare_environment("TAILCUT_EGRESS_") | {
-        "TAILCUT_EGRESS_FD": str(descriptor),
+        "TAILCUT_EGRESS_LISTENER_FD": str(descriptor),
         "TAILCUT_PROBLEM_BASE_URL": f"{places.control_plane_url}/errors/",
     }
     urls = (places.redis_url, places.database_url, places.bundle_store_url, places.control_plane_url)

@@ -1,6 +1,7 @@
 """The supervisor: starts the tree in order, keeps it alive, reloads the gateway, ends it all.
 
-    sockets → Valkey, control plane (it brings its schema up to date), zygote, egress, gateway at once → everything healthy
+    sockets → Valkey, control plane (it brings its schema up to date), zygote, egress, gateway at once
+            → everything healthy
     stop: gateway (it drains) → zygote → egress → control plane → Valkey → whatever is left
 
 A child that dies is started again with back-off. SIGHUP reloads the gateway: a new one starts beside the old one on

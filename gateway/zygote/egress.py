@@ -1,8 +1,8 @@
 """Hands the listening sockets of workers with a network over to the egress, again whenever that is a new one.
 
 Called by ``server``, which polls ``fileno`` and tells of workers that came and went. What always holds: each socket is
-kept here, too, for as long as its worker lives, so a worker outlives an egress: connections wait in the socket's queue until the next
-one accepts; nothing here waits for an egress that does not read.
+kept here, too, for as long as its worker lives, so a worker outlives an egress: connections wait in the socket's queue
+until the next one accepts; nothing here waits for an egress that does not read.
 """
 
 import contextlib
