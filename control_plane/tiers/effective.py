@@ -84,6 +84,8 @@ def upgrades(ask: Limits, held: Entitlements, sold: Sequence[Tier]) -> dict[str,
     allowed = held.invocation.model_dump()
     found: dict[str, str] = {}
     for name, wanted in ask.model_dump().items():
+        if name.startswith("network_") and not ask.network:
+            continue  # it asks for none of it
         if name in allowed and wanted > allowed[name]:
             enough = [tier for tier in sold if tier.rank > held.rank and getattr(tier.invocation, name) >= wanted]
             if enough:

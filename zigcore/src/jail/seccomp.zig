@@ -26,13 +26,14 @@ pub fn install(config: *const Config, tripped: bool) confine.Error!void {
             .forked => .forked,
         },
     };
+    if (variant.network and !tripped) return confine.refuse("a network without the tripwire");
     switch (variant.number()) {
         inline 0...variants.len - 1 => |at| try confine.installFilter(&Filter(variants[at]).program),
         else => unreachable,
     }
 }
 
-/// One program each.
+/// One program each; with a network there is always a tripwire (network.zig wants the same parts).
 pub const Variant = struct {
     processes: bool = false,
     network: bool = false,
@@ -40,18 +41,23 @@ pub const Variant = struct {
     state: enum { warm, fresh, forked } = .warm,
 
     fn number(variant: Variant) usize {
-        const bits = @as(usize, @intFromBool(variant.processes)) | @as(usize, @intFromBool(variant.tripped)) << 1 |
-            @as(usize, @intFromBool(variant.network)) << 2;
-        return bits + 8 * @as(usize, @backingInt(variant.state));
+        const state: usize = @backingInt(variant.state);
+        const processes = @as(usize, @intFromBool(variant.processes));
+        if (variant.network) return plain_count + processes + 2 * state;
+        return processes + 2 * @as(usize, @intFromBool(variant.tripped)) + 4 * state;
     }
 
     fn of(at: usize) Variant {
-        return .{ .processes = at & 1 != 0, .tripped = at & 2 != 0, .network = at & 4 != 0, .state = @fromBackingInt(at / 8) };
+        const processes = at & 1 != 0;
+        if (at >= plain_count) return .{ .processes = processes, .network = true, .tripped = true, .state = @fromBackingInt((at - plain_count) / 2) };
+        return .{ .processes = processes, .tripped = at & 2 != 0, .state = @fromBackingInt(at / 4) };
     }
 };
 
+const plain_count = 12;
+
 pub const variants = all: {
-    var list: [24]Variant = undefined;
+    var list: [plain_count + 6]Variant = undefined;
     for (&list, 0..) |*variant, at| {
         variant.* = .of(at);
         std.debug.assert(variant.number() == at);
