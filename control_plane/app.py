@@ -19,6 +19,10 @@ from redis.asyncio import Redis
 from sqlalchemy.exc import IntegrityError
 from starlette.exceptions import HTTPException
 
+from control_plane.alerts import endpoints as alerts
+from control_plane.alerts.repository import forget_alerts
+from control_plane.alerts.sender import AlertSender
+from control_plane.alerts.watch import AlertWatch
 from control_plane.audit import endpoints as audit
 from control_plane.auth import endpoints as auth
 from control_plane.auth.sealing import Sealer
@@ -47,7 +51,9 @@ from control_plane.tenants import endpoints as tenants
 from control_plane.tenants.removal import TenantRemover
 from control_plane.tiers import endpoints as tiers
 from control_plane.tiers.periods import PeriodWatch
+from control_plane.usage import endpoints as usage
 from control_plane.usage.consumer import UsageConsumer
+from control_plane.usage.pruning import Pruner, forget_tenant
 
 log = structlog.get_logger(__name__)
 
@@ -77,6 +83,8 @@ def create_app(settings: Settings) -> FastAPI:
         auth.router,
         audit.router,
         functions.router,
+        usage.router,
+        alerts.router,
         dashboard.router,
     )
     for router in routers:
@@ -113,7 +121,14 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     )
     tasks = [
         asyncio.create_task(_keep_running("mailer", Mailer(context).run)),
-        asyncio.create_task(_keep_running("removal", TenantRemover(context, [books_closed]).run)),
+        asyncio.create_task(
+            _keep_running("removal", TenantRemover(context, [books_closed, forget_tenant, forget_alerts]).run)
+        ),
+    ]
+    tasks += [
+        asyncio.create_task(_keep_running("alerts", AlertWatch(context).run)),
+        asyncio.create_task(_keep_running("webhooks", AlertSender(context).run)),
+        asyncio.create_task(_keep_running("pruning", Pruner(context).run)),
     ]
     if redis is None:
         log.warning("redis-not-set", message="REDIS_URL is not set: no gateway will hear of changes")

@@ -44,6 +44,10 @@ class Context:
     mail_bell: asyncio.Event = field(default_factory=asyncio.Event)
     billing_bell: asyncio.Event = field(default_factory=asyncio.Event)
     """Rung when a webhook has come."""
+    alert_bell: asyncio.Event = field(default_factory=asyncio.Event)
+    """Rung when something waits for a tenant's webhook."""
+    usage_touched: set[str] = field(default_factory=set)
+    """Tenants whose usage or alerts changed: ``alerts.watch`` looks at them and takes them out."""
 
     def reading(self) -> AbstractAsyncContextManager[AsyncSession]:
         return self.database.reading()

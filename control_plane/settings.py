@@ -64,6 +64,12 @@ class Settings(BaseSettings):
     """After an unpaid invoice the tier stays for so long."""
     period_watch_interval: timedelta = timedelta(seconds=10)
     """How often it is looked whether somebody's month has ended."""
+    alert_interval: timedelta = timedelta(seconds=5)
+    """How often it is looked whether usage that was booked meanwhile has reached a threshold."""
+    webhook_retry_first: timedelta = timedelta(seconds=10)
+    """After a webhook was not delivered; each further pause is four times as long, up to an hour, for a day."""
+    webhook_private_addresses: bool = False
+    """For development: webhooks of tenants may go to private and loopback addresses, and by plain http."""
     stripe_simulated: bool = False
     """Purchases are simulated: no money moves, and every page and answer says so."""
 

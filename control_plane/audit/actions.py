@@ -5,6 +5,7 @@ from typing import Final
 ACTIONS: Final[dict[str, str]] = {
     "alias.deleted": "deleted the alias",
     "alias.moved": "pointed the alias",
+    "alerts.changed": "changed the usage alerts of",
     "billing.changed": "changed the billing of",
     "function.deleted": "deleted the function",
     "function.deployed": "deployed",

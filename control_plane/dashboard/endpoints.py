@@ -15,6 +15,7 @@ from control_plane.dashboard import (
     pages,
     security_pages,
     tenant_pages,
+    usage_pages,
 )
 from control_plane.dashboard.visitor import check_origin, safe_next
 
@@ -22,7 +23,16 @@ _FOREVER: Final = "public, max-age=31536000, immutable"
 _YEAR_S: Final = 365 * 24 * 3600
 
 router = APIRouter(include_in_schema=False)
-for part in (access_pages, function_pages, key_pages, member_pages, security_pages, audit_pages, tenant_pages):
+for part in (
+    access_pages,
+    function_pages,
+    key_pages,
+    member_pages,
+    security_pages,
+    audit_pages,
+    tenant_pages,
+    usage_pages,
+):
     router.include_router(part.router)
 
 

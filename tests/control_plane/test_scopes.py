@@ -22,6 +22,7 @@ SCOPES: dict[str, set[str]] = {
     "audit.read": {"admin"},
     "billing.read": {"admin"},
     "billing.write": {"admin"},
+    "usage.read": {"read", "admin"},
     "tenant.delete": set(),
 }
 """Permission → the scopes of which one is enough."""
@@ -36,6 +37,7 @@ ROLES: dict[str, set[str]] = {
     "audit.read": {"owner", "admin", "developer"},
     "billing.read": {"owner", "admin", "billing"},
     "billing.write": {"owner", "admin", "billing"},
+    "usage.read": {"owner", "admin", "developer", "billing", "viewer"},
     "tenant.delete": {"owner"},
 }
 """Permission → the roles that have it."""
@@ -69,6 +71,17 @@ TABLE: dict[tuple[str, str], str] = {
     ("PUT", "/v1/spend-caps/functions/{name}"): "billing.write",
     ("DELETE", "/v1/spend-caps/tenant"): "billing.write",
     ("DELETE", "/v1/spend-caps/functions/{name}"): "billing.write",
+    ("GET", "/v1/usage"): "usage.read",
+    ("GET", "/v1/usage/series"): "usage.read",
+    ("GET", "/v1/usage/groups"): "usage.read",
+    ("GET", "/v1/usage/hours"): "usage.read",
+    ("GET", "/v1/usage/invocations"): "usage.read",
+    ("GET", "/v1/usage/export"): "usage.read",
+    ("GET", "/v1/usage/what-if"): "usage.read",
+    ("GET", "/v1/usage/alerts"): "usage.read",
+    ("PUT", "/v1/usage/alerts"): "billing.write",
+    ("GET", "/v1/usage/alerts/sent"): "usage.read",
+    ("POST", "/v1/usage/alerts/test"): "billing.write",
     ("GET", "/v1/functions"): "functions.read",
     ("GET", "/v1/functions/{name}"): "functions.read",
     ("PATCH", "/v1/functions/{name}"): "functions.write",
@@ -154,6 +167,9 @@ def send(client: httpx.Client, method: str, path: str, values: dict[str, str]) -
             body = {"json": {"current_password": "wrong", "password": "another fine password"}}
         case "POST", "/v1/subscription/checkout" | "/v1/subscription/preview":
             body = {"json": {"tier": "pro"}}
+        case "PUT", "/v1/usage/alerts":
+            # Nothing listens there.
+            body = {"json": {"webhook_url": "http://127.0.0.1:1024/"}}
         case "PUT", "/v1/spend-caps/tenant" | "/v1/spend-caps/functions/{name}":
             body = {"json": {"amount_minor": 100, "action": "stop"}}
         case "POST", "/v1/person/second-factor/confirm":
@@ -194,6 +210,7 @@ class Stage:
             "members": self._make_member,
             "invitations": self._make_invitation,
             "sessions": self._make_session,
+            "usage": self._make_webhook,
         }
         section = path.removeprefix("/v1/").partition("/")[0]
         for make in [parts[section]] if section in parts else parts.values():
@@ -206,6 +223,9 @@ class Stage:
         values["version_id"] = version = self.tenant.deploy("hello", bundle(2))["version"]
         http.put("/v1/functions/hello/aliases/stable", json={"version": version})
         http.put("/v1/spend-caps/functions/hello", json={"amount_minor": 100, "action": "stop"})
+
+    def _make_webhook(self) -> None:
+        self.owner.http.put("/v1/usage/alerts", json={"webhook_url": "http://127.0.0.1:1024/"}).raise_for_status()
 
     def _make_caps(self) -> None:
         for cap in ("tenant", "functions/hello"):
