@@ -105,7 +105,9 @@ class World:
 class Door:
     """One worker's socket, as the egress has it; the worker is a process that sleeps."""
 
-    def __init__(self, egress: "Egress", connections_max: int, bytes_per_minute: int, tenant: str, version: str) -> None:
+    def __init__(
+        self, egress: "Egress", connections_max: int, bytes_per_minute: int, tenant: str, version: str
+    ) -> None:
         self.worker = subprocess.Popen(["sleep", "infinity"])
         listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.port: int = listener.getsockname()[1]

@@ -20,7 +20,7 @@ def handler(what: str, url: str = "", size: int = 0, family: int = 2, kind: int 
         return {"status": error.code, "body": error.read().decode()}
     except OSError as error:
         return {"refused": errno.errorcode.get(error.errno, str(error)), "text": str(error)}
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001
         return {"raised": type(error).__name__, "text": str(error)}
 
 

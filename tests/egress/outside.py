@@ -1,7 +1,7 @@
-"""The world outside, as the tests' network namespace has it: HTTP on every address, an echo, a name server that rebinds.
+"""The world outside, in the tests' network namespace: HTTP on every address, an echo, a name server that rebinds.
 
-Run as a program in the outer one of the two namespaces that conftest.py makes. Each HTTP answer says at which address it
-was reached, so that a test sees where a connection went.
+Run as a program in the outer one of the two namespaces that conftest.py makes. Each HTTP answer says at which address
+it was reached, so that a test sees where a connection went.
 """
 
 import json

@@ -24,7 +24,12 @@ ADDRESSES = {
     "[64:ff9b::a4d:1]": "embedded-address",
     "[2002:a4d:1::1]": "embedded-address",
 }
-SPELLINGS = {"2130706433": "loopback", "0x7f.1": "loopback", "0251.0376.0251.0376": "cloud-metadata", "127.1": "loopback"}
+SPELLINGS = {
+    "2130706433": "loopback",
+    "0x7f.1": "loopback",
+    "0251.0376.0251.0376": "cloud-metadata",
+    "127.1": "loopback",
+}
 NAMES = {
     "private.test": "private-address",
     "metadata.test": "cloud-metadata",

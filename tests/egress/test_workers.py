@@ -65,9 +65,7 @@ def lax_worker(world: World, lax: Egress, folder: Path, tmp_path_factory: pytest
 
 @pytest.fixture(scope="module")
 def unjailed(world: World, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
-    with Zygote(
-        tmp_path_factory.mktemp("zygote"), before=world.inside, environment={"TAILCUT_JAIL": "off"}
-    ) as zygote:
+    with Zygote(tmp_path_factory.mktemp("zygote"), before=world.inside, environment={"TAILCUT_JAIL": "off"}) as zygote:
         held = zygote.connect()
         yield spawn(held, folder)
 
