@@ -44,10 +44,12 @@ async def forward(
             await upload
 
 
-async def next_event(connection: h11.Connection, reader: StreamReader) -> h11.Event | type[h11.PAUSED]:
-    """Raises h11.RemoteProtocolError."""
+async def next_event(
+    connection: h11.Connection, reader: StreamReader, piece_bytes: int = PIECE_BYTES
+) -> h11.Event | type[h11.PAUSED]:
+    """h11 bounds what is incomplete: a head of one piece is whole, however large. Raises h11.RemoteProtocolError."""
     while (event := connection.next_event()) is h11.NEED_DATA:
-        connection.receive_data(await reader.read(PIECE_BYTES))
+        connection.receive_data(await reader.read(piece_bytes))
     return event  # type: ignore[return-value]
 
 

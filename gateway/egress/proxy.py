@@ -21,6 +21,7 @@ from gateway.egress.resolver import Resolver
 from gateway.egress.settings import EgressSettings
 
 _ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
+_HEAD_PIECE_BYTES = 1024
 _LINGER_S = 1.0
 _LINGER_BYTES_MAX = 256 * 1024
 _HEAD_TOO_LARGE = 431
@@ -91,7 +92,7 @@ class Proxy:
         """None: nothing was asked. Raises Refused."""
         try:
             async with asyncio.timeout(self.settings.header_timeout.total_seconds()):
-                event = await plain.next_event(near, worker.reader)
+                event = await plain.next_event(near, worker.reader, _HEAD_PIECE_BYTES)
         except TimeoutError:
             raise Refused("head-timeout") from None
         except h11.RemoteProtocolError as error:
