@@ -36,6 +36,8 @@ from control_plane.dashboard import endpoints as dashboard
 from control_plane.dashboard import pages
 from control_plane.dashboard.visitor import Elsewhere, find_visitor
 from control_plane.database import Database
+from control_plane.function_logs import endpoints as function_logs
+from control_plane.function_logs.consumer import LogConsumer
 from control_plane.functions import endpoints as functions
 from control_plane.mail.mailer import Mailer
 from control_plane.members import endpoints as members
@@ -45,6 +47,7 @@ from control_plane.outbox.relay import Relay
 from control_plane.outbox.reports import ReportConsumer
 from control_plane.people import endpoints as people
 from control_plane.problems import Problem, render
+from control_plane.secrets import endpoints as secrets
 from control_plane.settings import Settings
 from control_plane.system import endpoints as system
 from control_plane.tenants import endpoints as tenants
@@ -83,6 +86,8 @@ def create_app(settings: Settings) -> FastAPI:
         auth.router,
         audit.router,
         functions.router,
+        secrets.router,
+        function_logs.router,
         usage.router,
         alerts.router,
         dashboard.router,
@@ -136,6 +141,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         tasks += [
             asyncio.create_task(_keep_running("relay", Relay(context, redis).run)),
             asyncio.create_task(_keep_running("reports", ReportConsumer(context, redis).run)),
+            asyncio.create_task(_keep_running("logs", LogConsumer(context, redis).run)),
             asyncio.create_task(_keep_running("usage", UsageConsumer(context, redis).run)),
             asyncio.create_task(_keep_running("periods", PeriodWatch(context).run)),
         ]

@@ -117,6 +117,12 @@ class Settings(BaseSettings):
     mail_from: str = "Tailcut <tailcut@localhost>"
     forwarded_for_count: int = Field(default=0, ge=0, le=8)
     """Proxies in front that append to ``X-Forwarded-For``; 0: the header is not believed."""
+    log_bytes_per_minute_max: int = Field(default=2**20, ge=1024)
+    """Of what one tenant's functions print, with 200 bytes a line; more is not kept here, and the log says so."""
+    log_bytes_burst_max: int = Field(default=8 * 2**20, ge=1024)
+    """So much at once."""
+    log_lines_per_tenant_max: int = Field(default=100_000, ge=100)
+    """The newest; how long they are kept at most, the tier says."""
     relay_interval: timedelta = timedelta(seconds=2)
     """How often the relay compares Redis with SQL when nobody has woken it."""
     shutdown_timeout: timedelta = timedelta(seconds=10)

@@ -15,9 +15,11 @@ from control_plane.models.billing import (
     StripeObject,
 )
 from control_plane.models.functions import Alias, AliasMove, Function, NodeReport, Version
+from control_plane.models.logs import LogLine, LogReader
 from control_plane.models.outbox import OutboxRow, RevisionCounter
 from control_plane.models.people import Invitation, Link, Mail, Member, Person, RecoveryCode, Session, Throttle
 from control_plane.models.records import UsageDeadLetter, UsageRecordRow, UsageStream, UsageVersion
+from control_plane.models.secrets import Secret
 from control_plane.models.shapes import UsageMinutes, UsageShape
 from control_plane.models.tenants import Tenant
 from control_plane.models.tiers import AddOnVersion, Subscription, SubscriptionAddOn, TierVersion
@@ -36,6 +38,8 @@ __all__ = [
     "Invoice",
     "Key",
     "Link",
+    "LogLine",
+    "LogReader",
     "Mail",
     "Member",
     "MeterCarry",
@@ -46,6 +50,7 @@ __all__ = [
     "Purchase",
     "RecoveryCode",
     "RevisionCounter",
+    "Secret",
     "Session",
     "SpendCap",
     "StripeEvent",

@@ -15,6 +15,7 @@ SCOPES: dict[str, set[str]] = {
     "tenant.read": {"deploy", "invoke", "read", "admin"},
     "functions.read": {"read", "deploy", "admin"},
     "functions.write": {"deploy", "admin"},
+    "logs.read": {"read", "deploy", "admin"},
     "keys.read": {"read", "admin"},
     "keys.write": {"admin"},
     "members.read": {"admin"},
@@ -30,6 +31,7 @@ ROLES: dict[str, set[str]] = {
     "tenant.read": {"owner", "admin", "developer", "billing", "viewer"},
     "functions.read": {"owner", "admin", "developer", "viewer"},
     "functions.write": {"owner", "admin", "developer"},
+    "logs.read": {"owner", "admin", "developer", "viewer"},
     "keys.read": {"owner", "admin", "developer", "viewer"},
     "keys.write": {"owner", "admin", "developer"},
     "members.read": {"owner", "admin", "developer", "billing", "viewer"},
@@ -92,6 +94,11 @@ TABLE: dict[tuple[str, str], str] = {
     ("PUT", "/v1/functions/{name}/aliases/{alias}"): "functions.write",
     ("DELETE", "/v1/functions/{name}/aliases/{alias}"): "functions.write",
     ("POST", "/v1/functions/{name}/rollback"): "functions.write",
+    ("GET", "/v1/functions/{name}/secrets"): "functions.read",
+    ("PUT", "/v1/functions/{name}/secrets/{secret}"): "functions.write",
+    ("DELETE", "/v1/functions/{name}/secrets/{secret}"): "functions.write",
+    ("GET", "/v1/logs"): "logs.read",
+    ("GET", "/v1/logs/follow"): "logs.read",
 }
 """What acts within a tenant."""
 PERSONAL = {
@@ -163,6 +170,8 @@ def send(client: httpx.Client, method: str, path: str, values: dict[str, str]) -
             body = {"json": {"public": True}}
         case "PUT", "/v1/functions/{name}/aliases/{alias}":
             body = {"json": {"version": values["version_id"]}}
+        case "PUT", "/v1/functions/{name}/secrets/{secret}":
+            body = {"json": {"value": "hidden"}}
         case "PUT", "/v1/person/password":
             body = {"json": {"current_password": "wrong", "password": "another fine password"}}
         case "POST", "/v1/subscription/checkout" | "/v1/subscription/preview":
@@ -196,7 +205,7 @@ class Stage:
         key = self.owner.http.post("/v1/keys", json={"scopes": ["admin"]}).json()
         tenant = self.owner.http.get("/v1/tenant").json()
         self.tenant = Tenant(control_plane, {"id": tenant["id"], "name": self.name, "key": key})
-        self.values = {"tenant_id": self.tenant.id, "name": "hello", "alias": "stable"}
+        self.values = {"tenant_id": self.tenant.id, "name": "hello", "alias": "stable", "secret": "TOKEN"}
         self.reset()
 
     def reset(self, path: str = "") -> None:
@@ -222,6 +231,7 @@ class Stage:
         self.tenant.deploy("hello", bundle(1))
         values["version_id"] = version = self.tenant.deploy("hello", bundle(2))["version"]
         http.put("/v1/functions/hello/aliases/stable", json={"version": version})
+        http.put("/v1/functions/hello/secrets/TOKEN", json={"value": "hidden"})
         http.put("/v1/spend-caps/functions/hello", json={"amount_minor": 100, "action": "stop"})
 
     def _make_webhook(self) -> None:
