@@ -1,7 +1,10 @@
 """What a hostile function may send to its proxy: it costs itself something, and nobody else."""
 
 import contextlib
+import json
+import os
 import socket
+import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -222,6 +225,21 @@ def test_what_is_used_and_refused_is_counted_and_logged(egress: Egress) -> None:
     assert 0 < found["bytes_sent_total"] < 1_000
     assert (found["connections_total"], found["refused_total"]) == (2, {"private-address": 1})
     wait_until(lambda: '"tenant": "metered", "function": "sample"' in egress.log.read_text())
+
+
+def test_counters_of_many_tenants_come_whole(egress: Egress) -> None:
+    worker = subprocess.Popen(["sleep", "infinity"])
+    pidfd = os.pidfd_open(worker.pid)
+    with egress.connect() as zygote:
+        for number in range(1_500):
+            with socket.socket() as listener:
+                listener.listen()
+                question = {"worker": worker.pid, "tenant": f"many-{number}", "version_id": "ver_1"}
+                socket.send_fds(zygote, [json.dumps(question).encode()], [listener.fileno(), pidfd])
+    os.close(pidfd)
+    wait_until(lambda: egress.counters("many-1499") and egress.counters("many-0"))
+    worker.kill()
+    worker.wait()
 
 
 def test_it_has_no_rights_and_no_secrets(egress: Egress) -> None:
