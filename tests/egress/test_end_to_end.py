@@ -15,6 +15,10 @@ from tests.conftest import OwnServer
 from tests.egress.outside import Web
 from tests.support.server import Server
 
+TOLD = {
+    *("PATH", "LANG", "LC_ALL", "TZ", "PYTHONPATH", "LD_LIBRARY_PATH"),
+    *("TAILCUT_PROBLEM_BASE_URL", "TAILCUT_READY_FD"),
+}
 FUNCTION = """
 import urllib.error, urllib.request
 def handler(url: str):
@@ -51,6 +55,9 @@ def test_a_function_with_a_network_reaches_what_is_allowed_and_nothing_else(
     page = server.metrics()
     assert 'tailcut_egress_bytes_total{direction="received",tenant="dev"}' in page
     assert 'tailcut_egress_refused_total{rule="loopback",tenant="dev"} 1.0' in page
+    told = Path(f"/proc/{server.pid('egress')}/environ").read_text().split("\0")
+    names = {line.partition("=")[0] for line in told if line}
+    assert {name for name in names if not name.startswith("TAILCUT_EGRESS_")} <= TOLD
     # Calls go on over the death of the egress.
     server.kill(server.pid("egress"))
     server.wait_for(
