@@ -9,11 +9,14 @@ from control_plane.context import ContextDependency
 from control_plane.dashboard import (
     access_pages,
     audit_pages,
+    billing_pages,
     function_pages,
     key_pages,
     member_pages,
     pages,
+    purchase_pages,
     security_pages,
+    spend_cap_pages,
     tenant_pages,
 )
 from control_plane.dashboard.visitor import check_origin, safe_next
@@ -22,7 +25,18 @@ _FOREVER: Final = "public, max-age=31536000, immutable"
 _YEAR_S: Final = 365 * 24 * 3600
 
 router = APIRouter(include_in_schema=False)
-for part in (access_pages, function_pages, key_pages, member_pages, security_pages, audit_pages, tenant_pages):
+for part in (
+    access_pages,
+    function_pages,
+    key_pages,
+    member_pages,
+    billing_pages,
+    purchase_pages,
+    spend_cap_pages,
+    security_pages,
+    audit_pages,
+    tenant_pages,
+):
     router.include_router(part.router)
 
 

@@ -16,10 +16,13 @@ from control_plane.app import create_app
 from control_plane.dashboard import (
     access_pages,
     audit_pages,
+    billing_pages,
     function_pages,
     key_pages,
     member_pages,
+    purchase_pages,
     security_pages,
+    spend_cap_pages,
     tenant_pages,
 )
 from control_plane.dashboard.visitor import session_cookie
@@ -104,7 +107,18 @@ def tenant_of(person: Person) -> str:
     return person.http.headers["Tailcut-Tenant"]
 
 
-PARTS = (access_pages, audit_pages, function_pages, key_pages, member_pages, security_pages, tenant_pages)
+PARTS = (
+    access_pages,
+    audit_pages,
+    billing_pages,
+    function_pages,
+    key_pages,
+    member_pages,
+    purchase_pages,
+    security_pages,
+    spend_cap_pages,
+    tenant_pages,
+)
 ROUTES = [route for part in PARTS for route in part.router.routes if isinstance(route, APIRoute)]
 """Every page and form. A part that is missing here is seen by the next test."""
 
