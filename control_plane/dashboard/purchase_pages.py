@@ -82,7 +82,7 @@ async def change(request: Request, context: ContextDependency, posted: Post) -> 
     try:
         wish = await _wish(context, tenant, tier, given, with_preview=False)
         shown_at = _time_of(posted.text("prorated_at")) if wish.kind == "now" else None
-        when = "period-end" if wish.kind == "period-end" else "now"
+        when: purchasing.When = "period-end" if wish.kind == "period-end" else "now"
         if wish.kind != posted.text("kind"):
             raise Problem("conflict", "The subscription has changed meanwhile; look at the price again.")
         offer = await purchasing.buy(
