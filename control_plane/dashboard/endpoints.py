@@ -18,6 +18,7 @@ from control_plane.dashboard import (
     security_pages,
     spend_cap_pages,
     tenant_pages,
+    usage_pages,
 )
 from control_plane.dashboard.visitor import check_origin, safe_next
 
@@ -36,6 +37,7 @@ for part in (
     security_pages,
     audit_pages,
     tenant_pages,
+    usage_pages,
 ):
     router.include_router(part.router)
 

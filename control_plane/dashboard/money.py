@@ -13,8 +13,9 @@ _WITHOUT_MINOR: Final = frozenset(
 """https://docs.stripe.com/currencies#zero-decimal"""
 
 
-def money(amount_minor: int, currency: str) -> str:
+def money(amount_minor: float, currency: str = "usd") -> str:
     """``$29.00``, ``−$3.10``, ``1,000 JPY``"""
+    amount_minor = round(amount_minor)
     minus = "−" if amount_minor < 0 else ""
     if currency in _WITHOUT_MINOR:
         number = f"{abs(amount_minor):,}"

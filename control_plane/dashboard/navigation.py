@@ -25,6 +25,7 @@ class Section:
 
 SECTIONS: Final = (
     Section("functions", "Functions", "/", "functions.read", "Build"),
+    Section("usage", "Usage", "/usage", "usage.read", "Build"),
     Section("keys", "Keys", "/keys", "keys.read", "Build"),
     Section("members", "Members", "/members", "members.read", "Tenant"),
     Section("billing", "Billing", "/billing", "billing.read", "Tenant"),
