@@ -1,4 +1,4 @@
-"""What goes wrong at Stripe, as a problem for our caller. Around each call that ``purchasing`` and ``planning`` make."""
+"""What goes wrong at Stripe, as a problem for our caller. ``purchasing`` and ``planning`` put it around each call."""
 
 from collections.abc import Awaitable
 

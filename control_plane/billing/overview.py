@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.billing import planning, purchasing, repository
 from control_plane.billing.planning import Planned
-from control_plane.billing.schemas import InvoiceOut, SpendCapOut
+from control_plane.billing.schemas import InvoiceOut
 from control_plane.billing.stripe_client import Object
 from control_plane.context import Context
 from control_plane.models import Purchase, Tenant
@@ -67,6 +67,23 @@ class HeldPiece:
 
 
 @dataclass(frozen=True, slots=True)
+class Cap:
+    """A spend cap and how much of it is spent. On a tier that bills nothing above the included that is nothing."""
+
+    function: str
+    """Empty: the whole tenant."""
+    spent_minor: int
+    amount_minor: int
+    action: str
+
+    @property
+    def share(self) -> float:
+        if not self.amount_minor:
+            return 1.0 if self.spent_minor else 0.0
+        return self.spent_minor / self.amount_minor
+
+
+@dataclass(frozen=True, slots=True)
 class Overview:
     subscription: SubscriptionOut
     is_paying: bool
@@ -79,7 +96,7 @@ class Overview:
     """Why ``upcoming`` and ``planned`` could not be asked for; empty: they could."""
     used: PeriodUsage
     invoices: list[InvoiceOut]
-    caps: list[SpendCapOut]
+    caps: list[Cap]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +131,7 @@ async def overview(context: Context, tenant: Tenant) -> Overview:
         pieces = await held_pieces(session, tenant.id)
         used = await usage.period(session, tenant.id)
         found = await repository.list_invoices(session, tenant.id, PageRequest(limit=_NEWEST, after=None))
-        caps = await repository.list_spend_caps(session, tenant.id)
+        caps = await spend_caps(session, tenant.id, used)
     upcoming, planned, away = None, None, ""
     client = context.stripe
     if client is not None and row.stripe_subscription_id is not None:
@@ -133,7 +150,7 @@ async def overview(context: Context, tenant: Tenant) -> Overview:
         away=away,
         used=used,
         invoices=[InvoiceOut.of(row) for row in found.items],
-        caps=[SpendCapOut.of(row) for row in caps],
+        caps=caps,
     )
 
 
@@ -173,6 +190,13 @@ async def held_pieces(session: AsyncSession, tenant_id: str) -> list[HeldPiece]:
         add_on = AddOn.model_validate(version.document)
         pieces.append(HeldPiece(add_on.name, add_on.title, quantity, add_on.price_minor))
     return pieces
+
+
+async def spend_caps(session: AsyncSession, tenant_id: str, used: PeriodUsage) -> list[Cap]:
+    """That of the whole tenant first."""
+    spent = {each.function: each.spent_minor for each in used.spend.functions} | {"": used.spend.overage_minor}
+    rows = await repository.list_spend_caps(session, tenant_id)
+    return [Cap(row.function, spent.get(row.function, 0), row.amount_minor, row.action) for row in rows]
 
 
 async def add_ons_for(session: AsyncSession, tier: str) -> Sequence[AddOn]:

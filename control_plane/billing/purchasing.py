@@ -20,8 +20,8 @@ from control_plane.context import Context
 from control_plane.ids import new_id
 from control_plane.models import Purchase, StripeObject, Subscription, Tenant, TierVersion, now
 from control_plane.problems import Problem
-from control_plane.tiers import service as tier_service
 from control_plane.tiers import repository as tiers
+from control_plane.tiers import service as tier_service
 from control_plane.tiers.catalog import METERS, AddOn, Tier
 
 PREVIEW_GOOD_FOR: Final = timedelta(minutes=30)

@@ -111,7 +111,7 @@ async def _without_subscription(
 
 
 async def bought(session: AsyncSession, items: Sequence[Object]) -> tuple[TierVersion | None, dict[str, int]]:
-    """The tier's version and the add-ons (version id → quantity) that the prices of a subscription's items stand for."""
+    """The tier's version, and the add-ons (version id → quantity), that the prices of the items stand for."""
     version: TierVersion | None = None
     add_ons: dict[str, int] = {}
     for item in items:

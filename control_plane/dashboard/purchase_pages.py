@@ -85,9 +85,7 @@ async def change(request: Request, context: ContextDependency, posted: Post) -> 
         when: purchasing.When = "period-end" if wish.kind == "period-end" else "now"
         if wish.kind != posted.text("kind"):
             raise Problem("conflict", "The subscription has changed meanwhile; look at the price again.")
-        offer = await purchasing.buy(
-            context, client_of(context), tenant, tier, wish.quantities, when, shown_at
-        )
+        offer = await purchasing.buy(context, client_of(context), tenant, tier, wish.quantities, when, shown_at)
     except Problem as problem:
         if problem.slug not in ("conflict", "payment-failed", "payment-provider-away"):
             raise
@@ -123,9 +121,7 @@ async def _change_page(
     )  # fmt: skip
 
 
-async def _wish(
-    context: Context, tenant: Tenant, tier: str, given: Mapping[str, str], *, with_preview: bool
-) -> Wish:
+async def _wish(context: Context, tenant: Tenant, tier: str, given: Mapping[str, str], *, with_preview: bool) -> Wish:
     async with context.reading() as session:
         version = await tiers.require_tier(session, tier)
         document = Tier.model_validate(version.document)

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
-from control_plane.billing import service
+from control_plane.billing import overview, service
 from control_plane.billing.schemas import SpendCapSet
 from control_plane.context import Context, ContextDependency
 from control_plane.dashboard import pages
@@ -50,9 +50,7 @@ async def set_cap(request: Request, context: ContextDependency, posted: Post) ->
             wanted = SpendCapSet(amount_minor=amount_minor, action=form.action)
             try:
                 async with context.writing() as session:
-                    await service.set_spend_cap(
-                        session, visitor.tenant.actor, visitor.tenant_id, form.function, wanted
-                    )
+                    await service.set_spend_cap(session, visitor.tenant.actor, visitor.tenant_id, form.function, wanted)
                 whose = f"for {form.function}" if form.function else "for the whole tenant"
                 return await go(context, visitor, "/billing/spend-caps", f"The cap {whose} holds from now on.")
             except Problem as problem:
@@ -63,18 +61,17 @@ async def set_cap(request: Request, context: ContextDependency, posted: Post) ->
 @router.post("/remove")
 async def remove_cap(context: ContextDependency, posted: Post) -> Response:
     async with context.writing() as session:
-        await service.delete_spend_cap(
-            session, posted.who.tenant.actor, posted.who.tenant_id, posted.text("function")
-        )
+        await service.delete_spend_cap(session, posted.who.tenant.actor, posted.who.tenant_id, posted.text("function"))
     return await go(context, posted.who, "/billing/spend-caps", "The cap is removed.")
 
 
 async def _page(request: Request, context: Context, visitor: Visitor, status: int = 200, **values: Any) -> Response:
     async with context.reading() as session:
         used = await usage.period(session, visitor.tenant_id)
+        caps = await overview.spend_caps(session, visitor.tenant_id, used)
         held = await views.subscription_out(session, context.settings, visitor.tenant_id)
         found = await functions.list_functions(session, visitor.tenant_id, PageRequest(LIMIT_MAX, None))
     return pages.render(
-        request, context, visitor, "billing/spend_caps.html", section="billing", status=status, used=used, held=held,
+        request, context, visitor, "billing/spend_caps.html", section="billing", status=status, used=used, caps=caps, held=held,
         names=[function.name for function in found.items], **values,
     )  # fmt: skip

@@ -60,7 +60,9 @@ def table(tiers: Sequence[TierOut]) -> list[Part]:
         Part(
             "All calls together",
             [
-                row("Calls a second", lambda tier: f"{tier.admission.rate_per_s:,}, bursts of {tier.admission.burst:,}"),
+                row(
+                    "Calls a second", lambda tier: f"{tier.admission.rate_per_s:,}, bursts of {tier.admission.burst:,}"
+                ),
                 row("Calls at once", lambda tier: f"{tier.admission.concurrency_max:,}"),
                 row("Guaranteed CPU", _reserved),
                 row("Functions", lambda tier: f"{tier.admission.functions_max:,}"),
@@ -108,6 +110,13 @@ def used(meter: str, value: int) -> str:
     return count(value)
 
 
+def of_included(meter: str, value: int, included: int) -> str:
+    """``44 of 10,000 GiB-seconds``"""
+    shown, all_of_it = used(meter, value), used(meter, included)
+    unit = all_of_it.partition(" ")[2]
+    return f"{shown.removesuffix(' ' + unit) if unit == 'GiB-seconds' else shown} of {all_of_it}"
+
+
 def share(value: float) -> str:
     """A part of all, in per cent: never 0 for something, never 100 for less than all."""
     percent = value * 100
@@ -131,8 +140,8 @@ def time(value_ms: int) -> str:
     if value_ms < 1000:
         return f"{value_ms} ms"
     if value_ms < 120_000:
-        return f"{value_ms / 1000:g} s"
-    return f"{value_ms / 60_000:g} min"
+        return f"{value_ms / 1000:.3g} s"
+    return f"{value_ms / 60_000:.3g} min"
 
 
 def hours(value_s: int) -> str:

@@ -1,8 +1,8 @@
 """Subscription schedules: what a subscription becomes at the end of its month.
 
 Only the shape that plans a change: made from a subscription, two phases, released at the end. ``subscriptions`` asks
-``planned_items`` when a month begins. As at Stripe, a subscription has at most one, and while it has one its cancellation
-is the schedule's business.
+``planned_items`` when a month begins. As at Stripe, a subscription has at most one, and while it has one its
+cancellation is the schedule's business.
 """
 
 from typing import Any

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from playwright.sync_api import Browser, BrowserContext, Route, sync_playwright
 
-PATIENCE_MS = 60_000
+PATIENCE_MS = 30_000
 """Only against hanging; nothing is asserted about time."""
 _ARGUMENTS = (
     "--disable-background-networking",
