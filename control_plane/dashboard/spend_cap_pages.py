@@ -72,6 +72,6 @@ async def _page(request: Request, context: Context, visitor: Visitor, status: in
         held = await views.subscription_out(session, context.settings, visitor.tenant_id)
         found = await functions.list_functions(session, visitor.tenant_id, PageRequest(LIMIT_MAX, None))
     return pages.render(
-        request, context, visitor, "billing/spend_caps.html", section="billing", status=status, used=used, caps=caps, held=held,
-        names=[function.name for function in found.items], **values,
+        request, context, visitor, "billing/spend_caps.html", section="billing", status=status, used=used,
+        caps=caps, held=held, names=[function.name for function in found.items], **values,
     )  # fmt: skip
