@@ -10,14 +10,20 @@ from control_plane.dashboard import (
     access_pages,
     audit_pages,
     billing_pages,
+    change_pages,
+    deploy_pages,
     function_pages,
     key_pages,
+    log_pages,
     member_pages,
+    overview_pages,
     pages,
     purchase_pages,
+    secret_pages,
     security_pages,
     spend_cap_pages,
     tenant_pages,
+    try_pages,
     usage_pages,
 )
 from control_plane.dashboard.visitor import check_origin, safe_next
@@ -26,19 +32,26 @@ _FOREVER: Final = "public, max-age=31536000, immutable"
 _YEAR_S: Final = 365 * 24 * 3600
 
 router = APIRouter(include_in_schema=False)
-for part in (
+_PARTS: Final = (
     access_pages,
+    audit_pages,
+    change_pages,
+    deploy_pages,
     function_pages,
     key_pages,
+    log_pages,
     member_pages,
     billing_pages,
     purchase_pages,
     spend_cap_pages,
+    overview_pages,
+    secret_pages,
     security_pages,
-    audit_pages,
     tenant_pages,
+    try_pages,
     usage_pages,
-):
+)
+for part in _PARTS:
     router.include_router(part.router)
 
 

@@ -86,6 +86,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    made.filters.update(ms=_milliseconds, mib=_mebibytes)
     made.filters.update(
         compact=figures.compact, exact=figures.exact, duration=figures.duration, size=figures.size,
         money=money.money, price=money.price, percent=figures.percent,
@@ -94,6 +95,19 @@ def environment() -> Environment:
         static=static_url, actions=ACTIONS, roles=WHAT_ROLES_DO, program=program_of, words=tier_words, bar=charts.bar
     )
     return made
+
+
+def _milliseconds(value: int) -> str:
+    """A limit, as people say it: "3 s", "250 ms"."""
+    return f"{value / 1000:g}\N{NO-BREAK SPACE}s" if value >= 1000 else f"{value}\N{NO-BREAK SPACE}ms"
+
+
+def _mebibytes(value: int) -> str:
+    return (
+        f"{value / 2**30:g}\N{NO-BREAK SPACE}GiB"
+        if value >= 2**30 and value % 2**28 == 0
+        else f"{value / 2**20:.4g}\N{NO-BREAK SPACE}MiB"
+    )
 
 
 def program_of(user_agent: str) -> str:

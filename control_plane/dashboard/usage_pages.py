@@ -6,13 +6,22 @@ from typing import Annotated, Any, Final, Literal
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 from markupsafe import Markup
+from pydantic import BaseModel, Field, TypeAdapter, field_validator
 
-from control_plane.context import ContextDependency
+from control_plane.alerts import messages
+from control_plane.alerts import repository as alert_repository
+from control_plane.alerts import service as alerts
+from control_plane.alerts.destination import URL_CHARACTERS_MAX
+from control_plane.alerts.rules import THRESHOLDS_MAX, Percent
+from control_plane.alerts.schemas import AlertSettingsSet
+from control_plane.context import Context, ContextDependency
 from control_plane.dashboard import charts, pages
 from control_plane.dashboard.charts import Series
 from control_plane.dashboard.figures import BYTES, SECONDS
-from control_plane.dashboard.visitor import Visitor, see
+from control_plane.dashboard.visitor import Posted, Visitor, go, post, see
 from control_plane.models import now
+from control_plane.pagination import PageRequest
+from control_plane.problems import Problem
 from control_plane.usage import export, service
 from control_plane.usage.history import DAY, floor_day, floor_hour
 from control_plane.usage.interval import Interval
@@ -22,6 +31,7 @@ from gateway.contract.table import NAME_PATTERN
 
 router = APIRouter(prefix="/usage")
 Reader = Annotated[Visitor, Depends(see("usage.read"))]
+Post = Annotated[Posted, Depends(post("billing.write"))]
 Range = Literal["day", "week", "month"]
 RangeQuery = Annotated[Range, Query(alias="range")]
 FunctionQuery = Annotated[str, Query(pattern=f"{NAME_PATTERN}|^$", max_length=63)]
@@ -55,6 +65,42 @@ METERS: Final = {
 }
 """Meter → what people call it, its unit for them, the meter's units in one of those"""
 
+TOLD_COUNT: Final = 5
+"""Alerts that the page lists."""
+
+
+def _percents(text: Any) -> Any:
+    """``80, 100`` → its numbers"""
+    try:
+        return [int(part.strip().removesuffix("%")) for part in str(text).split(",") if part.strip()]
+    except ValueError:
+        raise ValueError("write percentages with commas between them, like 80, 100") from None
+
+
+Percents = Annotated[list[Percent], Field(max_length=THRESHOLDS_MAX)]
+
+
+class AlertForm(BaseModel):
+    quota_percents: str = ""
+    spend_percents: str = ""
+    error_percent: Annotated[int, Field(ge=1, le=100)] | None = None
+    emails: Literal["on"] | None = None
+    webhook_url: Annotated[str, Field(max_length=URL_CHARACTERS_MAX)] | None = None
+
+    @field_validator("quota_percents", "spend_percents")
+    @classmethod
+    def _readable(cls, text: str) -> str:
+        return ", ".join(str(percent) for percent in TypeAdapter(Percents).validate_python(_percents(text)))
+
+    def wanted(self) -> AlertSettingsSet:
+        return AlertSettingsSet(
+            quota_percents=_percents(self.quota_percents),
+            spend_percents=_percents(self.spend_percents),
+            error_percent=self.error_percent,
+            emails=self.emails is not None,
+            webhook_url=self.webhook_url,
+        )
+
 
 @router.get("")
 async def usage_page(
@@ -63,6 +109,49 @@ async def usage_page(
     visitor: Reader,
     shown: RangeQuery = "day",
     function: FunctionQuery = "",
+) -> Response:
+    return await _page(request, context, visitor, shown, function)
+
+
+@router.post("/alerts")
+async def set_alerts(request: Request, context: ContextDependency, posted: Post) -> Response:
+    """A new webhook's secret is in this answer and nowhere else."""
+    form, errors = posted.parse(AlertForm)
+    if form is not None:
+        try:
+            async with context.writing() as session:
+                secret = await alerts.set_alerts(context, session, posted.who.tenant, form.wanted())
+        except Problem as problem:
+            errors = pages.errors_of(problem) or {"": problem.detail}
+        else:
+            if secret is None:
+                return await go(context, posted.who, "/usage#alerts", "The alerts are set.")
+            return pages.render(
+                request, context, posted.who, "usage/webhook.html", section="usage", secret=secret, url=form.webhook_url
+            )
+    return await _page(request, context, posted.who, "day", "", values=posted.values(), errors=errors, status=422)
+
+
+@router.post("/alerts/test")
+async def test_webhook(context: ContextDependency, posted: Post) -> Response:
+    try:
+        async with context.writing() as session:
+            await alerts.send_test(context, session, posted.who.tenant)
+    except Problem as problem:
+        return await go(context, posted.who, "/usage#alerts", problem.detail, "bad")
+    return await go(context, posted.who, "/usage#alerts", "A test event is on its way to the webhook.")
+
+
+async def _page(
+    request: Request,
+    context: Context,
+    visitor: Visitor,
+    shown: Range,
+    function: str,
+    *,
+    values: dict[str, Any] | None = None,
+    errors: dict[str, str] | None = None,
+    status: int = 200,
 ) -> Response:
     _, step, _ = RANGES[shown]
     interval = _interval(shown)
@@ -75,9 +164,14 @@ async def usage_page(
         else:
             groups = await service.by_function(session, tenant_id, interval.since, interval.until)
         total = await service.totals(session, tenant_id, interval.since, interval.until, only)
+        held = await alerts.alert_settings(session, tenant_id)
+        told = await alert_repository.list_alerts(session, tenant_id, PageRequest(limit=TOLD_COUNT, after=None))
+        newest = await alert_repository.newest_delivery(session, tenant_id)
         ever = bool(total.calls) or bool((await service.totals(session, tenant_id, now() - 30 * DAY, now())).calls)
     return pages.render(
-        request, context, visitor, "usage/usage.html", section="usage",
+        request, context, visitor, "usage/usage.html", section="usage", status=status, errors=errors or {},
+        values=values or _values(held), held=held, newest=newest,
+        told=[(alert, messages.title(alert.subject)) for alert in told.items],
         period=period, quotas=[quota_of(quota) for quota in period.quotas], spend_bar=charts.bar,
         shown=shown, ranges=RANGES, function=function, ever=ever, total=total,
         figures=draw(points, step) if total.calls else [], rows=[_row(group, total.calls) for group in groups],
@@ -162,6 +256,18 @@ def _row(group: Group, calls: int) -> dict[str, Any]:
         "memory": usage.memory_bytes.quantile(0.99),
         "gib_s": usage.mib_us_sum / 1024 / 1_000_000,
         "share": charts.bar(f"{group.function}'s part of the calls", usage.calls / calls if calls else 0, tone="main"),
+    }
+
+
+def _values(held: alerts.AlertSettings) -> dict[str, Any]:
+    """Of the form as it is now."""
+    thresholds = held.thresholds
+    return {
+        "quota_percents": ", ".join(str(percent) for percent in thresholds.quota_percents),
+        "spend_percents": ", ".join(str(percent) for percent in thresholds.spend_percents),
+        "error_percent": "" if thresholds.error_percent is None else thresholds.error_percent,
+        "emails": "on" if held.emails else "",
+        "webhook_url": held.webhook_url or "",
     }
 
 

@@ -125,7 +125,9 @@ class UsageConsumer:
             await repository.insert_dead(session, dead)
             await hourly.add(session, _hours(inserted))
             await rollup.add(session, inserted)
-        self._floors.touch({row["tenant_id"] for row in inserted})
+        touched = {row["tenant_id"] for row in inserted}
+        self._floors.touch(touched)
+        self._context.usage_touched |= touched
         if dead:
             log.error("usage-dead-letters", stream=stream, count=len(dead), reason=dead[0]["reason"])
 

@@ -17,13 +17,19 @@ from control_plane.dashboard import (
     access_pages,
     audit_pages,
     billing_pages,
+    change_pages,
+    deploy_pages,
     function_pages,
     key_pages,
+    log_pages,
     member_pages,
+    overview_pages,
     purchase_pages,
+    secret_pages,
     security_pages,
     spend_cap_pages,
     tenant_pages,
+    try_pages,
     usage_pages,
 )
 from control_plane.dashboard.visitor import session_cookie
@@ -121,6 +127,17 @@ PARTS = (
     security_pages,
     spend_cap_pages,
     tenant_pages,
+    change_pages,
+    deploy_pages,
+    function_pages,
+    key_pages,
+    log_pages,
+    member_pages,
+    overview_pages,
+    secret_pages,
+    security_pages,
+    tenant_pages,
+    try_pages,
     usage_pages,
 )
 ROUTES = [route for part in PARTS for route in part.router.routes if isinstance(route, APIRoute)]
@@ -161,7 +178,7 @@ def test_the_whole_sign_up(browser: Browser, control_plane: ControlPlane) -> Non
     page = browser.submit("/sign-up/finish", name="Ada", password=PASSWORD)
     assert page.url.path == "/"
     assert tenant in page.text
-    assert "Deploy your first function" in page.text
+    assert "From nothing to a first call" in page.text
     assert browser.open(link[0]).status_code == 404
 
 
@@ -290,7 +307,8 @@ IDS = {"key_id": "key", "member_id": "mem", "invitation_id": "ivt", "session_id"
 @pytest.mark.parametrize("path", POSTS)
 def test_a_form_without_its_token_is_refused(signed_in: Browser, path: str) -> None:
     """Every form that there is, by the list of routes: a new one cannot be forgotten."""
-    url = path.format(**{name: f"{prefix}_{'0' * 26}" for name, prefix in IDS.items()})
+    names = {"name": "hello", "alias": "canary", "secret": "TOKEN"}
+    url = path.format(**{name: f"{prefix}_{'0' * 26}" for name, prefix in IDS.items()}, **names)
     home = f"{signed_in.http.base_url}".rstrip("/")
     token = Forms(signed_in.open("/security").text).forms[0]["hidden"]
     for fields, origin in (
@@ -320,7 +338,18 @@ def test_every_page_obeys_the_strict_policy(
     signed_in: Browser, owner: Person, control_plane: ControlPlane, browser: Browser
 ) -> None:
     key = owner.http.post("/v1/keys", json={"scopes": ["read"]}).json()["id"]
-    values = {"key_id": key, "member_id": owner.member_id(), "name": "no-such-function"}
+    made = owner.http.post("/v1/keys", json={"scopes": ["admin"]}).json()
+    tenant = Tenant(control_plane, {"id": "", "name": tenant_of(owner), "key": made})
+    tenant.deploy("hello", bundle(1), alias="canary")
+    tenant.deploy("hello", bundle(2))
+    owner.http.put("/v1/functions/hello/secrets/TOKEN", json={"value": "x"})
+    values = {
+        "key_id": key,
+        "member_id": owner.member_id(),
+        "name": "hello",
+        "alias": "canary",
+        "secret": "TOKEN",
+    }
     seen = 0
     for path in (*GETS, "/errors", "/errors/unauthorized", "/nothing-here"):
         page = signed_in.open(path.format(**values))
@@ -330,7 +359,7 @@ def test_every_page_obeys_the_strict_policy(
             continue
         check_policy(page)
         seen += page.status_code == 200
-    assert seen > 12
+    assert seen > 22
     anybody = Browser(control_plane.url)
     for path in ("/sign-in", "/sign-up", "/reset", "/invitation?token=abc"):
         check_policy(anybody.open(path))
@@ -379,10 +408,16 @@ def test_functions_versions_and_failures(
     )
     report(valkey, bad, error=hostile)
     assert eventually(lambda: version_of(tenant, "hello", bad)["status"] == "failed")
-    page = signed_in.open("/")
-    for text in ("hello", "failed", f"/{tenant.name}/hello", "curl -H", "&lt;script&gt;alert(1)", "&lt;img src=x"):
+    page = signed_in.open("/functions")
+    for text in ("hello", "newest version failed", "&lt;script&gt;alert(1)"):
         assert text in page.text, text
+    first = signed_in.open("/")
+    for text in ("hello", "Did not start", "&lt;script&gt;alert(1)", "&lt;img src=x"):
+        assert text in first.text, text
+    check_policy(first)
     detail = signed_in.open("/functions/hello")
+    for text in (f"/{tenant.name}/hello", "&lt;script&gt;alert(1)", "&lt;img src=x"):
+        assert text in detail.text, text
     assert good in detail.text
     assert bad in detail.text
     assert "live" in detail.text
@@ -473,6 +508,7 @@ def test_several_tenants(signed_in: Browser, owner: Person) -> None:
 def test_one_sees_only_ones_own(signed_in: Browser, owner: Person, stranger: Tenant) -> None:
     stranger.deploy("foreign", bundle(1))
     assert "foreign" not in signed_in.open("/").text
+    assert "foreign" not in signed_in.open("/functions").text
     assert signed_in.open("/functions/foreign").status_code == 404
     assert stranger.key_id not in signed_in.open("/keys").text
     assert signed_in.open(f"/keys/{stranger.key_id}/revoke").status_code == 404
@@ -494,8 +530,10 @@ def test_the_whole_person_may_join_a_second_tenant(owner: Person, control_plane:
     host.submit("/sign-in", email=owner.email, password=PASSWORD)
     page = host.submit("/invitation/accept")
     assert made in page.text
-    # Billing sees no functions: it lands on the first page that it may see.
-    assert page.url.path == "/members"
+    # Billing sees no functions, on the overview neither.
+    assert page.url.path == "/"
+    assert "Deploy a function" not in page.text
+    assert host.open("/functions").status_code == 403
 
 
 def test_deleting_by_browser(signed_in: Browser, owner: Person) -> None:
