@@ -156,7 +156,7 @@ class Demo:
         def booked() -> bool:
             query = {"since": (until - timedelta(days=DAYS + 1)).isoformat(), "until": until.isoformat()}
             hours = self._done(self.api.get("/v1/usage/series", params={**query, "step": "day"}))
-            return sum(point["usage"]["calls"] for point in hours["items"]) >= sent
+            return sum(point["calls"] for point in hours["items"]) >= sent
 
         self.server.wait_for(booked, what=f"{sent} calls of the past in the books")
 

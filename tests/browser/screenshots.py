@@ -32,8 +32,17 @@ TOTAL_BYTES_MAX: Final = 6_000_000
 BEFORE: Final = {"sign-up": "/sign-up", "sign-in": "/sign-in", "reset": "/reset"}
 """Pages that one sees signed out."""
 PAGES: Final = {
-    "functions": "/",
+    "overview": "/",
+    "functions": "/functions",
+    "deploy": "/deploy",
     "function": "/functions/invoice",
+    "code": "/functions/invoice/code",
+    "try": "/functions/invoice/try",
+    "secrets": "/functions/invoice/secrets",
+    "aliases": "/functions/invoice/aliases",
+    "function-settings": "/functions/invoice/settings",
+    "function-delete": "/functions/invoice/delete",
+    "logs": "/logs",
     "usage": "/usage?range=month",
     "usage-function": "/usage?range=month&function=report",
     "keys": "/keys",

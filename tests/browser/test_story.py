@@ -6,11 +6,11 @@ import httpx
 from playwright.sync_api import expect
 
 from tests.browser.conftest import FREE_INVOCATIONS, Visit, mailed_link
-from tests.support.server import HANG_S, Server, bundle
+from tests.support.server import HANG_S, Server
 
 EMAIL = "grace@example.com"
 PASSWORD = "four quiet lighthouses"
-SOURCE = """
+SOURCE = """\
 def handler(name: str = "world") -> str:
     return f"Hello, {name}!"
 """
@@ -28,17 +28,21 @@ def test_from_the_sign_up_to_a_larger_tier(shop: Server, visit: Visit) -> None:
     page.get_by_label("Your name").fill("Grace")
     page.get_by_label("Password").fill(PASSWORD)
     page.keyboard.press("Enter")
-    expect(page.get_by_role("heading", name="Functions")).to_be_visible()
+    expect(page.get_by_text("From nothing to a first call")).to_be_visible()
 
-    # -- A key, and a function.
+    # -- A function, pasted; its page says when it is ready.
+    page.get_by_role("link", name="Paste code").click()
+    page.get_by_label("Name").fill("hello")
+    page.get_by_label("Code", exact=True).fill(SOURCE)
+    page.get_by_role("button", name="Deploy").click()
+    expect(page.locator("main .pill.ready").first).to_be_visible()
+
+    # -- A key that may call it.
     page.get_by_role("link", name="Keys", exact=True).first.click()
     page.locator("main a[href='/keys/new']").first.click()
     page.get_by_label("What it is for").fill("story")
-    page.locator("input[value=admin]").check()
     page.get_by_role("button", name="Make the key").click()
-    key = page.get_by_label("The key").inner_text()
-    headers = {"Authorization": f"Bearer {key}"}
-    deploy(shop, headers)
+    headers = {"Authorization": f"Bearer {page.get_by_label('The key').inner_text()}"}
     url = f"{shop.gateway_url}/hopper/hello"
 
     def call() -> httpx.Response:
@@ -79,10 +83,3 @@ def test_from_the_sign_up_to_a_larger_tier(shop: Server, visit: Visit) -> None:
     expect(page.get_by_text("$29.00 as it stands")).to_be_visible()
     visit.open("/usage")
     assert visit.says("hello")
-
-
-def deploy(shop: Server, headers: dict[str, str]) -> None:
-    files = {"bundle": ("bundle.zip", bundle({"main.py": SOURCE}), "application/zip")}
-    path = f"{shop.control_plane_url}/v1/functions/hello/versions"
-    answer = httpx.post(path, files=files, headers=headers, timeout=HANG_S, trust_env=False)
-    assert answer.status_code == 201, answer.text
