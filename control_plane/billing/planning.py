@@ -29,7 +29,7 @@ class Planned:
     at: datetime
 
 
-async def plan(
+async def schedule(
     context: Context, client: StripeClient, subscription: Subscription, lines: Sequence[dict[str, Any]]
 ) -> None:
     """``lines``: prices with quantities, as Stripe takes them. The caller has taken an earlier plan back."""

@@ -67,7 +67,7 @@ async def buy(
         _check_preview(prorated_at)
         await planning.forget(context, client, subscription)
         if when == "period-end":
-            await planning.plan(context, client, subscription, [_line(*each) for each in wanted.prices])
+            await planning.schedule(context, client, subscription, [_line(*each) for each in wanted.prices])
             return Offer("planned", context.settings.upgrade_url)
         await _change(context, client, subscription, wanted, prorated_at)
         return Offer("changed", context.settings.upgrade_url)

@@ -91,8 +91,8 @@ async def resume(context: ContextDependency, posted: Post) -> Response:
     return await go(context, posted.who, "/billing", "The subscription goes on.")
 
 
-@router.post("/forget-plan")
-async def forget_plan(context: ContextDependency, posted: Post) -> Response:
+@router.post("/keep")
+async def keep(context: ContextDependency, posted: Post) -> Response:
     """The change at the end of the month is taken back."""
     async with context.reading() as session:
         held = await tiers.require_subscription(session, posted.who.tenant_id)

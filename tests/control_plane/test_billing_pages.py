@@ -118,7 +118,7 @@ def test_a_downgrade_waits_for_the_month_to_end(shop: Shop, browser: Browser) ->
     page = browser.open("/billing")
     assert "Keep Scale instead" in page.text
     assert "$29.00</strong> as it stands" in page.text
-    assert "The tier stays as it is" in browser.submit("/billing/forget-plan").text
+    assert "The tier stays as it is" in browser.submit("/billing/keep").text
     assert "Keep Scale instead" not in browser.open("/billing").text
     assert "$249.00</strong> as it stands" in browser.page.text
 
@@ -199,7 +199,7 @@ def test_only_who_may_pay_sees_and_buys(shop: Shop, buyer: Person) -> None:
         "/cancel",
         "/resume",
         "/payment-method",
-        "/forget-plan",
+        "/keep",
         "/spend-caps",
         "/spend-caps/remove",
     ):
