@@ -43,13 +43,14 @@ class AsyncClient(Operations):
         log: int | None = None,
         open_files: int | None = None,
         processes: int | None = None,
+        network: bool | None = None,
         ready_timeout: timedelta = READY_TIMEOUT_DEFAULT,
         progress: Progress | None = None,
     ) -> models.Deployment:
         """See ``Client.deploy``; resolving and packing run in a thread."""
         settings = projects.Settings(
             name, handler, timeout, concurrency, workers_min, state, public, alias,
-            cpu, memory, tmp, output, log, open_files, processes,
+            cpu, memory, tmp, output, log, open_files, processes, network,
         )  # fmt: skip
         return await self._run(self._deploy(path, settings, ready_timeout, progress), progress)
 
