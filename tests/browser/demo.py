@@ -172,6 +172,7 @@ class Demo:
 
     def _call(self, name: str, at: datetime, cpu_us: int, wall_us: int, memory_mib: int, failing: float) -> Call:
         stretch = self._random.lognormvariate(0, 0.35)
+        stretch = min(stretch, 9_800_000 / cpu_us, 18_000_000 / wall_us)  # the tier cuts longer ones off
         fails = self._random.random() < failing
         outcome = self._random.choice(["function_error", "function_error", "timeout"]) if fails else "ok"
         return Call(
@@ -181,7 +182,7 @@ class Demo:
             status={"ok": 200, "function_error": 500, "timeout": 504}[outcome],
             cold=self._random.random() < 0.01,
             queue_us=round(self._random.lognormvariate(3.5, 0.8)),
-            wall_us=10_000_000 if outcome == "timeout" else round(wall_us * stretch),
+            wall_us=20_000_000 if outcome == "timeout" else round(wall_us * stretch),
             cpu_us=round(cpu_us * stretch),
             memory_bytes=round(memory_mib * 2**20 * self._random.uniform(0.85, 1.12)),
             request_bytes=self._random.randrange(80, 900),
