@@ -16,6 +16,7 @@ from control_plane.app import create_app
 from control_plane.dashboard import (
     access_pages,
     audit_pages,
+    billing_pages,
     change_pages,
     deploy_pages,
     function_pages,
@@ -23,8 +24,10 @@ from control_plane.dashboard import (
     log_pages,
     member_pages,
     overview_pages,
+    purchase_pages,
     secret_pages,
     security_pages,
+    spend_cap_pages,
     tenant_pages,
     try_pages,
     usage_pages,
@@ -53,9 +56,11 @@ class Browser:
         self.page = self.http.get(path)
         return self.page
 
-    def submit(self, action: str, **fields: str | list[str]) -> httpx.Response:
+    def submit(self, action: str, /, **fields: str | list[str]) -> httpx.Response:
         """The form of the present page that goes to ``action``."""
-        form = next(form for form in Forms(self.page.text).forms if form["action"] == action)
+        form = next(
+            form for form in Forms(self.page.text).forms if (form["method"], form["action"]) == ("post", action)
+        )
         url = self.page.url
         origin = f"{url.scheme}://{url.netloc.decode()}"
         self.page = self.http.post(action, data={**form["hidden"], **fields}, headers={"Origin": origin})
@@ -77,7 +82,7 @@ class Forms(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         about = dict(attrs)
         if tag == "form":
-            self.forms.append({"action": about.get("action"), "hidden": {}})
+            self.forms.append({"method": about.get("method"), "action": about.get("action"), "hidden": {}})
         elif tag == "input" and about.get("type") == "hidden" and self.forms:
             self.forms[-1]["hidden"][about["name"]] = about.get("value")  # type: ignore[index]
 
@@ -114,6 +119,7 @@ def tenant_of(person: Person) -> str:
 PARTS = (
     access_pages,
     audit_pages,
+    billing_pages,
     change_pages,
     deploy_pages,
     function_pages,
@@ -121,8 +127,10 @@ PARTS = (
     log_pages,
     member_pages,
     overview_pages,
+    purchase_pages,
     secret_pages,
     security_pages,
+    spend_cap_pages,
     tenant_pages,
     try_pages,
     usage_pages,
