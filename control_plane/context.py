@@ -44,6 +44,8 @@ class Context:
     mail_bell: asyncio.Event = field(default_factory=asyncio.Event)
     billing_bell: asyncio.Event = field(default_factory=asyncio.Event)
     """Rung when a webhook has come."""
+    reconcile_bell: asyncio.Event = field(default_factory=asyncio.Event)
+    """Rung when an operator has asked for a comparison with Stripe."""
 
     def reading(self) -> AbstractAsyncContextManager[AsyncSession]:
         return self.database.reading()

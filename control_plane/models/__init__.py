@@ -14,6 +14,7 @@ from control_plane.models.billing import (
     StripeObject,
 )
 from control_plane.models.functions import Alias, AliasMove, Function, NodeReport, Version
+from control_plane.models.operators import OperatorEntry, Reconciliation
 from control_plane.models.outbox import OutboxRow, RevisionCounter
 from control_plane.models.people import Invitation, Link, Mail, Member, Person, RecoveryCode, Session, Throttle
 from control_plane.models.tenants import Tenant
@@ -38,9 +39,11 @@ __all__ = [
     "MeterCarry",
     "MeterEvent",
     "NodeReport",
+    "OperatorEntry",
     "OutboxRow",
     "Person",
     "Purchase",
+    "Reconciliation",
     "RecoveryCode",
     "RevisionCounter",
     "Session",

@@ -42,6 +42,7 @@ from gateway.features import features
 from gateway.host import routing, self_check
 from gateway.host.bundles import BundleRefused, Bundles, BundleUnavailable
 from gateway.host.function_log import FunctionLog, OutputLine, rfc3339
+from gateway.host.heartbeat import Heartbeat
 from gateway.host.indexes import Indexes, OutOfIndexes
 from gateway.host.leases import Leases
 from gateway.host.memory import Memory, WorkerReadyDocument, is_version_id
@@ -134,12 +135,13 @@ class Node:
             await self._reconcile()
         feed = asyncio.create_task(self.feed.run())
         leases = asyncio.create_task(self.leases.run())
+        heartbeat = asyncio.create_task(Heartbeat(self).run())
         heart = asyncio.create_task(self._beat())
         ended = asyncio.create_task(self._ended.wait())
         done, _ = await asyncio.wait({feed, leases, heart, ended}, return_when=asyncio.FIRST_COMPLETED)
         if feed in done and feed.exception() is None:  # no Redis configured
             done, _ = await asyncio.wait({leases, heart, ended}, return_when=asyncio.FIRST_COMPLETED)
-        for task in (feed, heart, ended, leases, *self._fetches):
+        for task in (feed, heart, ended, leases, heartbeat, *self._fetches):
             task.cancel()
         loop.remove_reader(self.data_plane.event_fd)
         await self.leases.give_back()
