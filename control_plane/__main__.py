@@ -1,4 +1,5 @@
-"""``python -m control_plane serve | migrate | openapi | create-tenant NAME [--if-missing] [--json] | operator … | stripe-…``"""
+"""``python -m control_plane serve | migrate | openapi | create-tenant NAME [--if-missing] [--json] | operator …``, and
+``stripe-…``"""
 
 import argparse
 import asyncio

@@ -8,6 +8,9 @@ from fastapi.responses import FileResponse, RedirectResponse, Response
 from control_plane.context import ContextDependency
 from control_plane.dashboard import (
     access_pages,
+    admin_billing_pages,
+    admin_pages,
+    admin_tenant_pages,
     audit_pages,
     function_pages,
     key_pages,
@@ -22,7 +25,9 @@ _FOREVER: Final = "public, max-age=31536000, immutable"
 _YEAR_S: Final = 365 * 24 * 3600
 
 router = APIRouter(include_in_schema=False)
-for part in (access_pages, function_pages, key_pages, member_pages, security_pages, audit_pages, tenant_pages):
+OWN = (access_pages, function_pages, key_pages, member_pages, security_pages, audit_pages, tenant_pages)
+OPERATORS = (admin_pages, admin_tenant_pages, admin_billing_pages)
+for part in (*OWN, *OPERATORS):
     router.include_router(part.router)
 
 

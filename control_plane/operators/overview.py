@@ -70,7 +70,7 @@ async def overview(context: Context, redis: Redis | None) -> Overview:
     )
 
 
-# -- The data plane -----------------------------------------------------------------------------------------------------
+# -- The data plane ---------------------------------------------------------------------------------------------------
 
 
 def _nodes(nodes: list[NodeOut], silent: str, changed_at: datetime | None, at: datetime) -> list[Check]:
@@ -148,7 +148,7 @@ async def _outbox(session: AsyncSession, redis: Redis | None, at: datetime) -> C
     return Check(id="outbox", title="Changes to nodes", tone="good", value="all sent")
 
 
-# -- Money and mail -----------------------------------------------------------------------------------------------------
+# -- Money and mail ---------------------------------------------------------------------------------------------------
 
 
 async def _money(session: AsyncSession, context: Context, health: BillingHealth, at: datetime) -> list[Check]:

@@ -1,6 +1,6 @@
 """Queries over all tenants, for operators; each stands in tests/lint/crossings.toml with its reason."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 from sqlalchemy import and_, func, or_, select, update
@@ -21,7 +21,7 @@ from control_plane.models import (
 from control_plane.operators.schemas import Usage
 from control_plane.pagination import Page, PageRequest, fetch_page
 
-# -- Operators and what they did ----------------------------------------------------------------------------------------
+# -- Operators and what they did --------------------------------------------------------------------------------------
 
 
 async def list_operators(session: AsyncSession) -> Sequence[Person]:
@@ -52,7 +52,7 @@ async def list_entries(
     return await fetch_page(session, query, OperatorEntry.id, page, descending=True)
 
 
-# -- Tenants ------------------------------------------------------------------------------------------------------------
+# -- Tenants ----------------------------------------------------------------------------------------------------------
 
 
 async def search_tenants(
@@ -152,3 +152,8 @@ async def functions_of(session: AsyncSession, tenant_id: str, count_max: int) ->
 async def count_keys(session: AsyncSession, tenant_id: str) -> int:
     query = select(func.count()).select_from(Key).where(Key.tenant_id == tenant_id, Key.revoked_at.is_(None))
     return await session.scalar(query) or 0
+
+
+async def names_of(session: AsyncSession, tenant_ids: Collection[str]) -> dict[str, str]:
+    query = select(Tenant.id, Tenant.name).where(Tenant.id.in_(tenant_ids))
+    return {row[0]: row[1] for row in (await session.execute(query)).all()}

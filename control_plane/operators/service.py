@@ -48,7 +48,7 @@ _MEMBERS_SHOWN_MAX: Final = 100
 _ENTRIES_SHOWN_MAX: Final = 20
 
 
-# -- Who is an operator -------------------------------------------------------------------------------------------------
+# -- Who is an operator -----------------------------------------------------------------------------------------------
 
 
 async def add_operator(session: AsyncSession, actor: Actor, email: str) -> Person:
@@ -75,7 +75,7 @@ async def remove_operator(session: AsyncSession, actor: Actor, email: str) -> No
     await people.delete_if_alone(session, person.id)
 
 
-# -- Nodes --------------------------------------------------------------------------------------------------------------
+# -- Nodes ------------------------------------------------------------------------------------------------------------
 
 
 async def nodes(context: Context, redis: Redis | None) -> list[NodeOut]:
@@ -92,7 +92,7 @@ async def _calls(context: Context, redis: Redis | None) -> dict[str, float]:
         return {}  # the overview says so
 
 
-# -- Tenants ------------------------------------------------------------------------------------------------------------
+# -- Tenants ----------------------------------------------------------------------------------------------------------
 
 
 async def search(
@@ -192,7 +192,7 @@ def _days(hours: Sequence[tuple[datetime, int, int]]) -> list[Day]:
     return [Day(day=day, invocations=counts[0], errors=counts[1]) for day, counts in sorted(sums.items())]
 
 
-# -- Money --------------------------------------------------------------------------------------------------------------
+# -- Money ------------------------------------------------------------------------------------------------------------
 
 
 async def replay_webhooks(context: Context, actor: Actor, event_ids: Sequence[str] | None) -> int:
