@@ -15,6 +15,9 @@ from fastapi.routing import APIRoute
 from control_plane.app import create_app
 from control_plane.dashboard import (
     access_pages,
+    admin_billing_pages,
+    admin_pages,
+    admin_tenant_pages,
     audit_pages,
     function_pages,
     key_pages,
@@ -104,7 +107,10 @@ def tenant_of(person: Person) -> str:
     return person.http.headers["Tailcut-Tenant"]
 
 
-PARTS = (access_pages, audit_pages, function_pages, key_pages, member_pages, security_pages, tenant_pages)
+OPERATORS = (admin_pages, admin_tenant_pages, admin_billing_pages)
+"""Looked at by tests/control_plane/test_operators.py; here: what others see of them."""
+OWN = (access_pages, audit_pages, function_pages, key_pages, member_pages, security_pages, tenant_pages)
+PARTS = (*OWN, *OPERATORS)
 ROUTES = [route for part in PARTS for route in part.router.routes if isinstance(route, APIRoute)]
 """Every page and form. A part that is missing here is seen by the next test."""
 
@@ -266,7 +272,7 @@ def test_the_cookie_is_nothing_to_the_api(signed_in: Browser) -> None:
 
 POSTS = [route.path for route in ROUTES if "POST" in (route.methods or ())]
 """Each form's address."""
-IDS = {"key_id": "key", "member_id": "mem", "invitation_id": "ivt", "session_id": "ses"}
+IDS = {"key_id": "key", "member_id": "mem", "invitation_id": "ivt", "session_id": "ses", "tenant_id": "tnt"}
 
 
 @pytest.mark.parametrize("path", POSTS)
@@ -302,7 +308,8 @@ def test_every_page_obeys_the_strict_policy(
     signed_in: Browser, owner: Person, control_plane: ControlPlane, browser: Browser
 ) -> None:
     key = owner.http.post("/v1/keys", json={"scopes": ["read"]}).json()["id"]
-    values = {"key_id": key, "member_id": owner.member_id(), "name": "no-such-function"}
+    nobody = f"tnt_{'0' * 26}"
+    values = {"node": "node-1", "tenant_id": nobody, "key_id": key, "member_id": owner.member_id(), "name": "no-such-function"}
     seen = 0
     for path in (*GETS, "/errors", "/errors/unauthorized", "/nothing-here"):
         page = signed_in.open(path.format(**values))
