@@ -25,7 +25,16 @@ import structlog
 from redis.exceptions import RedisError
 
 from gateway.contract.metrics import Histogram, Metrics
-from gateway.contract.node import NODE_KEPT_S, NODES_KEY, TENANTS_MAX, NodeCpu, NodeState, ReservedCpu, node_key
+from gateway.contract.node import (
+    NODE_KEPT_S,
+    NODES_KEY,
+    TENANTS_MAX,
+    NodeCpu,
+    NodeJournal,
+    NodeState,
+    ReservedCpu,
+    node_key,
+)
 from gateway.host.versions import Stage
 
 if TYPE_CHECKING:
@@ -129,6 +138,7 @@ class Heartbeat:
             refusals=_outcomes(document),
             answers=document["answers"],
             workers_memory_bytes=self._workers_memory_bytes,
+            journal=NodeJournal(unbooked_bytes=node.shipping.unbooked_bytes, full=node.journal.full),
             log_lines_lost=node.events_lost + node.function_log.lost_lines,
             revisions_refused=node.apply_failures,
             tenants=rates.tenants(),

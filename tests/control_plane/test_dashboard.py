@@ -309,7 +309,13 @@ def test_every_page_obeys_the_strict_policy(
 ) -> None:
     key = owner.http.post("/v1/keys", json={"scopes": ["read"]}).json()["id"]
     nobody = f"tnt_{'0' * 26}"
-    values = {"node": "node-1", "tenant_id": nobody, "key_id": key, "member_id": owner.member_id(), "name": "no-such-function"}
+    values = {
+        "node": "node-1",
+        "tenant_id": nobody,
+        "key_id": key,
+        "member_id": owner.member_id(),
+        "name": "no-such-function",
+    }
     seen = 0
     for path in (*GETS, "/errors", "/errors/unauthorized", "/nothing-here"):
         page = signed_in.open(path.format(**values))

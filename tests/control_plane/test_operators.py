@@ -45,7 +45,7 @@ def entries_of(ops: Person, **filters: str) -> list[dict[str, object]]:
     return items
 
 
-# -- Who is one ---------------------------------------------------------------------------------------------------------
+# -- Who is one -------------------------------------------------------------------------------------------------------
 
 
 def test_only_whom_the_machine_made_an_operator_is_one(control_plane: ControlPlane, owner: Person) -> None:
@@ -122,7 +122,7 @@ def test_what_operators_do_stays_in_their_log(ops: Ops, control_plane: ControlPl
     assert not entries_of(ops, actor="nobody", action="tenant.deletion")
 
 
-# -- Nodes --------------------------------------------------------------------------------------------------------------
+# -- Nodes ------------------------------------------------------------------------------------------------------------
 
 
 def node(name: str, **fields: object) -> NodeState:
@@ -199,7 +199,7 @@ def test_every_chapter_that_a_check_leads_to_is_in_the_runbook(ops: Ops) -> None
         assert f'<h2 id="{chapter}">' in page, chapter
 
 
-# -- Pages --------------------------------------------------------------------------------------------------------------
+# -- Pages ------------------------------------------------------------------------------------------------------------
 
 
 def test_every_page_for_operators(ops: Ops, tenant: Tenant) -> None:
@@ -242,7 +242,7 @@ def test_a_tenant_is_found_suspended_and_served_again_by_browser(ops: Ops, owner
     assert owner.http.get("/v1/tenant").json()["status"] == "active"
 
 
-# -- Settings -----------------------------------------------------------------------------------------------------------
+# -- Settings ---------------------------------------------------------------------------------------------------------
 
 
 def test_no_secret_is_among_the_settings_shown(tmp_path: Path, ops: Ops) -> None:
