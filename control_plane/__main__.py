@@ -26,7 +26,7 @@ from control_plane.tiers.catalog import CatalogError
 
 
 def main() -> int:
-    arguments = _parse()
+    arguments = make_parser().parse_args()
     settings = Settings()
     configure_logs(settings.log_level)
     try:
@@ -56,7 +56,7 @@ def _run(settings: Settings, arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _parse() -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m control_plane", description="Tailcut's control plane")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("serve", help="bring the schema up to date and serve the API and the dashboard")
@@ -70,7 +70,7 @@ def _parse() -> argparse.Namespace:
     create.add_argument("--json", action="store_true")
     operators.add_parsers(commands)
     billing.add_parsers(commands)
-    return parser.parse_args()
+    return parser
 
 
 def _serve(settings: Settings) -> None:

@@ -125,7 +125,7 @@ def _node(node: NodeOut, changed_at: datetime | None, at: datetime) -> list[Chec
     if state.jail != "on":
         detail = f"TAILCUT_JAIL={state.jail}: run only code there that you trust."
         say("jail", "bad", "workers are not fully jailed", detail, "tailcut-server doctor", "start-stop-look")
-    elif state.doctor is not None and not (state.doctor.get("whole") and state.doctor.get("bounded")):
+    elif state.doctor is not None and not (state.doctor.whole and state.doctor.bounded):
         detail = "A part of the jail, or the bound on memory, is missing; its page names it."
         say("doctor", "bad", "the doctor objects", detail, "tailcut-server doctor", "start-stop-look")
     waiting = sum(cpu.queue_length for cpu in state.cpus)

@@ -5,7 +5,7 @@ what tells how long ago that was, so that no two clocks have to agree. A documen
 the node is gone. ``NODES_KEY`` is the set of names, from which readers drop those whose document has gone.
 """
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -47,6 +47,33 @@ class NodeJournal(BaseModel):
     unbooked_bytes: int
     full: bool
     """The next segment cannot be made: calls are refused once the last one is full."""
+
+
+class DoctorLine(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+    part: str
+    state: str
+    """``active``, ``missing`` or ``off``"""
+    refused: str = ""
+    costs: str = ""
+    remedy: str = ""
+
+
+class Doctor(BaseModel):
+    """What ``tailcut-server doctor --json`` says; gateway/doctor.py explains the fields."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+    kernel: str
+    rights: str
+    setting: str
+    whole: bool
+    bounded: bool
+    workers_are: str
+    lines: list[DoctorLine]
+    features: list[DoctorLine]
+    groups: list[DoctorLine]
+    scheduling: list[DoctorLine]
+    leftover_groups: int = 0
 
 
 class NodeState(BaseModel):
@@ -101,5 +128,5 @@ class NodeState(BaseModel):
     revisions_refused: int = 0
     tenants: dict[str, float] = {}
     """Tenant → calls per second, of those that called."""
-    doctor: dict[str, Any] | None = None
-    """What ``tailcut-server doctor --json`` says; None until it was asked, some seconds after the start."""
+    doctor: Doctor | None = None
+    """None until it was asked, some seconds after the start."""

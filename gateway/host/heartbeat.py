@@ -10,7 +10,6 @@ start and at the lowest priority.
 
 import asyncio
 import contextlib
-import json
 import os
 import platform
 import sys
@@ -18,7 +17,7 @@ import time
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import redis.asyncio as redis
 import structlog
@@ -29,6 +28,7 @@ from gateway.contract.node import (
     NODE_KEPT_S,
     NODES_KEY,
     TENANTS_MAX,
+    Doctor,
     NodeCpu,
     NodeJournal,
     NodeState,
@@ -54,7 +54,7 @@ class Heartbeat:
         self._node = node
         self._before: tuple[float, Metrics] | None = None
         self._began_s = time.monotonic()
-        self._doctor: dict[str, Any] | None = None
+        self._doctor: Doctor | None = None
         self._workers_memory_bytes = 0
         self._beats = 0
 
@@ -156,7 +156,7 @@ class Heartbeat:
             with contextlib.suppress(OSError):
                 os.setpriority(os.PRIO_PROCESS, process.pid, _NICEST)
             out, _ = await asyncio.wait_for(process.communicate(), _DOCTOR_TIMEOUT_S)
-            self._doctor = json.loads(out[:_DOCTOR_BYTES_MAX])
+            self._doctor = Doctor.model_validate_json(out[:_DOCTOR_BYTES_MAX])
         except (TimeoutError, OSError, ValueError) as error:
             _log.warning("the doctor gave no answer; operators see none of this node", error=str(error)[:300])
         finally:

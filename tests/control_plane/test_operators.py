@@ -84,9 +84,7 @@ def test_only_whom_the_machine_made_an_operator_is_one(control_plane: ControlPla
     gone = control_plane.run("operator", "remove", owner.email)
     assert gone.returncode == 0, gone.stderr
     assert owner.http.get("/v1/admin/overview").status_code == 401  # the sessions have ended
-    assert owner.email not in control_plane.run("operator", "list", "--json").stdout
-    assert control_plane.run("operator", "remove", owner.email).returncode == 1
-    assert control_plane.run("operator", "add", "nonsense").returncode == 1
+    assert control_plane.run("operator", "remove", owner.email).returncode == 1  # is none any more
 
 
 def test_an_operator_acts_as_nobody_else(ops: Ops, tenant: Tenant) -> None:
@@ -147,7 +145,7 @@ def test_nodes_are_shown_then_gone_then_dropped(ops: Ops, valkey: Valkey, tenant
     put(valkey, node("node-b"), age_s=NODE_GONE_S + 60)
     with valkey.client as client:
         client.sadd(NODES_KEY, "node-dropped", "node-bad")
-        client.set(node_key("node-bad"), b'{"node": "<script>"}')
+        client.set(node_key("node-bad"), node("node-bad").model_dump_json().replace('"jail"', '"doctor":{},"x"'))
     try:
         found = {each["node"]: each for each in ops.http.get("/v1/admin/nodes").json()["items"]}
         assert {name: each["gone"] for name, each in found.items()} == {"node-a": False, "node-b": True}
@@ -168,10 +166,10 @@ def test_nodes_are_shown_then_gone_then_dropped(ops: Ops, valkey: Valkey, tenant
             assert text in page.text, text
         check_policy(page)
         assert "Not asked yet" in browser.open("/admin/nodes/node-a").text
+        line = {"part": "seccomp", "state": "missing", "refused": "<b>no</b>", "costs": "all", "remedy": "x"}
         doctor = {
-            "whole": False, "bounded": True, "rights": "root", "workers_are": "users", "groups": [], "scheduling": [],
-            "features": [],
-            "lines": [{"part": "seccomp", "state": "missing", "refused": "<b>no</b>", "costs": "all", "remedy": "x"}],
+            "kernel": "6.18", "setting": "on", "leftover_groups": 2, "whole": False, "bounded": True, "rights": "root",
+            "workers_are": "users", "lines": [line], "groups": [], "scheduling": [], "features": [],
         }  # fmt: skip
         put(valkey, node("node-a", doctor=doctor, disk_free_bytes=3))
         page = browser.open("/admin/nodes/node-a")
