@@ -26,8 +26,6 @@ OPERATOR: Final = "operator"
 KEY_USE_INTERVAL: Final = timedelta(minutes=5)
 SESSION_USE_INTERVAL: Final = timedelta(minutes=1)
 """How exactly the last use is noted."""
-REFRESHED: Final = "live"
-"""The id of what a page asks for anew by itself, as htmx names it in HX-Trigger."""
 _CHALLENGE: Final = {"WWW-Authenticate": "Bearer"}
 
 
@@ -288,7 +286,8 @@ async def find_session(context: Context, request: Request, token: str) -> Signed
     return None if found is None or found.session.is_pending else found
 
 
-async def find_any_session(context: Context, request: Request, token: str) -> SignedIn | None:
+async def find_any_session(context: Context, request: Request, token: str, *, is_use: bool = True) -> SignedIn | None:
+    """``is_use`` false: a page that refreshes itself, which must not keep a forgotten session alive."""
     if not token.startswith(SESSION_PREFIX) or len(token) > TOKEN_CHARACTERS_MAX or not token.isascii():
         return None
     at = now()
@@ -297,9 +296,7 @@ async def find_any_session(context: Context, request: Request, token: str) -> Si
     if found is None or at - found[0].seen_at > context.settings.session_idle_timeout:
         return None
     row, person = found
-    # A page that refreshes itself is no use: a screen left open must not keep a session alive.
-    is_refresh = request.headers.get("hx-trigger") == REFRESHED
-    if at - row.seen_at > SESSION_USE_INTERVAL and not is_refresh:
+    if is_use and at - row.seen_at > SESSION_USE_INTERVAL:
         async with context.writing() as session:
             await repository.note_session_use(session, row.sha256, at)
     return SignedIn(person, row, make_actor(context, request, person.id, person.email), token)

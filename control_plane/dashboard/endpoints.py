@@ -12,12 +12,19 @@ from control_plane.dashboard import (
     admin_pages,
     admin_tenant_pages,
     audit_pages,
+    change_pages,
+    deploy_pages,
     function_pages,
     key_pages,
+    log_pages,
     member_pages,
+    overview_pages,
     pages,
+    secret_pages,
     security_pages,
     tenant_pages,
+    try_pages,
+    usage_pages,
 )
 from control_plane.dashboard.visitor import check_origin, safe_next
 
@@ -25,9 +32,26 @@ _FOREVER: Final = "public, max-age=31536000, immutable"
 _YEAR_S: Final = 365 * 24 * 3600
 
 router = APIRouter(include_in_schema=False)
-OWN = (access_pages, function_pages, key_pages, member_pages, security_pages, audit_pages, tenant_pages)
-OPERATORS = (admin_pages, admin_tenant_pages, admin_billing_pages)
-for part in (*OWN, *OPERATORS):
+_PARTS: Final = (
+    access_pages,
+    admin_billing_pages,
+    admin_pages,
+    admin_tenant_pages,
+    audit_pages,
+    change_pages,
+    deploy_pages,
+    function_pages,
+    key_pages,
+    log_pages,
+    member_pages,
+    overview_pages,
+    secret_pages,
+    security_pages,
+    tenant_pages,
+    try_pages,
+    usage_pages,
+)
+for part in _PARTS:
     router.include_router(part.router)
 
 

@@ -30,6 +30,8 @@ from tailcut._transport import RETRIES_DEFAULT, Pause, Send, Step, Steps, Work, 
 
 CONNECT_TIMEOUT = timedelta(seconds=5)
 TIMEOUT_DEFAULT = timedelta(seconds=60)
+LOG_WAIT_DEFAULT = timedelta(seconds=10)
+"""The longest that the server waits for lines."""
 NEVER_PROXIED = ("all://localhost", "all://127.0.0.1", "all://[::1]")
 """A server on this machine is never behind a proxy, whatever the environment says about others."""
 
@@ -311,6 +313,31 @@ class Client(_Operations):
         """Revokes a key, at once and everywhere."""
         self._run(self._exchange(calls.delete_key(self.server, key_id)))
 
+    def logs(
+        self, filters: Mapping[str, str] | None = None, *, limit: int = PAGE_SIZE_DEFAULT, cursor: str | None = None
+    ) -> dict[str, Any]:
+        """What functions printed: ``items``, the newest first, ``next_cursor``, and ``follow`` for ``follow_logs``.
+
+        ``filters``: function, version, request_id, contains, stream, since, until."""
+        return self._run(self._exchange(calls.list_logs(self.server, filters or {}, limit=limit, cursor=cursor)))
+
+    def follow_logs(
+        self, after: str, filters: Mapping[str, str] | None = None, *, wait: timedelta = LOG_WAIT_DEFAULT
+    ) -> dict[str, Any]:
+        """What was printed after ``after``, the oldest first; waits for it at most ``wait`` (10 s)."""
+        return self._run(self._exchange(calls.follow_logs(self.server, filters or {}, after=after, wait=wait)))
+
+    def secrets(self, function: str) -> dict[str, Any]:
+        """``items`` with names and times; values cannot be read."""
+        return self._run(self._exchange(calls.list_secrets(self.server, function)))
+
+    def set_secret(self, function: str, name: str, value: str) -> dict[str, Any]:
+        """The function's workers find it in ``os.environ``; those that run are replaced."""
+        return self._run(self._exchange(calls.put_secret(self.server, function, name, value)))
+
+    def delete_secret(self, function: str, name: str) -> None:
+        self._run(self._exchange(calls.delete_secret(self.server, function, name)))
+
     def tiers(self) -> dict[str, Any]:
         """What can be bought: ``tiers`` from the lowest up, and ``add_ons``; money in minor units."""
         return self._run(self._exchange(calls.list_tiers(self.server)))
@@ -504,6 +531,29 @@ class AsyncClient(_Operations):
     async def delete_key(self, key_id: str) -> None:
         """See ``Client.delete_key``."""
         await self._run(self._exchange(calls.delete_key(self.server, key_id)))
+
+    async def logs(
+        self, filters: Mapping[str, str] | None = None, *, limit: int = PAGE_SIZE_DEFAULT, cursor: str | None = None
+    ) -> dict[str, Any]:
+        """See ``Client.logs``."""
+        return await self._run(self._exchange(calls.list_logs(self.server, filters or {}, limit=limit, cursor=cursor)))
+
+    async def follow_logs(
+        self, after: str, filters: Mapping[str, str] | None = None, *, wait: timedelta = LOG_WAIT_DEFAULT
+    ) -> dict[str, Any]:
+        """See ``Client.follow_logs``."""
+        return await self._run(self._exchange(calls.follow_logs(self.server, filters or {}, after=after, wait=wait)))
+
+    async def secrets(self, function: str) -> dict[str, Any]:
+        """``items`` with names and times; values cannot be read."""
+        return await self._run(self._exchange(calls.list_secrets(self.server, function)))
+
+    async def set_secret(self, function: str, name: str, value: str) -> dict[str, Any]:
+        """The function's workers find it in ``os.environ``; those that run are replaced."""
+        return await self._run(self._exchange(calls.put_secret(self.server, function, name, value)))
+
+    async def delete_secret(self, function: str, name: str) -> None:
+        await self._run(self._exchange(calls.delete_secret(self.server, function, name)))
 
     async def tiers(self) -> dict[str, Any]:
         """What can be bought: ``tiers`` from the lowest up, and ``add_ons``; money in minor units."""
