@@ -212,19 +212,20 @@ class Client(_Operations):
         log: int | None = None,
         open_files: int | None = None,
         processes: int | None = None,
+        network: bool | None = None,
         ready_timeout: timedelta = READY_TIMEOUT_DEFAULT,
         progress: Progress | None = None,
     ) -> models.Deployment:
         """Packs, uploads and starts what is at ``path``; returns when a worker of it is ready.
 
         ``timeout`` (wall clock) and ``cpu`` bound one invocation; ``memory``, ``tmp``, ``output``, ``log`` are bytes.
-        What the tier allows may be less, and is then what holds.
+        What the tier allows may be less, and is then what holds. ``network``: it may connect to public addresses.
 
         Raises ProjectError, DependencyError, StartFailed, StartTimeout, or what any call may raise.
         """
         settings = projects.Settings(
             name, handler, timeout, concurrency, workers_min, state, public, alias,
-            cpu, memory, tmp, output, log, open_files, processes,
+            cpu, memory, tmp, output, log, open_files, processes, network,
         )  # fmt: skip
         return self._run(self._deploy(path, settings, ready_timeout, progress), progress)
 
@@ -436,13 +437,14 @@ class AsyncClient(_Operations):
         log: int | None = None,
         open_files: int | None = None,
         processes: int | None = None,
+        network: bool | None = None,
         ready_timeout: timedelta = READY_TIMEOUT_DEFAULT,
         progress: Progress | None = None,
     ) -> models.Deployment:
         """See ``Client.deploy``; resolving and packing run in a thread."""
         settings = projects.Settings(
             name, handler, timeout, concurrency, workers_min, state, public, alias,
-            cpu, memory, tmp, output, log, open_files, processes,
+            cpu, memory, tmp, output, log, open_files, processes, network,
         )  # fmt: skip
         return await self._run(self._deploy(path, settings, ready_timeout, progress), progress)
 
