@@ -16,7 +16,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from gateway.contract.metrics import Histogram, Metrics, Reactor
+from gateway.contract.egress import Counters
+from gateway.contract.metrics import Histogram, Metrics, Reactor, ReservedCpu
+from gateway.host import egress
 from gateway.host.admin import AdminAnswer
 from gateway.host.versions import Stage
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 _CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECOND_NS = 1e9
+_WHOLE_PPM = 1e6
 _BUCKETS_S = (
     1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
     10.0, 30.0, 60.0, 300.0, 900.0,
@@ -84,7 +87,9 @@ class Telemetry(Collector):
         document = self._node.data_plane.metrics()
         yield from self._own(document)
         yield from _reactors(document["reactors"])
+        yield from _reserved(document["reserved_cpus"])
         yield from _invocations(document)
+        yield from _egress(egress.counters(self._node.settings.egress_path))
         for name, help_text in _HISTOGRAMS.items():
             yield _histogram(f"tailcut_invocation_{name}_seconds", help_text, document[name])  # type: ignore[literal-required]
 
@@ -154,6 +159,14 @@ def _reactors(reactors: list[Reactor]) -> Iterator[Metric]:
     yield workers
 
 
+def _reserved(cpus: list[ReservedCpu]) -> Iterator[Metric]:
+    for name, help_text in (("sellable", "Of a reserved CPU, what can be sold"), ("sold", "Of it, what is sold")):
+        gauge = GaugeMetricFamily(f"tailcut_reserved_cpu_{name}_ratio", help_text, labels=["cpu"])
+        for each in cpus:
+            gauge.add_metric([str(each["cpu"])], each[f"{name}_ppm"] / _WHOLE_PPM)  # type: ignore[literal-required]
+        yield gauge
+
+
 def _invocations(document: Metrics) -> Iterator[Metric]:
     labels = ["tenant", "function", "version", "outcome"]
     counter = CounterMetricFamily("tailcut_invocations", "Invocations by what became of them", labels=labels)
@@ -173,6 +186,21 @@ def _invocations(document: Metrics) -> Iterator[Metric]:
         allowed.add_metric([tenant["tenant"]], tenant["concurrency_max"])
     yield in_flight
     yield allowed
+
+
+def _egress(tenants: list[Counters]) -> Iterator[Metric]:
+    moved = CounterMetricFamily("tailcut_egress_bytes", "Bytes to and from outside", labels=["tenant", "direction"])
+    made = CounterMetricFamily("tailcut_egress_connections", "Connections of workers to the egress", labels=["tenant"])
+    refused = CounterMetricFamily("tailcut_egress_refused", "Of them, refused, by rule", labels=["tenant", "rule"])
+    open_ = GaugeMetricFamily("tailcut_egress_connections_open", "Of them, open", labels=["tenant"])
+    for tenant in tenants:
+        moved.add_metric([tenant["tenant"], "sent"], tenant["bytes_sent_total"])
+        moved.add_metric([tenant["tenant"], "received"], tenant["bytes_received_total"])
+        made.add_metric([tenant["tenant"]], tenant["connections_total"])
+        open_.add_metric([tenant["tenant"]], tenant["connections_open"])
+        for rule, count in tenant["refused_total"].items():
+            refused.add_metric([tenant["tenant"], rule], count)
+    yield from (moved, made, refused, open_)
 
 
 def _histogram(name: str, help_text: str, histogram: Histogram) -> HistogramMetricFamily:

@@ -1,7 +1,7 @@
 """A deploy from start to end: resolve, install, pack, upload, wait until a worker of the version is ready.
 
 A generator of steps, performed by both clients (see _transport). Nothing is uploaded before everything that can be
-checked here has been. Called by _client; calls _project, _dependencies, _bundle, _calls.
+checked here has been. Called by _operations; calls _project, _dependencies, _bundle, _calls.
 """
 
 import tempfile
@@ -225,6 +225,7 @@ def _limits(project: Project) -> dict[str, int | str]:
         "log_bytes_max": settings.log,
         "open_files_max": settings.open_files,
         "processes_max": settings.processes,
+        "network": settings.network,
         "concurrency_max": settings.concurrency,
         "workers_min": settings.workers_min,
         "state": settings.state,

@@ -22,7 +22,7 @@ FEATURES = (
     *("io_uring", "pidfd_open", "landlock version", "seccomp notification", "pagemap scan"),
     *("cap_sys_admin", "cap_sys_resource", "cap_sys_nice"),
     *(f"control group {name}" for name in ("memory", "pids", "cpu", "cpuset", "freezer")),
-    *("deadline scheduling", "descriptors"),
+    *("deadline scheduling", "descriptors", "network of functions"),
 )
 NOT_ROOT = ("unshare", "--user", "--map-user=1000", "--map-group=1000")
 """Another user as far as the kernel's checks of capabilities go: none is left after exec."""
@@ -51,7 +51,7 @@ def test_here_everything_holds() -> None:
     assert states(document) == dict.fromkeys(PARTS, "active")
     features = {line["part"]: line for line in document["features"]}
     assert set(FEATURES) == set(features)
-    for name in ("io_uring", "pidfd_open", "seccomp notification", "landlock version"):
+    for name in ("io_uring", "pidfd_open", "seccomp notification", "landlock version", "network of functions"):
         assert features[name]["state"] == "active", name
     for line in features.values():
         assert (line["state"] == "active") == (not line["costs"]), line
@@ -145,13 +145,6 @@ def test_a_bundle_that_is_a_link_is_not_mounted(folder: Path) -> None:
         assert "openat2: errno 40" in word.json["message"]
         # Control: the folder beside it is.
         assert connection.spawn(folder, "main:handler").first_word().kind == "ready"
-
-
-def test_the_network_is_refused_at_deploy_with_the_reason(server: Server) -> None:
-    failed = server.deploy("online", "def handler(): return 1\n", expect="failed", network=True)
-    assert failed.error is not None
-    assert failed.error["type"] == "NetworkRefused"
-    assert "limits.network" in failed.error["message"]
 
 
 def test_a_zygote_refuses_to_run_where_the_jail_cannot_be_closed(folder: Path) -> None:
