@@ -108,8 +108,9 @@ pub const stray_frames_max = 10_000;
 pub const starting_log_lines_max = 1_000;
 /// The runtime's own word that output was cut does not count against the bound.
 pub const log_notice_bytes = 4 * kib;
-/// Shared memory that a body of this size or more has touched is given back after the invocation.
-pub const shared_keep_bytes = 256 * kib;
+/// Shared memory that a body of this size or more has touched is given back after the invocation, other when the worker
+/// has rested: a worker that is busy with large bodies takes no page fault for them.
+pub const shared_keep_bytes = 2 * mib;
 /// From the end of a worker's process to the end of what it sent before.
 pub const exit_drain_ns = 50 * ms_ns;
 /// Workers that died in a row in the middle of invocations before the version's starts back off.
@@ -189,6 +190,12 @@ pub const base_gap_bytes = 0;
 
 /// Mappings of a process at its checkpoint, and later; more cannot be put back.
 pub const mappings_max = 4096;
+/// Stretches of pages that a process owns at its checkpoint, or has written to since.
+pub const own_ranges_max = 16 * kib;
+/// A checkpoint that has copied no more than this is mapped over the memory only when that pays.
+pub const unsettled_bytes_max = 4 * mib;
+/// A worker that has had no invocation for so long settles its checkpoint: half of its memory goes back.
+pub const unsettled_rest_ms = 500;
 /// All private memory at the checkpoint that is not merely reserved.
 pub const checkpoint_bytes_max = 2 * 1024 * mib;
 /// The part of the stack that is in use at the checkpoint: the interpreter's frames, arguments, environment.

@@ -210,6 +210,10 @@ fn buffersClear(loop: *Loop) void {
 fn sharedClear(loop: *Loop, parts: Parts) void {
     const b = loop.buffers;
     const request_bytes = if (parts.body == null) parts.request.body_bytes else 0;
+    if (parts.request.flags & frame.flag_shared_empty != 0) {
+        b.request_bytes = 0;
+        b.answer_bytes = 0;
+    }
     // A forked process may have written what it likes into the numbers.
     if (b.request_bytes > request_bytes and b.request_bytes < limits.shared_keep_bytes) @memset(loop.shared[request_bytes..b.request_bytes], 0);
     if (b.answer_bytes < limits.shared_keep_bytes) @memset(loop.shared[shared_half_bytes..][0..b.answer_bytes], 0);
@@ -223,6 +227,7 @@ fn runFresh(loop: *Loop) Error!void {
     const c = Checkpoint.control orelse return error.System;
     heapSlack();
     loop.fresh = c;
+    c.shared_own[1] = @intFromPtr(loop.shared.ptr);
     // Open during the start; every invocation opens it for itself.
     logClose(&loop.log);
     c.heap.install();
@@ -242,10 +247,13 @@ fn freshInvocation(loop: *Loop) Error!void {
         c.take() catch |cause| return loop.announce(.failed, switch (cause) {
             error.TooLarge => untaken("it holds more memory after its import than a checkpoint may have"),
             error.TooMany => untaken("it has more mappings than a checkpoint may have"),
+            error.Shared => untaken("the import left writable shared memory mapped, which cannot be put back: map it in the handler"),
             else => untaken("the kernel refused a step of the checkpoint"),
         });
         try loop.announce(.ready, loop.options.ready);
     } else loop.buffersClear();
+    // Nobody waits for what is done now.
+    if (!c.settled and !channel.ready(loop.fd, limits.unsettled_rest_ms)) c.settle() catch self.exit(exit_broken);
     if (loop.options.refresh) |refresh| py.call0(refresh);
     const parts = try loop.next() orelse return;
     loop.sharedClear(parts);
