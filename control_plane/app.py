@@ -47,6 +47,7 @@ from control_plane.tenants import endpoints as tenants
 from control_plane.tenants.removal import TenantRemover
 from control_plane.tiers import endpoints as tiers
 from control_plane.tiers.periods import PeriodWatch
+from control_plane.usage.consumer import UsageConsumer
 
 log = structlog.get_logger(__name__)
 
@@ -120,6 +121,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         tasks += [
             asyncio.create_task(_keep_running("relay", Relay(context, redis).run)),
             asyncio.create_task(_keep_running("reports", ReportConsumer(context, redis).run)),
+            asyncio.create_task(_keep_running("usage", UsageConsumer(context, redis).run)),
             asyncio.create_task(_keep_running("periods", PeriodWatch(context).run)),
         ]
     tasks += [asyncio.create_task(_keep_running(name, run)) for name, run in in_background(context)]

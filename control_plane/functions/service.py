@@ -17,6 +17,7 @@ from control_plane.models import Alias, AliasMove, Function, Version, now
 from control_plane.outbox import repository as outbox
 from control_plane.problems import Problem, not_found
 from control_plane.tiers.views import FunctionsMax
+from control_plane.usage import repository as usage
 from gateway.contract.bundle import Manifest
 
 LIVE: Final = "live"
@@ -72,6 +73,7 @@ async def deploy(
         version = _new_version(function, bundle)
         session.add(version)
         await session.flush()
+        await usage.note_version(session, version.id, tenant_id, function.name)
     elif version.status == "failed":
         await _try_again(session, version)
         changed = True

@@ -16,6 +16,7 @@ from control_plane.models.billing import (
 from control_plane.models.functions import Alias, AliasMove, Function, NodeReport, Version
 from control_plane.models.outbox import OutboxRow, RevisionCounter
 from control_plane.models.people import Invitation, Link, Mail, Member, Person, RecoveryCode, Session, Throttle
+from control_plane.models.records import UsageDeadLetter, UsageRecordRow, UsageStream, UsageVersion
 from control_plane.models.tenants import Tenant
 from control_plane.models.tiers import AddOnVersion, Subscription, SubscriptionAddOn, TierVersion
 from control_plane.models.usage import UsageHour, UsageHourly
@@ -52,8 +53,12 @@ __all__ = [
     "Tenant",
     "Throttle",
     "TierVersion",
+    "UsageDeadLetter",
     "UsageHour",
     "UsageHourly",
+    "UsageRecordRow",
+    "UsageStream",
+    "UsageVersion",
     "Version",
     "now",
 ]

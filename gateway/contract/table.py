@@ -87,6 +87,11 @@ class Quota(_Document):
     """Memory × wall clock, in MiB·µs (1 GB-second is 1024 × 1,000,000 of them)."""
     spend: "Spend | None" = None
 
+    @property
+    def is_bounded(self) -> bool:
+        """Whether it can refuse anything at all."""
+        return (self.invocations_max, self.cpu_us_max, self.mib_us_max, self.spend) != (None, None, None, None)
+
 
 class Spend(_Document):
     """A cap that the tenant set on what it pays for usage beyond what its tier includes, within the period."""
@@ -164,3 +169,8 @@ class RoutingTable(_Document):
     functions: tuple[Function, ...] = ()
     versions: tuple[Version, ...] = ()
     """Every version that an alias names, and the newest few of each function for ``@ver_…``."""
+
+
+def quota_key(tenant_id: str, function: str, period: str) -> str:
+    """The Redis key of one quota in one period; ``function`` is empty for the tenant's own. See ``host/lease.lua``."""
+    return f"tailcut:quota:{tenant_id}:{function}:{period}"

@@ -43,10 +43,12 @@ from gateway.host import routing, self_check
 from gateway.host.bundles import BundleRefused, Bundles, BundleUnavailable
 from gateway.host.function_log import FunctionLog, OutputLine, rfc3339
 from gateway.host.indexes import Indexes, OutOfIndexes
+from gateway.host.journal import Journal
 from gateway.host.leases import Leases
 from gateway.host.memory import Memory, WorkerReadyDocument, is_version_id
 from gateway.host.reports import Reports
 from gateway.host.reserved import sellable_ppm
+from gateway.host.shipping import Shipping
 from gateway.host.table_feed import TableFeed
 from gateway.host.versions import Outcome, Stage, Versions
 from gateway.host.workers import Workers
@@ -55,6 +57,10 @@ from gateway.settings import HostSettings
 _log = structlog.get_logger("node")
 _EVENT_ROUNDS_MAX = 16
 _HOUSEKEEPING_S = 30.0
+_FEED_S = 0.05
+_SYNC_S = 1.0
+"""What a power cut can take of the usage records is at most what came since."""
+_FLUSH_S = 3.0
 _FAILURE_CHARACTERS_MAX = 32_000
 
 
@@ -68,6 +74,11 @@ class Node:
         self.identity = self.memory.begin_epoch()
         structlog.contextvars.bind_contextvars(node=self.identity.name, epoch=self.identity.epoch)
         self.data_plane = DataPlane(_data_plane_config(settings, self.identity.number))
+        self.journal = Journal(
+            settings.gateway_dir / "journal", self.identity.number, self.data_plane, len(settings.reactor_cpus)
+        )
+        self.journal.begin()
+        self.shipping = Shipping(settings, self.journal)
         self.bundles = Bundles(settings.bundle_store, settings.gateway_dir / "versions")
         self.reports = Reports(settings.gateway_dir / "reports.json", settings.reports_max)
         self.function_log = FunctionLog(
@@ -134,21 +145,34 @@ class Node:
             await self._reconcile()
         feed = asyncio.create_task(self.feed.run())
         leases = asyncio.create_task(self.leases.run())
+        books = asyncio.create_task(self._keep_books())
+        shipping = asyncio.create_task(self.shipping.run())
         heart = asyncio.create_task(self._beat())
         ended = asyncio.create_task(self._ended.wait())
-        done, _ = await asyncio.wait({feed, leases, heart, ended}, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait({feed, leases, books, shipping, heart, ended}, return_when=asyncio.FIRST_COMPLETED)
         if feed in done and feed.exception() is None:  # no Redis configured
-            done, _ = await asyncio.wait({leases, heart, ended}, return_when=asyncio.FIRST_COMPLETED)
-        for task in (feed, heart, ended, leases, *self._fetches):
+            done, _ = await asyncio.wait({leases, books, shipping, heart, ended}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (feed, heart, ended, leases, books, shipping, *self._fetches):
             task.cancel()
         loop.remove_reader(self.data_plane.event_fd)
         await self.leases.give_back()
+        await self.shipping.flush(_FLUSH_S)
         self.data_plane.stop()
         self._on_events()
         self.function_log.close()
+        self.journal.close()
         for task in done:
             task.result()  # a defect of ours: end loudly, the supervisor starts a new gateway
         return 0
+
+    async def _keep_books(self) -> None:
+        synced_s = time.monotonic()
+        while True:
+            await asyncio.sleep(_FEED_S)
+            await asyncio.to_thread(self.journal.feed)
+            if time.monotonic() - synced_s >= _SYNC_S:
+                await self._on_disk(self.journal.sync)
+                synced_s = time.monotonic()
 
     @property
     def is_ready(self) -> bool:

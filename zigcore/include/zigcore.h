@@ -64,6 +64,15 @@ size_t zc_gateway_purses(uint8_t *buffer, size_t buffer_bytes);
  * ZC_INVALID: no revision has such a purse. */
 int zc_gateway_purse_fill(const char *name, const int64_t *amount, uint32_t mode, uint32_t reason, int64_t allowed, int64_t used);
 
+/* The journal of usage records (meter/journal.zig). `begin`, between init and start: a file of 512 KiB for what is in
+ * flight; from then on no invocation runs without a place in a segment. `wants`: whether a reactor should be given one.
+ * `give`: a file of 8 MiB, allocated and all zeros; ZC_STATE: it has one in waiting. The host keeps the descriptors. */
+int zc_gateway_journal_begin(uint32_t reactor, int fd, zc_error *error);
+int zc_gateway_journal_wants(uint32_t reactor);
+int zc_gateway_journal_give(uint32_t reactor, int fd, uint64_t number, zc_error *error);
+/* How many bytes of `slots`, from the start, are slots whose checksum is right. */
+size_t zc_journal_valid(const uint8_t *slots, size_t bytes);
+
 /* An eventfd that is readable while events wait. */
 int zc_gateway_event_fd(void);
 /* Moves whole events into `buffer`; returns their bytes (0: none). */
