@@ -1,8 +1,8 @@
-"""The ``tailcut.Request`` that a handler is given: its head is taken apart when the handler first asks for a part of it.
+"""The ``tailcut.Request`` that a handler is given: its head is taken apart when the handler first asks for it.
 
-Made by ``adapter`` for each invocation of the request style. Why: taking a head apart costs as much as all else that the
-worker does for a call, and many handlers want the body only. What always holds: it has every attribute of a Request, and
-is one.
+Made by ``adapter`` for each invocation of the request style. Why: taking a head apart costs as much as all else that
+the worker does for a call, and many handlers want the body only. What always holds: it has every attribute of a
+Request, and is one.
 """
 
 from typing import Any
@@ -20,6 +20,11 @@ class Request(tailcut._handler.Request):
         self.body = body
         self._query = None
         self._raw_head = raw_head
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies and pickles are plain Requests: nobody else can import this module."""
+        about = (self.method, self.path, self.query_string, self.headers, self.body, self.request_id)
+        return tailcut._handler.Request, about
 
     def __getattr__(self, name: str) -> Any:
         """Of slots that are still empty, and of names that no request has."""

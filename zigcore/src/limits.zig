@@ -195,7 +195,7 @@ pub const own_ranges_max = 16 * kib;
 /// A checkpoint that has copied no more than this is mapped over the memory only when that pays.
 pub const unsettled_bytes_max = 4 * mib;
 /// A worker that has had no invocation for so long settles its checkpoint: half of its memory goes back.
-pub const unsettled_rest_ms = 500;
+pub const unsettled_rest_ns = 500 * ms_ns;
 /// All private memory at the checkpoint that is not merely reserved.
 pub const checkpoint_bytes_max = 2 * 1024 * mib;
 /// The part of the stack that is in use at the checkpoint: the interpreter's frames, arguments, environment.
