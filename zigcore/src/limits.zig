@@ -120,6 +120,10 @@ pub const exit_status_timeout_ns = 200 * ms_ns;
 /// Failed starts of one version back off from the first to the last of these.
 pub const start_backoff_first_ns = 100 * ms_ns;
 pub const start_backoff_last_ns = 30 * s_ns;
+/// Answers that may be kept back while their version's next invocations run, to be sent together: a client that sleeps is
+/// woken once for all of them. Only of a version whose invocations have been this short lately.
+pub const answers_late_max = 4;
+pub const answers_late_run_ns = 100 * us_ns;
 /// Once an invocation has run this long its reactor stops yielding and sleeps on a timer of `reactor_nap_ns`.
 pub const yield_run_max_ns = 1 * ms_ns;
 /// Yields in a row that brought nothing: after these the reactor sleeps although a worker is busy.
@@ -150,6 +154,10 @@ pub const burn_floor_pause_ns = 200 * ms_ns;
 /// for a worker and for pages of the zygote's that it comes to write to (gateway/zygote/groups.py says the same).
 pub const memory_slack_bytes = 2 * mib;
 pub const memory_slack_parts_count = 16;
+/// The peak of a worker's memory is reset after so many invocations that did not move it: what it held may be less by now.
+pub const memory_peak_reset_count = 64;
+/// And before each of so many that follow one that did.
+pub const memory_peak_moved_count = 32;
 /// Address space that may be reserved beyond the bound without being used: thread stacks, arenas, mapped libraries.
 pub const memory_reserve_bytes = 1024 * mib;
 

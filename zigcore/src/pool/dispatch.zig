@@ -35,6 +35,7 @@ pub fn place(p: *Pool, invocation: *Invocation, function: target.Function) void 
             reap.die(p, w, .garbage, reap.restless);
             continue;
         }
+        if (p.now_ns - w.idle_since_ns >= limits.idle_unbilled_ns) memory.rest(w);
         idleRemove(p, w);
         return run(p, w, invocation, function);
     }
