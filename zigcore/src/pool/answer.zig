@@ -120,6 +120,10 @@ fn answered(p: *Pool, w: *Worker, header: *const frame.Answer, block: []const u8
         if (!blockValid(block, header.headers_count)) return reap.die(p, w, .garbage, "sent a header that is not one");
         return release(p, w, .ok);
     };
+    const version = &p.versions[w.version];
+    // The worker goes on with the next one at once, and will not be long.
+    p.listener.gathering = version.queue.count > 0 and !w.stop_after and version.run_recent_ns < limits.answers_late_run_ns;
+    defer p.listener.gathering = false;
     var response = begin(p, c, invocation, header.status);
     var it = frame.BlockIterator.init(block, header.headers_count, limits.answer_headers_max) catch
         return reap.die(p, w, .garbage, "sent more headers than allowed");
@@ -210,7 +214,9 @@ fn blockValid(block: []const u8, count: u16) bool {
 fn release(p: *Pool, w: *Worker, outcome: Outcome) void {
     const invocation = &p.invocations.items[w.invocation];
     const version = &p.versions[w.version];
-    p.counters.run.record(p.now_ns -| invocation.dispatched_ns);
+    const run_ns = p.now_ns -| invocation.dispatched_ns;
+    p.counters.run.record(run_ns);
+    version.run_recent_ns = @max(run_ns, version.run_recent_ns - version.run_recent_ns / 16);
     version.crashes = 0;
     w.served += 1;
     // Threads of one that was told to end have been told nothing.
