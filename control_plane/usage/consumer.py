@@ -22,7 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.context import Context
 from control_plane.models import UsageVersion, now
-from control_plane.usage import floors, hourly, repository
+from control_plane.usage import floors, hourly, repository, rollup
 from gateway.contract.usage import (
     FINAL_KEY,
     PREVIOUS_FIELD,
@@ -124,7 +124,10 @@ class UsageConsumer:
             inserted = await repository.insert_records(session, rows)
             await repository.insert_dead(session, dead)
             await hourly.add(session, _hours(inserted))
-        self._floors.touch({row["tenant_id"] for row in inserted})
+            await rollup.add(session, inserted)
+        touched = {row["tenant_id"] for row in inserted}
+        self._floors.touch(touched)
+        self._context.usage_touched |= touched
         if dead:
             log.error("usage-dead-letters", stream=stream, count=len(dead), reason=dead[0]["reason"])
 

@@ -43,7 +43,11 @@ class Limits(_Document):
     processes: bool = False
     """Whether the function may start processes."""
     network: bool = False
-    """Whether it may reach the network, as far as the node's setting allows any."""
+    """Whether it may connect outside, through the egress (gateway/egress/): by proxy, to public addresses."""
+    network_connections_max: int = Field(default=64, ge=0, le=1_024)
+    """Open at once, of all workers of the version on a node; 0: no network."""
+    network_bytes_per_minute: int = Field(default=2**30, ge=0, le=2**40)
+    """Sent and received, of all workers of the version on a node; beyond it connections are slowed down."""
     concurrency_max: int = Field(default=16, ge=1, le=256)
     """Invocations of the version that may run at once on one reactor's CPU; more wait in the queue."""
     workers_min: int = Field(default=0, ge=0, le=16)

@@ -105,6 +105,8 @@ def spawn_document(version: Version, tenant_name: str, bundles: Bundles, state: 
         processes_max=version.limits.processes_max,
         processes=version.limits.processes,
         network=version.limits.network,
+        network_connections_max=version.limits.network_connections_max,
+        network_bytes_per_minute=version.limits.network_bytes_per_minute,
         state=state,
         describe=describe,
     )

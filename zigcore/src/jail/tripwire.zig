@@ -8,12 +8,15 @@
 const std = @import("std");
 const confine = @import("../io/confine.zig");
 const policy = @import("policy.zig");
+const network = @import("network.zig");
 const seccomp = @import("seccomp.zig");
 const Config = @import("config.zig").Config;
 const Instruction = confine.Instruction;
 
-/// Told to the zygote once, along with the descriptor on which it hears of calls.
+/// Told to the zygote once, along with the descriptor on which it hears of calls; the second one when the listening
+/// socket of network.zig comes first.
 const word = "u";
+const word_network = "n";
 
 /// Whether it can be had: whoever installs a filter needs no_new_privs or a user namespace of its own.
 pub fn wanted(config: *const Config, zygote: ?confine.Fd) bool {
@@ -27,7 +30,9 @@ pub fn set(config: *const Config, zygote: ?confine.Fd) confine.Error!void {
     if (!wanted(config, zygote)) return confine.write(ear, word);
     const listener = try confine.installListener(&program);
     defer confine.close(listener);
-    try confine.sendDescriptor(ear, word, listener);
+    const door = network.take() orelse return confine.sendDescriptors(ear, word, &.{listener});
+    defer confine.close(door);
+    try confine.sendDescriptors(ear, word_network, &.{ door, listener });
 }
 
 const user_notification = 0x7fc00000;
