@@ -2,7 +2,9 @@
 
 import importlib.util
 import json
+import os
 import shutil
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -234,6 +236,27 @@ def test_workers_outlive_the_egress(
             egress.start()
             assert workers[0].outcome().json["status"] == 200
     egress.end()
+
+
+def test_a_connection_outlives_the_zygote_and_ends_with_its_worker(
+    world: World, egress: Egress, folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    environment = {"TAILCUT_EGRESS_PATH": str(egress.path)}
+    with Zygote(tmp_path_factory.mktemp("zygote"), before=world.inside, environment=environment) as zygote:
+        held = zygote.connect()
+        worker = spawn(held, folder, tenant="orphan")
+        assert attempt(worker, "keep") == "kept"
+        zygote.process.kill()
+        zygote.process.wait()
+        assert attempt(worker, "urllib", url="http://public.test/")["status"] == 200
+        os.kill(worker.pid, signal.SIGKILL)
+        wait_until(lambda: egress.counters("orphan")["connections_open"] == 0)
+
+
+def test_with_processes_it_is_the_same_network(connection: Connection, folder: Path) -> None:
+    worker = spawn(connection, folder, processes=True)
+    assert attempt(worker, "urllib", url="http://public.test/")["status"] == 200
+    assert attempt(worker, "direct", url=f"{PRIVATE}:80")["refused"] in ("EACCES", "ENETUNREACH")
 
 
 def test_a_version_that_cannot_have_it_is_refused_with_the_reason(
