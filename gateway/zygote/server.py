@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 from gateway.cgroup.group import Group
-from gateway.zygote import child, protocol, tripwire
+from gateway.zygote import child, protocol
 from gateway.zygote.groups import Groups
-from gateway.zygote.protocol import KIND_REFUSED, KIND_SPAWNED, ProtocolError, Spawn
+from gateway.zygote.protocol import KIND_REFUSED, KIND_SPAWNED, KIND_TRIPWIRE, ProtocolError, Spawn
 from gateway.zygote.reserved import Reserved, ReservedPlace
 from gateway.zygote.spawner import Forked, Spawner
 
@@ -48,9 +48,6 @@ class _Worker:
     group: Group
     asks: Forked | None
     """Its word, once its user namespace is there, is still to come."""
-    tripwire_fd: int | None = None
-    forbidden: int | None = None
-    """The system call that it was ended for."""
     place: ReservedPlace | None = None
 
 
@@ -66,8 +63,6 @@ class Server:
         """By pidfd."""
         self._asking: dict[int, _Worker] = {}
         """By the descriptor of their ear."""
-        self._tripwires: dict[int, _Worker] = {}
-        """By the descriptor on which we hear of a forbidden call."""
         self._cpus = os.sched_getaffinity(0)
         self._ending = False
 
@@ -95,8 +90,6 @@ class Server:
             self._reap(worker)
         elif (worker := self._asking.get(fd)) is not None:
             self._answer(worker)
-        elif (worker := self._tripwires.get(fd)) is not None:
-            self._tripped(worker)
         elif (connection := self._connections.get(fd)) is not None:
             if events & (select.POLLIN | select.POLLHUP | select.POLLERR):
                 self._receive(connection)
@@ -220,28 +213,16 @@ class Server:
         worker.asks = None
         del self._asking[forked.ear.fileno()]
         self._poll.unregister(forked.ear)
-        worker.tripwire_fd = forked.answer()
-        if worker.tripwire_fd is not None:
-            self._tripwires[worker.tripwire_fd] = worker
-            self._poll.register(worker.tripwire_fd, select.POLLIN)
-
-    def _tripped(self, worker: _Worker) -> None:
-        """It has made a call that ends it, which waits for an answer that it will never get; or it has just ended."""
-        worker.forbidden = None if worker.tripwire_fd is None else tripwire.forbidden_call(worker.tripwire_fd)
-        if worker.forbidden is None:
+        tripwire_fd = forked.answer()
+        if tripwire_fd is None:
             return
-        # In this order: closing the descriptor answers the call (ENOSYS); what is killed already returns to nothing.
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(worker.pidfd, signal.SIGKILL)
-        self._let_go(worker)
-
-    def _let_go(self, worker: _Worker) -> None:
-        """Closes its tripwire: from here on the kernel answers ENOSYS by itself."""
-        if worker.tripwire_fd is not None:
-            self._poll.unregister(worker.tripwire_fd)
-            del self._tripwires[worker.tripwire_fd]
-            os.close(worker.tripwire_fd)
-            worker.tripwire_fd = None
+        # The gateway's from here on: it outlives us, and so does the worker.
+        try:
+            if worker.connection is not None:
+                frame = protocol.reply(KIND_TRIPWIRE, worker.request, worker.pid, 0)
+                self._send(worker.connection, frame, [tripwire_fd])
+        finally:
+            os.close(tripwire_fd)
 
     def _refuse(self, connection: _Connection, request: int, number: int, text: str) -> None:
         self._send(connection, protocol.reply(KIND_REFUSED, request, 0, number, text))
@@ -255,9 +236,6 @@ class Server:
             del self._asking[forked.ear.fileno()]
             self._poll.unregister(forked.ear)
             forked.ear.close()
-        self._let_go(worker)
-        if worker.forbidden is not None:
-            status = tripwire.wait_status(worker.forbidden)
         self._poll.unregister(worker.pidfd)
         del self._workers[worker.pidfd]
         if (connection := worker.connection) is not None:

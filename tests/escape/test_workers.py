@@ -119,6 +119,30 @@ def test_a_forbidden_call_of_a_child_ends_the_worker(jailed: Attempt) -> None:
     assert is_well(jailed, "processes")
 
 
+def test_a_forbidden_call_is_named_after_the_end_of_the_zygote(jailed: Attempt, server: Server) -> None:
+    """Workers outlive the process that forked them, and so does what watches them."""
+    before = server.worker_pids()
+    server.deploy("orphan", TRACES, workers_min=1)
+    orphans = server.worker_pids() - before
+    assert server.invoke("orphan", call=False).json() == "well"
+    killed = server.pid("zygote")
+    server.kill(killed)
+    assert orphans & server.worker_pids(), "its workers live on"
+    outcome = server.invoke("orphan", call=True)
+    assert (outcome.status_code, outcome.json().get("call")) == (500, "ptrace"), outcome.text
+    server.wait_for(lambda: server.pid("zygote") not in (None, killed), what="the next zygote")
+    server.wait_for(lambda: server.invoke("orphan", call=False).is_success, what="a worker of the next zygote's")
+
+
+TRACES = """
+import ctypes
+def handler(call: bool):
+    if call:
+        ctypes.CDLL(None).syscall(101, 16, 0, 0, 0)
+    return "well"
+"""
+
+
 def namespace_of_daemon(server: Server) -> str:
     """PID namespace of the process that has forked away."""
     found = {}
