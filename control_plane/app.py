@@ -19,6 +19,10 @@ from redis.asyncio import Redis
 from sqlalchemy.exc import IntegrityError
 from starlette.exceptions import HTTPException
 
+from control_plane.alerts import endpoints as alerts
+from control_plane.alerts.repository import forget_alerts
+from control_plane.alerts.sender import AlertSender
+from control_plane.alerts.watch import AlertWatch
 from control_plane.audit import endpoints as audit
 from control_plane.auth import endpoints as auth
 from control_plane.auth.sealing import Sealer
@@ -32,6 +36,8 @@ from control_plane.dashboard import endpoints as dashboard
 from control_plane.dashboard import pages
 from control_plane.dashboard.visitor import Elsewhere, find_visitor
 from control_plane.database import Database
+from control_plane.function_logs import endpoints as function_logs
+from control_plane.function_logs.consumer import LogConsumer
 from control_plane.functions import endpoints as functions
 from control_plane.mail.mailer import Mailer
 from control_plane.members import endpoints as members
@@ -41,12 +47,16 @@ from control_plane.outbox.relay import Relay
 from control_plane.outbox.reports import ReportConsumer
 from control_plane.people import endpoints as people
 from control_plane.problems import Problem, render
+from control_plane.secrets import endpoints as secrets
 from control_plane.settings import Settings
 from control_plane.system import endpoints as system
 from control_plane.tenants import endpoints as tenants
 from control_plane.tenants.removal import TenantRemover
 from control_plane.tiers import endpoints as tiers
 from control_plane.tiers.periods import PeriodWatch
+from control_plane.usage import endpoints as usage
+from control_plane.usage.consumer import UsageConsumer
+from control_plane.usage.pruning import Pruner, forget_tenant
 
 log = structlog.get_logger(__name__)
 
@@ -76,6 +86,10 @@ def create_app(settings: Settings) -> FastAPI:
         auth.router,
         audit.router,
         functions.router,
+        secrets.router,
+        function_logs.router,
+        usage.router,
+        alerts.router,
         dashboard.router,
     )
     for router in routers:
@@ -112,7 +126,14 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     )
     tasks = [
         asyncio.create_task(_keep_running("mailer", Mailer(context).run)),
-        asyncio.create_task(_keep_running("removal", TenantRemover(context, [books_closed]).run)),
+        asyncio.create_task(
+            _keep_running("removal", TenantRemover(context, [books_closed, forget_tenant, forget_alerts]).run)
+        ),
+    ]
+    tasks += [
+        asyncio.create_task(_keep_running("alerts", AlertWatch(context).run)),
+        asyncio.create_task(_keep_running("webhooks", AlertSender(context).run)),
+        asyncio.create_task(_keep_running("pruning", Pruner(context).run)),
     ]
     if redis is None:
         log.warning("redis-not-set", message="REDIS_URL is not set: no gateway will hear of changes")
@@ -120,6 +141,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         tasks += [
             asyncio.create_task(_keep_running("relay", Relay(context, redis).run)),
             asyncio.create_task(_keep_running("reports", ReportConsumer(context, redis).run)),
+            asyncio.create_task(_keep_running("logs", LogConsumer(context, redis).run)),
+            asyncio.create_task(_keep_running("usage", UsageConsumer(context, redis).run)),
             asyncio.create_task(_keep_running("periods", PeriodWatch(context).run)),
         ]
     tasks += [asyncio.create_task(_keep_running(name, run)) for name, run in in_background(context)]

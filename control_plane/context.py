@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from control_plane.auth.sealing import Sealer
 from control_plane.bundles.store import BundleStore
 from control_plane.database import Database
+from control_plane.problems import Problem
 from control_plane.settings import Settings
 
 if TYPE_CHECKING:
@@ -28,6 +29,21 @@ MAIL_WAITING: Final = "mail_waiting"
 
 PASSWORDS_AT_ONCE_MAX: Final = 4
 """Hashed or checked, 46 MiB each: log-ins in a storm wait for each other instead of taking the machine's memory."""
+
+
+class Bell:
+    """Wakes everybody who waits now; who comes later waits for the next ring."""
+
+    def __init__(self) -> None:
+        self._next = asyncio.Event()
+
+    def next(self) -> asyncio.Event:
+        """Take it before you look: a ring after the look is not missed."""
+        return self._next
+
+    def ring(self) -> None:
+        rung, self._next = self._next, asyncio.Event()
+        rung.set()
 
 
 @dataclass(slots=True)
@@ -44,6 +60,13 @@ class Context:
     mail_bell: asyncio.Event = field(default_factory=asyncio.Event)
     billing_bell: asyncio.Event = field(default_factory=asyncio.Event)
     """Rung when a webhook has come."""
+    alert_bell: asyncio.Event = field(default_factory=asyncio.Event)
+    """Rung when something waits for a tenant's webhook."""
+    usage_touched: set[str] = field(default_factory=set)
+    """Tenants whose usage or alerts changed: ``alerts.watch`` looks at them and takes them out."""
+    log_bell: Bell = field(default_factory=Bell)
+    """Rung when lines of functions have been booked."""
+    log_followers: int = 0
 
     def reading(self) -> AbstractAsyncContextManager[AsyncSession]:
         return self.database.reading()
@@ -57,6 +80,18 @@ class Context:
             self.relay_bell.set()
         if session.info.pop(MAIL_WAITING, False):
             self.mail_bell.set()
+
+    @asynccontextmanager
+    async def upload_slot(self) -> AsyncIterator[None]:
+        """Uploads are received and checked a few at a time; one more is refused, not kept waiting with its body."""
+        if self.uploads.locked():
+            raise Problem(
+                "overloaded",
+                f"{self.settings.uploads_max} uploads are under way, the most this server takes at once; try again.",
+                headers={"Retry-After": "2", "Connection": "close"},
+            )
+        async with self.uploads:
+            yield
 
 
 def get_context(request: Request) -> Context:

@@ -10,7 +10,7 @@ import time
 from typing import Final, Literal
 
 _OfPeople = Literal["per", "mem", "ivt", "ses", "aud", "mail"]
-Prefix = Literal["tnt", "key", "fn", "ver", "mov", "req", "tv", "av", "pur", "inv"] | _OfPeople
+Prefix = Literal["tnt", "key", "fn", "ver", "mov", "req", "tv", "av", "pur", "inv", "alr"] | _OfPeople
 
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
 _RANDOM_BITS: Final = 80

@@ -43,7 +43,7 @@ def _page_request(
         str | None, Query(max_length=_CURSOR_CHARACTERS_MAX, description="`next_cursor` of the page before")
     ] = None,
 ) -> PageRequest:
-    return PageRequest(limit=limit, after=None if cursor is None else _decode(cursor))
+    return PageRequest(limit=limit, after=None if cursor is None else decode_cursor(cursor))
 
 
 PageDependency = Annotated[PageRequest, Depends(_page_request)]
@@ -65,22 +65,27 @@ async def fetch_page[Row](
     items = rows[: page.limit]
     if len(rows) <= page.limit:
         return Page(items, None)
-    return Page(items, _encode(str(getattr(items[-1], column.key))))
+    return Page(items, encode_cursor(str(getattr(items[-1], column.key))))
 
 
-def _encode(value: str) -> str:
+def encode_cursor(value: str) -> str:
+    """``value``: printable ASCII, at most 150 characters; it comes back as ``PageRequest.after``."""
     return base64.urlsafe_b64encode(value.encode()).decode().rstrip("=")
 
 
-def _decode(cursor: str) -> str:
+def decode_cursor(cursor: str) -> str:
     try:
         padded = cursor + "=" * (-len(cursor) % 4)
         value = base64.b64decode(padded.encode("ascii"), altchars=b"-_", validate=True).decode("ascii")
     except (UnicodeError, binascii.Error):
         value = ""
     if not value or not value.isprintable():
-        raise Problem("bad-request", "The cursor is not one of ours; pass next_cursor of the page before, unchanged.")
+        raise bad_cursor()
     return value
+
+
+def bad_cursor() -> Problem:
+    return Problem("bad-request", "The cursor is not one of ours; pass next_cursor of the page before, unchanged.")
 
 
 def page_fields(page: Page[Any]) -> dict[str, Any]:

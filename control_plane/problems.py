@@ -18,6 +18,7 @@ KINDS: Final[dict[str, tuple[int, str]]] = {
     "bundle-refused": (422, "The bundle was refused"),
     "conflict": (409, "That contradicts the present state"),
     "forbidden": (403, "This may not be done with this key or role"),
+    "gateway-away": (502, "The gateway does not answer"),
     "idempotency-conflict": (409, "The Idempotency-Key was used for another request"),
     "internal": (500, "The control plane failed"),
     "invalid-request": (422, "The request is not valid"),

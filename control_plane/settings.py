@@ -64,6 +64,12 @@ class Settings(BaseSettings):
     """After an unpaid invoice the tier stays for so long."""
     period_watch_interval: timedelta = timedelta(seconds=10)
     """How often it is looked whether somebody's month has ended."""
+    alert_interval: timedelta = timedelta(seconds=5)
+    """How often it is looked whether usage that was booked meanwhile has reached a threshold."""
+    webhook_retry_first: timedelta = timedelta(seconds=10)
+    """After a webhook was not delivered; each further pause is four times as long, up to an hour, for a day."""
+    webhook_private_addresses: bool = False
+    """For development: webhooks of tenants may go to private and loopback addresses, and by plain http."""
     stripe_simulated: bool = False
     """Purchases are simulated: no money moves, and every page and answer says so."""
 
@@ -111,6 +117,12 @@ class Settings(BaseSettings):
     mail_from: str = "Tailcut <tailcut@localhost>"
     forwarded_for_count: int = Field(default=0, ge=0, le=8)
     """Proxies in front that append to ``X-Forwarded-For``; 0: the header is not believed."""
+    log_bytes_per_minute_max: int = Field(default=2**20, ge=1024)
+    """Of what one tenant's functions print, with 200 bytes a line; more is not kept here, and the log says so."""
+    log_bytes_burst_max: int = Field(default=8 * 2**20, ge=1024)
+    """So much at once."""
+    log_lines_per_tenant_max: int = Field(default=100_000, ge=100)
+    """The newest; how long they are kept at most, the tier says."""
     relay_interval: timedelta = timedelta(seconds=2)
     """How often the relay compares Redis with SQL when nobody has woken it."""
     shutdown_timeout: timedelta = timedelta(seconds=10)

@@ -75,6 +75,8 @@ class HostSettings(BaseSettings):
     ready_fd: int | None = None
     """Written once ("ready"), then closed: how the supervisor learns that this gateway serves."""
     zygote_path: str
+    egress_path: str | None = None
+    """Of the egress, which is asked for its counters."""
     supervisor_pid: int | None = None
     """Die with this process."""
 
@@ -185,7 +187,7 @@ class SupervisorSettings(BaseSettings):
     """A child that lived this long starts again without a pause."""
     start_attempts_max: int = Field(default=3, ge=1)
     """Of a child that has never been healthy; then `up` gives up and shows why."""
-    supervise: Words = ("valkey", "control-plane", "zygote", "gateway", "simulated-stripe")
+    supervise: Words = ("valkey", "control-plane", "zygote", "egress", "gateway", "simulated-stripe")
     """The children that are started again when they die; for tests of what happens without one."""
     child_log_bytes_max: int = Field(default=16 * MIB, ge=MIB)
     child_log_files_max: int = Field(default=3, ge=1, le=99)
@@ -196,7 +198,7 @@ def environment() -> dict[str, str]:
     return dict(os.environ)
 
 
-def bare_environment() -> dict[str, str]:
+def bare_environment(prefix: str = "TAILCUT_JAIL") -> dict[str, str]:
     """The little that a zygote needs: nothing in it can be a secret, for tenants' code can read it."""
     kept = ("PATH", "LANG", "LC_ALL", "TZ", "PYTHONPATH", "LD_LIBRARY_PATH")
-    return {name: value for name, value in os.environ.items() if name in kept or name.startswith("TAILCUT_JAIL")}
+    return {name: value for name, value in os.environ.items() if name in kept or name.startswith(prefix)}

@@ -44,8 +44,10 @@ CHECKS = (
 
 
 PYTEST = (PYTHON, "-m", "pytest", "--durations=15", "--durations-min=5")
-SIDE_BY_SIDE = ("tests/control_plane",)
-"""Wait for SQL and restarts most of their time; the others load the CPUs that they measure, and run alone."""
+SIDE_BY_SIDE = tuple(
+    f"tests/{name}" for name in ("control_plane", "examples", "host", "http", "quota", "sdk", "setup", "unit", "usage")
+)
+"""Wait for SQL, starts and restarts most of their time; the others load the CPUs that they measure, and run alone."""
 
 
 def tests(pytest_arguments: list[str]) -> tuple[Step, ...]:

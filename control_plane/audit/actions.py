@@ -5,6 +5,7 @@ from typing import Final
 ACTIONS: Final[dict[str, str]] = {
     "alias.deleted": "deleted the alias",
     "alias.moved": "pointed the alias",
+    "alerts.changed": "changed the usage alerts of",
     "billing.changed": "changed the billing of",
     "function.deleted": "deleted the function",
     "function.deployed": "deployed",
@@ -26,6 +27,8 @@ ACTIONS: Final[dict[str, str]] = {
     "person.second-factor-off": "turned the own second factor off",
     "person.second-factor-on": "turned the own second factor on",
     "person.signed-in": "signed in",
+    "secret.deleted": "deleted the secret",
+    "secret.set": "set the secret",
     "spend-cap.changed": "changed the spend cap of",
     "tenant.created": "made the tenant",
     "tenant.deletion-asked": "deleted the tenant",

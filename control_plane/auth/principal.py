@@ -238,7 +238,8 @@ async def find_session(context: Context, request: Request, token: str) -> Signed
     return None if found is None or found.session.is_pending else found
 
 
-async def find_any_session(context: Context, request: Request, token: str) -> SignedIn | None:
+async def find_any_session(context: Context, request: Request, token: str, *, is_use: bool = True) -> SignedIn | None:
+    """``is_use`` false: a page that refreshes itself, which must not keep a forgotten session alive."""
     if not token.startswith(SESSION_PREFIX) or len(token) > TOKEN_CHARACTERS_MAX or not token.isascii():
         return None
     at = now()
@@ -247,7 +248,7 @@ async def find_any_session(context: Context, request: Request, token: str) -> Si
     if found is None or at - found[0].seen_at > context.settings.session_idle_timeout:
         return None
     row, person = found
-    if at - row.seen_at > SESSION_USE_INTERVAL:
+    if is_use and at - row.seen_at > SESSION_USE_INTERVAL:
         async with context.writing() as session:
             await repository.note_session_use(session, row.sha256, at)
     return SignedIn(person, row, make_actor(context, request, person.id, person.email), token)

@@ -30,6 +30,10 @@ class Sealer:
             raise ValueError(f"what was sealed for {purpose} does not open: has sealing-key been replaced?")
         return _mask(self._derived(purpose, "stream"), body[:_SALT_BYTES], body[_SALT_BYTES:])
 
+    def derive(self, purpose: str, subject: str) -> bytes:
+        """32 bytes that only the holder of the key can make: a secret that need not be stored."""
+        return hmac.digest(self._derived(purpose, "derive"), subject.encode(), "sha256")
+
     def _tag(self, purpose: str, content: bytes) -> bytes:
         return hmac.digest(self._derived(purpose, "tag"), content, "sha256")
 

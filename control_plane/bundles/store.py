@@ -1,6 +1,6 @@
 """Where bundles lie: any store that ``obstore`` knows (file://, s3://, …), named by the SHA-256 of their bytes.
 
-Called by ``functions.service`` before the version is written: an object that no version names is harmless, a version
+``put`` is called before the version is written: an object that no version names is harmless, a version
 without its object is not.
 """
 
@@ -25,6 +25,17 @@ class BundleStore:
         size = (await asyncio.to_thread(archive.stat)).st_size
         if await self._stored_bytes(sha256) != size:
             await obstore.put_async(self._store, object_name(sha256), archive, mode="overwrite")
+
+    async def get(self, sha256: str, target: Path) -> bool:
+        """Copy the archive to ``target``. False: it is not there."""
+        try:
+            found = await obstore.get_async(self._store, object_name(sha256))
+        except FileNotFoundError:
+            return False
+        with target.open("xb") as file:
+            async for block in found.stream():
+                await asyncio.to_thread(file.write, block)
+        return True
 
     async def delete(self, sha256: str) -> None:
         with contextlib.suppress(FileNotFoundError):

@@ -9,12 +9,19 @@ from control_plane.context import ContextDependency
 from control_plane.dashboard import (
     access_pages,
     audit_pages,
+    change_pages,
+    deploy_pages,
     function_pages,
     key_pages,
+    log_pages,
     member_pages,
+    overview_pages,
     pages,
+    secret_pages,
     security_pages,
     tenant_pages,
+    try_pages,
+    usage_pages,
 )
 from control_plane.dashboard.visitor import check_origin, safe_next
 
@@ -22,7 +29,23 @@ _FOREVER: Final = "public, max-age=31536000, immutable"
 _YEAR_S: Final = 365 * 24 * 3600
 
 router = APIRouter(include_in_schema=False)
-for part in (access_pages, function_pages, key_pages, member_pages, security_pages, audit_pages, tenant_pages):
+_PARTS: Final = (
+    access_pages,
+    audit_pages,
+    change_pages,
+    deploy_pages,
+    function_pages,
+    key_pages,
+    log_pages,
+    member_pages,
+    overview_pages,
+    secret_pages,
+    security_pages,
+    tenant_pages,
+    try_pages,
+    usage_pages,
+)
+for part in _PARTS:
     router.include_router(part.router)
 
 

@@ -24,7 +24,10 @@ class Section:
 
 
 SECTIONS: Final = (
-    Section("functions", "Functions", "/", "functions.read", "Build"),
+    Section("overview", "Overview", "/", "tenant.read", "Build"),
+    Section("functions", "Functions", "/functions", "functions.read", "Build"),
+    Section("logs", "Logs", "/logs", "logs.read", "Build"),
+    Section("usage", "Usage", "/usage", "usage.read", "Build"),
     Section("keys", "Keys", "/keys", "keys.read", "Build"),
     Section("members", "Members", "/members", "members.read", "Tenant"),
     Section("audit", "Audit log", "/audit", "audit.read", "Tenant"),
@@ -39,8 +42,3 @@ def sections_for(visitor: "Visitor | None") -> dict[str, list[Section]]:
         if visitor is not None and visitor.may(section.permission):
             groups.setdefault(section.group, []).append(section)
     return groups
-
-
-def first_path(visitor: "Visitor") -> str:
-    """Where somebody lands who may not see the functions."""
-    return next((section.path for group in sections_for(visitor).values() for section in group), "/tenants")

@@ -16,6 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from control_plane.audit.actions import ACTIONS
 from control_plane.auth.permissions import WHAT_ROLES_DO
 from control_plane.context import Context
+from control_plane.dashboard import figures
 from control_plane.dashboard import visitor as visitors
 from control_plane.dashboard.navigation import sections_for
 from control_plane.dashboard.visitor import Visitor
@@ -85,8 +86,26 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    made.filters.update(ms=_milliseconds, mib=_mebibytes)
+    made.filters.update(
+        compact=figures.compact, exact=figures.exact, duration=figures.duration, size=figures.size,
+        money=figures.money, percent=figures.percent,
+    )  # fmt: skip
     made.globals.update(static=static_url, actions=ACTIONS, roles=WHAT_ROLES_DO, program=program_of)
     return made
+
+
+def _milliseconds(value: int) -> str:
+    """A limit, as people say it: "3 s", "250 ms"."""
+    return f"{value / 1000:g}\N{NO-BREAK SPACE}s" if value >= 1000 else f"{value}\N{NO-BREAK SPACE}ms"
+
+
+def _mebibytes(value: int) -> str:
+    return (
+        f"{value / 2**30:g}\N{NO-BREAK SPACE}GiB"
+        if value >= 2**30 and value % 2**28 == 0
+        else f"{value / 2**20:.4g}\N{NO-BREAK SPACE}MiB"
+    )
 
 
 def program_of(user_agent: str) -> str:

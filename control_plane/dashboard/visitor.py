@@ -8,7 +8,7 @@ the session's token. The session's cookie is never accepted by the API.
 
 import hmac
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final
 from urllib.parse import quote
@@ -16,6 +16,7 @@ from urllib.parse import quote
 from fastapi import Depends, Request
 from fastapi.responses import RedirectResponse
 from pydantic import BaseModel, SecretStr, ValidationError
+from starlette.datastructures import FormData, UploadFile
 from starlette.responses import Response
 
 from control_plane.auth import repository as auth
@@ -26,7 +27,8 @@ from control_plane.models import Member, Tenant
 from control_plane.problems import Problem
 from control_plane.settings import Settings
 
-FIELDS_MAX: Final = 50
+FIELDS_MAX: Final = 100
+FILES_MAX: Final = 1
 CSRF_FIELD: Final = "csrf_token"
 
 
@@ -75,6 +77,8 @@ class Posted:
 
     visitor: Visitor | None
     fields: dict[str, list[str]] = field(repr=False)
+    files: dict[str, UploadFile] = field(default_factory=dict, repr=False)
+    """Only ``post_files`` takes any."""
 
     @property
     def who(self) -> Visitor:
@@ -143,7 +147,7 @@ async def pending_visitor(request: Request, context: ContextDependency) -> Signe
 
 async def find_visitor(request: Request, context: ContextDependency) -> Visitor | None:
     token = request.cookies.get(session_cookie(context.settings), "")
-    found = await find_any_session(context, request, token)
+    found = await find_any_session(context, request, token, is_use=not is_poll(request))
     if found is None or found.session.is_pending:
         return None
     async with context.reading() as session:
@@ -153,7 +157,7 @@ async def find_visitor(request: Request, context: ContextDependency) -> Visitor 
         names = {tenant.id: tenant.name for _, tenant in memberships}
         name = names.get(found.session.tenant_id or "", memberships[0][1].name)
         principal = await act_for(context, request, found, name)
-    flash = found.session.flash
+    flash = None if is_poll(request) else found.session.flash
     if flash is not None:
         async with context.writing() as session:
             await auth.set_flash(session, found.person.id, found.session.id, None)
@@ -185,6 +189,21 @@ def post(permission: Permission) -> Callable[..., Awaitable[Posted]]:
     return dependency
 
 
+def post_files(permission: Permission) -> Callable[..., AsyncIterator[Posted]]:
+    """A form with files. Nothing is read before it is known that the visitor may send them; they go when it is done."""
+
+    async def dependency(request: Request, context: ContextDependency) -> AsyncIterator[Posted]:
+        visitor = await require_visitor(request, context)
+        check_permission(visitor.tenant, permission)
+        check_origin(request, context)
+        async with context.upload_slot(), request.form(max_files=FILES_MAX, max_fields=FIELDS_MAX) as form:
+            posted = _posted(form, visitor, visitor.csrf_token)
+            files = {name: value for name, value in form.multi_items() if isinstance(value, UploadFile)}
+            yield Posted(visitor, posted.fields, {name: file for name, file in files.items() if file.filename})
+
+    return dependency
+
+
 async def post_signed_in(request: Request, context: ContextDependency) -> Posted:
     visitor = await require_visitor(request, context)
     return await _checked(request, context, visitor, visitor.csrf_token)
@@ -198,7 +217,10 @@ async def post_anybody(request: Request, context: ContextDependency) -> Posted:
 
 async def _checked(request: Request, context: Context, visitor: Visitor | None, expected: str) -> Posted:
     check_origin(request, context)
-    form = await request.form(max_files=0, max_fields=FIELDS_MAX)
+    return _posted(await request.form(max_files=0, max_fields=FIELDS_MAX), visitor, expected)
+
+
+def _posted(form: FormData, visitor: Visitor | None, expected: str) -> Posted:
     fields: dict[str, list[str]] = {}
     for name, value in form.multi_items():
         if isinstance(value, str):
@@ -217,6 +239,11 @@ def check_origin(request: Request, context: Context) -> None:
         raise Problem(
             "forbidden", f"The form comes from another site{where}. Open {context.settings.public_url}/ and try there."
         )
+
+
+def is_poll(request: Request) -> bool:
+    """A page that refreshes a part of itself, by htmx: nobody has looked, nobody has done anything."""
+    return request.headers.get("hx-request") == "true" and request.headers.get("hx-boosted") != "true"
 
 
 def check_csrf(expected: str, given: str) -> None:

@@ -1,8 +1,6 @@
 """/v1/functions: deploy, list, point aliases, roll back, delete."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Path, Request
@@ -74,7 +72,7 @@ async def deploy(
     """Upload a bundle: a new version, and the alias points to it. Gateways serve it once a worker of it is ready."""
     settings = context.settings
     async with (
-        _upload_slot(context),
+        context.upload_slot(),
         receive_upload(request, settings, frozenset(DeployFields.model_fields)) as upload,
     ):
         fields = _deploy_fields(upload.fields)
@@ -111,18 +109,6 @@ async def deploy(
     content = [bundle.sha256, fields.model_dump(mode="json")]
     fingerprint = fingerprint_of("POST", request.url.path, content)
     return (await answer_once(context, caller, idempotency_key, fingerprint, act)).response()
-
-
-@asynccontextmanager
-async def _upload_slot(context: Context) -> AsyncIterator[None]:
-    if context.uploads.locked():
-        raise Problem(
-            "overloaded",
-            f"{context.settings.uploads_max} uploads are under way, the most this server takes at once; try again.",
-            headers={"Retry-After": "2", "Connection": "close"},
-        )
-    async with context.uploads:
-        yield
 
 
 def _deploy_fields(fields: dict[str, str]) -> DeployFields:

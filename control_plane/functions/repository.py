@@ -54,6 +54,32 @@ async def latest_versions(session: AsyncSession, tenant_id: str, function_ids: S
     return {version.function_id: version for version in versions}
 
 
+async def newest_versions(session: AsyncSession, tenant_id: str, count_max: int) -> list[tuple[Version, Function]]:
+    """Of all functions, the newest first: what was deployed last."""
+    query = (
+        select(Version, Function)
+        .join(Function, Function.id == Version.function_id)
+        .where(Version.tenant_id == tenant_id, Function.tenant_id == tenant_id)
+        .order_by(Version.id.desc())
+        .limit(count_max)
+    )
+    return [(row[0], row[1]) for row in (await session.execute(query)).all()]
+
+
+async def failed_functions(session: AsyncSession, tenant_id: str, count_max: int) -> list[tuple[Version, Function]]:
+    """Functions whose newest version did not start, with that version."""
+    newest = select(func.max(Version.id)).where(Version.tenant_id == tenant_id).group_by(Version.function_id)
+    query = (
+        select(Version, Function)
+        .join(Function, Function.id == Version.function_id)
+        .where(Version.tenant_id == tenant_id, Function.tenant_id == tenant_id)
+        .where(Version.id.in_(newest), Version.status == "failed")
+        .order_by(Version.id.desc())
+        .limit(count_max)
+    )
+    return [(row[0], row[1]) for row in (await session.execute(query)).all()]
+
+
 async def list_aliases(session: AsyncSession, tenant_id: str, function_ids: Sequence[str]) -> Sequence[Alias]:
     query = (
         select(Alias)

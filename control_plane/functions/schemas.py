@@ -42,6 +42,8 @@ class VersionOut(BaseModel):
     lock: list[str]
     aliases: list[str]
     """That point to this version now."""
+    deployed_by: str
+    """An e-mail address or a key's name; empty: it was not kept then."""
     created_at: datetime
 
     @classmethod
@@ -69,6 +71,7 @@ class VersionOut(BaseModel):
                 "limits": version.limits,
                 "lock": version.lock,
                 "aliases": sorted(aliases),
+                "deployed_by": version.deployed_by or "",
                 "created_at": version.created_at,
             }
         )

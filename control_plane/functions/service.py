@@ -16,7 +16,9 @@ from control_plane.ids import new_id
 from control_plane.models import Alias, AliasMove, Function, Version, now
 from control_plane.outbox import repository as outbox
 from control_plane.problems import Problem, not_found
+from control_plane.secrets import repository as secrets
 from control_plane.tiers.views import FunctionsMax
+from control_plane.usage import repository as usage
 from gateway.contract.bundle import Manifest
 
 LIVE: Final = "live"
@@ -69,9 +71,10 @@ async def deploy(
     version = await repository.find_version_by_hash(session, tenant_id, function.id, bundle.sha256)
     is_new = version is None
     if version is None:
-        version = _new_version(function, bundle)
+        version = _new_version(function, bundle, actor)
         session.add(version)
         await session.flush()
+        await usage.note_version(session, version.id, tenant_id, function.name)
     elif version.status == "failed":
         await _try_again(session, version)
         changed = True
@@ -85,7 +88,7 @@ async def deploy(
     return Deployment(function, version, is_new)
 
 
-def _new_version(function: Function, bundle: Bundle) -> Version:
+def _new_version(function: Function, bundle: Bundle, actor: Actor) -> Version:
     return Version(
         id=new_id("ver"),
         tenant_id=function.tenant_id,
@@ -96,6 +99,7 @@ def _new_version(function: Function, bundle: Bundle) -> Version:
         env=bundle.manifest.env,
         limits=bundle.manifest.limits.model_dump(),
         lock=bundle.manifest.lock,
+        deployed_by=actor.label[:254],
         attempt=0,
         status="preparing",
         created_at=now(),
@@ -203,15 +207,29 @@ async def go_back(session: AsyncSession, function: Function, alias: Alias, cause
 
     The new move's parent is that of the move it returns to, so that a second rollback goes on further back.
     """
+    step = await _earlier(session, function, alias)
+    if step is None:
+        return False
+    await _record_move(session, function, alias.name, alias, step[1], cause, step[0].parent_id)
+    return True
+
+
+async def rollback_target(session: AsyncSession, function: Function) -> str | None:
+    """Where a rollback of ``live`` would lead."""
+    alias = await repository.find_alias(session, function.tenant_id, function.id, LIVE)
+    step = None if alias is None else await _earlier(session, function, alias)
+    return None if step is None else step[1].id
+
+
+async def _earlier(session: AsyncSession, function: Function, alias: Alias) -> tuple[AliasMove, Version] | None:
     step = await repository.get_move(session, function.tenant_id, alias.move_id)
     for _ in range(HISTORY_STEPS_MAX):
         if step is None or step[0].parent_id is None:
-            return False
+            return None
         step = await repository.get_move(session, function.tenant_id, step[0].parent_id)
         if step is not None and step[1].id != alias.version_id and step[1].status != "failed":
-            await _record_move(session, function, alias.name, alias, step[1], cause, step[0].parent_id)
-            return True
-    return False
+            return step
+    return None
 
 
 async def set_public(session: AsyncSession, tenant_id: str, name: str, public: bool, *, actor: Actor) -> Function:
@@ -225,6 +243,7 @@ async def set_public(session: AsyncSession, tenant_id: str, name: str, public: b
 
 async def delete_function(session: AsyncSession, tenant_id: str, name: str, *, actor: Actor) -> None:
     function = await require_function(session, tenant_id, name)
+    await secrets.delete_of_function(session, tenant_id, function.id)
     await repository.delete_function(session, tenant_id, function.id)
     audit.record(session, tenant_id, actor, "function.deleted", name)
     await outbox.append(session, tenant_id, "function-deleted", name)

@@ -40,6 +40,8 @@ class Version(Base):
     limits: Mapped[dict[str, Any]]
     lock: Mapped[list[str]]
     created_at: Mapped[datetime] = mapped_column(default=now)
+    deployed_by: Mapped[str | None] = mapped_column(String(254))
+    """Who made it: an e-mail address or a key's name. None: it was made before that was kept."""
 
     attempt: Mapped[int] = mapped_column(default=0, server_default="0")
     """How often it was deployed again after it had failed."""

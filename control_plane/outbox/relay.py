@@ -89,7 +89,10 @@ class Relay:
         async with self._context.reading() as session:
             settings = self._context.settings
             table = await build_table(
-                session, newest_count=settings.versions_in_table_max, upgrade_url=settings.upgrade_url
+                session,
+                self._context.sealer,
+                newest_count=settings.versions_in_table_max,
+                upgrade_url=settings.upgrade_url,
             )
         document = table.model_dump_json()
         written = await self._publish(

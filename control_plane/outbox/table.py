@@ -9,11 +9,15 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane import models
 from control_plane.auth import repository as auth
+from control_plane.auth.sealing import Sealer
+from control_plane.auth.tokens import hash_token
 from control_plane.billing import repository as billing
 from control_plane.functions import repository as functions
+from control_plane.functions import trying
 from control_plane.models import now
 from control_plane.outbox import entitle
 from control_plane.outbox import repository as outbox
+from control_plane.secrets import service as secrets
 from control_plane.tenants import repository as tenants
 from control_plane.tiers import service as tiers
 from control_plane.tiers.catalog import Tier
@@ -34,8 +38,9 @@ class _Holder:
     period: Period
 
 
-async def build_table(session: AsyncSession, *, newest_count: int, upgrade_url: str) -> RoutingTable:
+async def build_table(session: AsyncSession, sealer: Sealer, *, newest_count: int, upgrade_url: str) -> RoutingTable:
     """``newest_count``: versions of each function besides those that an alias names."""
+    served = await tenants.served_tenants(session)
     holders = await _holders(session, now())
     sold = await tiers.sold_tiers(session)
     caps: SpendCaps = {(cap.tenant_id, cap.function): cap for cap in await billing.all_spend_caps(session)}
@@ -44,12 +49,12 @@ async def build_table(session: AsyncSession, *, newest_count: int, upgrade_url: 
     for alias in await functions.all_aliases(session):
         aliases[alias.function_id][alias.name] = alias.version_id
     function_rows = await functions.all_functions(session)
+    hidden = await secrets.all_values(session, sealer)
     function_names = {function.id: function.name for function in function_rows}
     return RoutingTable(
         revision=revision,
         tenants=tuple(
-            _tenant(tenant, holders[tenant.id], sold, caps.get((tenant.id, "")), upgrade_url)
-            for tenant in await tenants.served_tenants(session)
+            _tenant(tenant, holders[tenant.id], sold, caps.get((tenant.id, "")), upgrade_url) for tenant in served
         ),
         keys=tuple(
             Key.model_validate(
@@ -62,7 +67,8 @@ async def build_table(session: AsyncSession, *, newest_count: int, upgrade_url: 
                 }
             )
             for key in await auth.keys_of_tenants(session, now())
-        ),
+        )
+        + tuple(_dashboard_key(tenant.id, sealer) for tenant in served),
         functions=tuple(
             Function(
                 tenant_id=function.tenant_id,
@@ -78,10 +84,22 @@ async def build_table(session: AsyncSession, *, newest_count: int, upgrade_url: 
             for function in function_rows
         ),
         versions=tuple(
-            _version(version, function_names[version.function_id], holders[version.tenant_id].held, sold)
+            _version(
+                version,
+                function_names[version.function_id],
+                holders[version.tenant_id].held,
+                sold,
+                hidden.get(version.function_id, {}),
+            )
             for version in await functions.versions_for_table(session, newest_count)
         ),
     )
+
+
+def _dashboard_key(tenant_id: str, sealer: Sealer) -> Key:
+    """With which the dashboard calls functions for people who are signed in."""
+    sha256 = hash_token(trying.token_of(sealer, tenant_id))
+    return Key(id=trying.KEY_ID, sha256=sha256, tenant_id=tenant_id, scopes=("invoke",))
 
 
 async def _holders(session: AsyncSession, at: datetime) -> dict[str, _Holder]:
@@ -113,7 +131,9 @@ def _tenant(
     )
 
 
-def _version(version: models.Version, function: str, held: Entitlements, sold: Sequence[Tier]) -> Version:
+def _version(
+    version: models.Version, function: str, held: Entitlements, sold: Sequence[Tier], hidden: dict[str, str]
+) -> Version:
     ask = Limits.model_validate(version.limits)
     return Version.model_validate(
         {
@@ -123,7 +143,7 @@ def _version(version: models.Version, function: str, held: Entitlements, sold: S
             "bundle_sha256": version.sha256,
             "bundle_bytes": version.bundle_bytes,
             "handler": version.handler,
-            "env": version.env,
+            "env": {**version.env, **hidden},
             "limits": function_limits(ask, held.invocation),
             "upgrade": entitle.version_upgrades(ask, held, sold),
             "attempt": version.attempt,

@@ -18,11 +18,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from control_plane.audit import repository as audit
 from control_plane.auth import repository as auth
 from control_plane.context import Context
+from control_plane.function_logs import repository as function_logs
 from control_plane.functions import repository as functions
 from control_plane.members import repository as members
 from control_plane.models import now
 from control_plane.outbox import repository as outbox
 from control_plane.people import repository as people
+from control_plane.secrets import repository as secrets
 from control_plane.tenants import repository
 
 log = structlog.get_logger(__name__)
@@ -60,7 +62,9 @@ class TenantRemover:
                 if not await step(session, tenant_id):
                     return
             sha256s = await functions.bundles_of(session, tenant_id)
+            await secrets.delete_of_tenant(session, tenant_id)
             await functions.delete_all(session, tenant_id)
+            await function_logs.delete_lines(session, tenant_id)
             await auth.delete_keys(session, tenant_id)
             await auth.delete_idempotency_records(session, tenant_id)
             await auth.leave_tenant(session, tenant_id)

@@ -36,10 +36,11 @@ class _Document(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-def _bounds(name: str) -> Any:
+def _bounds(name: str, *, required: bool = True) -> Any:
     """As the contract bounds the limit of this name, so that no tier promises what a gateway would refuse."""
     lowest, highest = bounds_of(Limits, name)
-    return Field(ge=lowest, le=highest)
+    default = ... if required else Limits.model_fields[name].default
+    return Field(default=default, ge=lowest, le=highest)
 
 
 def bounds_of(model: type[BaseModel], name: str) -> tuple[int, int]:
@@ -61,6 +62,9 @@ class InvocationLimits(_Document):
     log_bytes_max: int = _bounds("log_bytes_max")
     processes_max: int = _bounds("processes_max")
     open_files_max: int = _bounds("open_files_max")
+    # With defaults: tiers that were bought before there was a network.
+    network_connections_max: int = _bounds("network_connections_max", required=False)
+    network_bytes_per_minute: int = _bounds("network_bytes_per_minute", required=False)
 
 
 class Admission(_Document):

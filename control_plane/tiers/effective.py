@@ -18,7 +18,7 @@ _WORKERS_MAX = bounds_of(Reservation, "workers_max")[1]
 
 InvocationName = Literal[
     "timeout_ms", "cpu_ms", "memory_bytes", "tmp_bytes", "request_bytes_max", "output_bytes_max", "log_bytes_max",
-    "processes_max", "open_files_max",
+    "processes_max", "open_files_max", "network_connections_max", "network_bytes_per_minute",
 ]  # fmt: skip
 AdmissionName = Literal["rate_per_s", "burst", "concurrency_max", "functions_max", "cpu_weight", "log_retention_days"]
 MonthName = Literal["invocations", "cpu_seconds", "gib_seconds"]
@@ -84,6 +84,8 @@ def upgrades(ask: Limits, held: Entitlements, sold: Sequence[Tier]) -> dict[str,
     allowed = held.invocation.model_dump()
     found: dict[str, str] = {}
     for name, wanted in ask.model_dump().items():
+        if name.startswith("network_") and not ask.network:
+            continue  # it asks for none of it
         if name in allowed and wanted > allowed[name]:
             enough = [tier for tier in sold if tier.rank > held.rank and getattr(tier.invocation, name) >= wanted]
             if enough:

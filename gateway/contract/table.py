@@ -43,7 +43,11 @@ class Limits(_Document):
     processes: bool = False
     """Whether the function may start processes."""
     network: bool = False
-    """Whether it may reach the network, as far as the node's setting allows any."""
+    """Whether it may connect outside, through the egress (gateway/egress/): by proxy, to public addresses."""
+    network_connections_max: int = Field(default=64, ge=0, le=1_024)
+    """Open at once, of all workers of the version on a node; 0: no network."""
+    network_bytes_per_minute: int = Field(default=2**30, ge=0, le=2**40)
+    """Sent and received, of all workers of the version on a node; beyond it connections are slowed down."""
     concurrency_max: int = Field(default=16, ge=1, le=256)
     """Invocations of the version that may run at once on one reactor's CPU; more wait in the queue."""
     workers_min: int = Field(default=0, ge=0, le=16)
@@ -86,6 +90,11 @@ class Quota(_Document):
     mib_us_max: int | None = Field(default=None, ge=0)
     """Memory × wall clock, in MiB·µs (1 GB-second is 1024 × 1,000,000 of them)."""
     spend: "Spend | None" = None
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether it can refuse anything at all."""
+        return (self.invocations_max, self.cpu_us_max, self.mib_us_max, self.spend) != (None, None, None, None)
 
 
 class Spend(_Document):
@@ -164,3 +173,8 @@ class RoutingTable(_Document):
     functions: tuple[Function, ...] = ()
     versions: tuple[Version, ...] = ()
     """Every version that an alias names, and the newest few of each function for ``@ver_…``."""
+
+
+def quota_key(tenant_id: str, function: str, period: str) -> str:
+    """The Redis key of one quota in one period; ``function`` is empty for the tenant's own. See ``host/lease.lua``."""
+    return f"tailcut:quota:{tenant_id}:{function}:{period}"

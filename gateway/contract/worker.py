@@ -38,6 +38,9 @@ class SpawnSpec:
     processes_max: int = 32
     processes: bool = False
     network: bool = False
+    """Through the egress alone."""
+    network_connections_max: int = 0
+    network_bytes_per_minute: int = 0
     state: State = "warm"
     describe: bool = False
     """Whether ``Ready`` is to carry the OpenAPI description: only of the worker that proves a version it is read."""

@@ -208,6 +208,17 @@ class DataPlane:
         size = self._library.zc_gateway_events(self._buffer, EVENTS_BYTES)
         return list(decode_events(ffi.buffer(self._buffer, size)[:]))
 
+    def begin_journal(self, reactor: int, descriptor: int) -> None:
+        """Between init and start: from now on no invocation runs without a place in the journal."""
+        binding.check(self._library.zc_gateway_journal_begin(reactor, descriptor, self._error), self._error)
+
+    def journal_wants(self, reactor: int) -> bool:
+        return bool(self._library.zc_gateway_journal_wants(reactor))
+
+    def give_segment(self, reactor: int, descriptor: int, number: int) -> None:
+        error = ffi.new("zc_error *")
+        binding.check(self._library.zc_gateway_journal_give(reactor, descriptor, number, error), error)
+
     def purses(self) -> list[PurseState]:
         """The purses that changed since the last call; call until it is empty."""
         size = self._library.zc_gateway_purses(self._buffer, EVENTS_BYTES)
@@ -239,6 +250,11 @@ class DataPlane:
                 document: Metrics = json.loads(ffi.buffer(buffer, size)[:])
                 return document
             capacity = size * 2
+
+
+def valid_slots(records: bytes) -> int:
+    """How many bytes of a journal's slots, from the start, have the right checksums."""
+    return int(binding.load().zc_journal_valid(records, len(records)))
 
 
 def decode_events(data: bytes) -> Iterator[Event]:

@@ -49,6 +49,7 @@ class Profile(IntFlag):
 
     NONE = 0
     PROCESSES = 1
+    NETWORK = 2
 
 
 class State(IntEnum):

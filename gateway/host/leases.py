@@ -24,7 +24,7 @@ import structlog
 from redis.commands.core import AsyncScript
 from redis.exceptions import RedisError
 
-from gateway.contract.table import Quota, RoutingTable, Spend
+from gateway.contract.table import Quota, RoutingTable, Spend, quota_key
 from gateway.core.data_plane import DataPlane, PurseReason, PurseState
 from gateway.settings import HostSettings
 
@@ -281,11 +281,11 @@ def _quotas(table: RoutingTable) -> Iterator[tuple[str, str, Quota]]:
     """(name of the purse, Redis key, quota)"""
     names = {tenant.id: tenant.name for tenant in table.tenants}
     for tenant in table.tenants:
-        if tenant.quota is not None:
-            yield tenant.name, f"tailcut:quota:{tenant.id}::{tenant.quota.period}", tenant.quota
+        if tenant.quota is not None and tenant.quota.is_bounded:
+            yield tenant.name, quota_key(tenant.id, "", tenant.quota.period), tenant.quota
     for function in table.functions:
-        if function.quota is not None and function.tenant_id in names:
-            key = f"tailcut:quota:{function.tenant_id}:{function.name}:{function.quota.period}"
+        if function.quota is not None and function.quota.is_bounded and function.tenant_id in names:
+            key = quota_key(function.tenant_id, function.name, function.quota.period)
             yield f"{names[function.tenant_id]}/{function.name}", key, function.quota
 
 

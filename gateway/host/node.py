@@ -21,6 +21,7 @@ from typing import Any
 import structlog
 from pydantic import ValidationError
 
+from gateway.contract.output import Line
 from gateway.contract.report import StartFailure, VersionReport
 from gateway.contract.revision import Revision
 from gateway.contract.table import RoutingTable, Version
@@ -43,10 +44,13 @@ from gateway.host import routing, self_check
 from gateway.host.bundles import BundleRefused, Bundles, BundleUnavailable
 from gateway.host.function_log import FunctionLog, OutputLine, rfc3339
 from gateway.host.indexes import Indexes, OutOfIndexes
+from gateway.host.journal import Journal
 from gateway.host.leases import Leases
 from gateway.host.memory import Memory, WorkerReadyDocument, is_version_id
+from gateway.host.output_feed import OutputFeed
 from gateway.host.reports import Reports
 from gateway.host.reserved import sellable_ppm
+from gateway.host.shipping import Shipping
 from gateway.host.table_feed import TableFeed
 from gateway.host.versions import Outcome, Stage, Versions
 from gateway.host.workers import Workers
@@ -55,6 +59,11 @@ from gateway.settings import HostSettings
 _log = structlog.get_logger("node")
 _EVENT_ROUNDS_MAX = 16
 _HOUSEKEEPING_S = 30.0
+_FEED_S = 0.05
+_SYNC_S = 1.0
+"""What a power cut can take of the usage records is at most what came since."""
+_FLUSH_S = 3.0
+_LAST_OUTPUT_S = 2.0
 _FAILURE_CHARACTERS_MAX = 32_000
 
 
@@ -68,11 +77,17 @@ class Node:
         self.identity = self.memory.begin_epoch()
         structlog.contextvars.bind_contextvars(node=self.identity.name, epoch=self.identity.epoch)
         self.data_plane = DataPlane(_data_plane_config(settings, self.identity.number))
+        self.journal = Journal(
+            settings.gateway_dir / "journal", self.identity.number, self.data_plane, len(settings.reactor_cpus)
+        )
+        self.journal.begin()
+        self.shipping = Shipping(settings, self.journal)
         self.bundles = Bundles(settings.bundle_store, settings.gateway_dir / "versions")
         self.reports = Reports(settings.gateway_dir / "reports.json", settings.reports_max)
         self.function_log = FunctionLog(
             settings.function_log_path, settings.function_log_bytes_max, settings.function_log_files_max
         )
+        self.output_feed = OutputFeed(settings)
         self.indexes = Indexes(settings.version_index_rest.total_seconds())
         self.versions = Versions(
             settings.fetches_max,
@@ -134,21 +149,36 @@ class Node:
             await self._reconcile()
         feed = asyncio.create_task(self.feed.run())
         leases = asyncio.create_task(self.leases.run())
+        books = asyncio.create_task(self._keep_books())
+        shipping = asyncio.create_task(self.shipping.run())
+        output = asyncio.create_task(self.output_feed.run())
         heart = asyncio.create_task(self._beat())
         ended = asyncio.create_task(self._ended.wait())
-        done, _ = await asyncio.wait({feed, leases, heart, ended}, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait({feed, leases, books, shipping, heart, ended}, return_when=asyncio.FIRST_COMPLETED)
         if feed in done and feed.exception() is None:  # no Redis configured
-            done, _ = await asyncio.wait({leases, heart, ended}, return_when=asyncio.FIRST_COMPLETED)
-        for task in (feed, heart, ended, leases, *self._fetches):
+            done, _ = await asyncio.wait({leases, books, shipping, heart, ended}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (feed, heart, ended, leases, books, shipping, output, *self._fetches):
             task.cancel()
         loop.remove_reader(self.data_plane.event_fd)
         await self.leases.give_back()
+        await self.shipping.flush(_FLUSH_S)
         self.data_plane.stop()
         self._on_events()
+        await self.output_feed.flush(_LAST_OUTPUT_S)
         self.function_log.close()
+        self.journal.close()
         for task in done:
             task.result()  # a defect of ours: end loudly, the supervisor starts a new gateway
         return 0
+
+    async def _keep_books(self) -> None:
+        synced_s = time.monotonic()
+        while True:
+            await asyncio.sleep(_FEED_S)
+            await asyncio.to_thread(self.journal.feed)
+            if time.monotonic() - synced_s >= _SYNC_S:
+                await self._on_disk(self.journal.sync)
+                synced_s = time.monotonic()
 
     @property
     def is_ready(self) -> bool:
@@ -188,7 +218,10 @@ class Node:
             document, self._document = self._document, None
             await self._on_disk(self.memory.save_table, document)
         named = {version_id for function in table.functions for version_id in function.aliases.values()}
-        self.versions.want(table.versions, now)
+        for version_id in self.versions.want(table.versions, now):
+            self.indexes.release(
+                version_id, now
+            )  # under another number it is new to the data plane: so are its workers
         kept = [self.versions.states[one].version for one in self.serving.values() if one in self.versions.states]
         listed = {version.id for version in table.versions}
         self.versions.want([version for version in kept if version.id not in listed], now)
@@ -339,22 +372,25 @@ class Node:
         with contextlib.suppress(BlockingIOError):  # the library has reset it itself
             os.eventfd_read(self.data_plane.event_fd)
         lines: list[OutputLine] = []
+        for_people: list[Line] = []
         for _ in range(_EVENT_ROUNDS_MAX):
             events = self.data_plane.events()
             for event in events:
-                line = self._on_event(event)
-                if line is not None:
+                if isinstance(event, FunctionOutput):
+                    line = self._line(event)
                     lines.append(line)
+                    for_people += self._line_for_people(event, line)
+                else:
+                    self._on_event(event)
             if not events:
                 break
         else:
             asyncio.get_running_loop().call_soon(self._on_events)
         self.function_log.write(lines)
+        self.output_feed.add(for_people)
 
-    def _on_event(self, event: Event) -> OutputLine | None:
+    def _on_event(self, event: Event) -> None:
         match event:
-            case FunctionOutput():
-                return self._line(event)
             case WorkerReady():
                 self._on_worker_ready(event)
             case WorkerStartFailed():
@@ -366,7 +402,6 @@ class Node:
                 _log.warning("output of functions was lost: they write faster than it can be stored", lines=event.count)
             case Drained():
                 self._drained.set()
-        return None
 
     def _on_worker_ready(self, event: WorkerReady) -> None:
         self.workers.add(event.pid)
@@ -422,6 +457,13 @@ class Node:
             stream=stream,
             text=event.text.decode(errors="replace"),
         )
+
+    def _line_for_people(self, event: FunctionOutput, line: OutputLine) -> list[Line]:
+        version = self._names.get(event.version)
+        if version is None or not line.tenant:
+            return []  # of a version that has gone, or of the gateway's own check
+        time_ns = event.time_ns or time.time_ns()
+        return [Line(time_ns, version.tenant_id, version.function, version.id, line.request_id, line.stream, line.text)]
 
     def _whose(self, index: int) -> dict[str, str]:
         version = self._names.get(index)

@@ -59,7 +59,11 @@ def build(
         for version_id, state in states.items()
         if state.stage in (Stage.READY, Stage.PROBING) and state.version.tenant_id in tenants and state.wanted_s == now
     }
-    capped = {(function.tenant_id, function.name) for function in table.functions if function.quota is not None}
+    capped = {
+        (function.tenant_id, function.name)
+        for function in table.functions
+        if function.quota and function.quota.is_bounded
+    }
     versions = [
         _version_row(state, tenants, names, capped, indexes.of(version_id, now), bundles)
         for version_id, state in live.items()
@@ -101,6 +105,8 @@ def spawn_document(version: Version, tenant_name: str, bundles: Bundles, state: 
         processes_max=version.limits.processes_max,
         processes=version.limits.processes,
         network=version.limits.network,
+        network_connections_max=version.limits.network_connections_max,
+        network_bytes_per_minute=version.limits.network_bytes_per_minute,
         state=state,
         describe=describe,
     )
@@ -236,7 +242,7 @@ def _tenant_row(tenant: Tenant, typed: list[TypedFunction], gateway_url: str) ->
         status=tenant.status,
         rate_per_s=tenant.rate_per_s,
         burst=tenant.burst,
-        leased=tenant.quota is not None,
+        leased=tenant.quota is not None and tenant.quota.is_bounded,
         resets_at_s=tenant.quota.resets_at_s if tenant.quota else 0,
         cpu_weight=tenant.cpu_weight,
         reserved_runtime_us=reservation.runtime_us if reservation else 0,

@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 
 from gateway.contract.revision import KeyRow, Revision, RouteRow, TenantRow, VersionRow
+from gateway.contract.usage import SELF_CHECK_VERSION_ID
 from gateway.contract.worker import SpawnSpec
 from gateway.core.binding import CoreError
 from gateway.core.data_plane import DataPlane
@@ -26,7 +27,6 @@ from gateway.host.indexes import Indexes
 
 _TENANT = "tailcut"
 _FUNCTION = "check"
-_VERSION_ID = "ver_check"
 _CODE = Path(__file__).with_name("check")
 _INVOCATION_TIMEOUT_MS = 5_000
 _AGAIN_S = 0.1
@@ -41,7 +41,7 @@ async def run(data_plane: DataPlane, indexes: Indexes, timeout_s: float) -> None
     """Returns once an invocation succeeded; overloaded and not ready (503) are tried again until ``timeout_s``."""
     token = f"tck_{secrets.token_hex(32)}"
     try:
-        revision = _revision(indexes.of(_VERSION_ID, time.monotonic()), token)
+        revision = _revision(indexes.of(SELF_CHECK_VERSION_ID, time.monotonic()), token)
         await asyncio.to_thread(data_plane.apply, routing.encode(revision))
         async with asyncio.timeout(timeout_s):
             answer = await _call(data_plane, token)
@@ -53,7 +53,7 @@ async def run(data_plane: DataPlane, indexes: Indexes, timeout_s: float) -> None
     except (CoreError, OSError) as error:
         raise SelfCheckFailed(str(error)) from error
     finally:
-        indexes.release(_VERSION_ID, time.monotonic())
+        indexes.release(SELF_CHECK_VERSION_ID, time.monotonic())
     if not answer.startswith(b"HTTP/1.1 200 "):
         raise SelfCheckFailed(f"an invocation was answered with {answer.decode(errors='replace')[:2000]}")
 
@@ -88,10 +88,10 @@ async def _call(data_plane: DataPlane, token: str) -> bytes:
 
 
 def _revision(index: int, token: str) -> Revision:
-    spec = SpawnSpec(_TENANT, _FUNCTION, _VERSION_ID, str(_CODE), "main:check")
+    spec = SpawnSpec(_TENANT, _FUNCTION, SELF_CHECK_VERSION_ID, str(_CODE), "main:check")
     version = VersionRow(
         index=index,
-        id=_VERSION_ID,
+        id=SELF_CHECK_VERSION_ID,
         tenant=0,
         function=_FUNCTION,
         spawn=msgspec.json.encode(spec).decode(),

@@ -15,7 +15,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from gateway.contract.egress import Counters
 from gateway.contract.metrics import Histogram, Metrics, Reactor
+from gateway.host import egress
 from gateway.host.admin import AdminAnswer
 from gateway.host.versions import Stage
 
@@ -84,6 +86,7 @@ class Telemetry(Collector):
         yield from self._own(document)
         yield from _reactors(document["reactors"])
         yield from _invocations(document)
+        yield from _egress(egress.counters(self._node.settings.egress_path))
         for name, help_text in _HISTOGRAMS.items():
             yield _histogram(f"tailcut_invocation_{name}_seconds", help_text, document[name])  # type: ignore[literal-required]
 
@@ -163,6 +166,21 @@ def _invocations(document: Metrics) -> Iterator[Metric]:
         allowed.add_metric([tenant["tenant"]], tenant["concurrency_max"])
     yield in_flight
     yield allowed
+
+
+def _egress(tenants: list[Counters]) -> Iterator[Metric]:
+    moved = CounterMetricFamily("tailcut_egress_bytes", "Bytes to and from outside", labels=["tenant", "direction"])
+    made = CounterMetricFamily("tailcut_egress_connections", "Connections of workers to the egress", labels=["tenant"])
+    refused = CounterMetricFamily("tailcut_egress_refused", "Of them, refused, by rule", labels=["tenant", "rule"])
+    open_ = GaugeMetricFamily("tailcut_egress_connections_open", "Of them, open", labels=["tenant"])
+    for tenant in tenants:
+        moved.add_metric([tenant["tenant"], "sent"], tenant["bytes_sent_total"])
+        moved.add_metric([tenant["tenant"], "received"], tenant["bytes_received_total"])
+        made.add_metric([tenant["tenant"]], tenant["connections_total"])
+        open_.add_metric([tenant["tenant"]], tenant["connections_open"])
+        for rule, count in tenant["refused_total"].items():
+            refused.add_metric([tenant["tenant"], rule], count)
+    yield from (moved, made, refused, open_)
 
 
 def _histogram(name: str, help_text: str, histogram: Histogram) -> HistogramMetricFamily:

@@ -114,18 +114,23 @@ class Versions:
                 state.move(Stage.READY, now)
             self.states[record.version.id] = state
 
-    def want(self, versions: Iterable[Version], now: float) -> None:
-        """The versions that the table and the served aliases refer to."""
+    def want(self, versions: Iterable[Version], now: float) -> list[str]:
+        """The versions that the table and the served aliases refer to. → those whose environment is another one now:
+        a secret was set, and workers that have the old one must go."""
+        renewed: list[str] = []
         for version in versions:
             state = self.states.get(version.id)
             if state is None:
                 self.states[version.id] = VersionState(version, since_s=now, wanted_s=now)
                 continue
             again = version.attempt > state.version.attempt
-            state.version = version  # limits may change; code, handler and id never do
+            if version.env != state.version.env:
+                renewed.append(version.id)
+            state.version = version  # limits and secrets may change; code, handler and id never do
             state.wanted_s = now
             if again:
                 self._deployed_again(state, now)
+        return renewed
 
     def due_fetches(self, now: float, first: set[str]) -> list[VersionState]:
         """Which bundles to fetch now; ids in ``first`` (those that an alias names) go before others."""

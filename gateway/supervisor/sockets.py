@@ -23,6 +23,8 @@ class Listeners:
     admin: socket.socket
     zygote: socket.socket
     zygote_path: Path
+    egress: socket.socket
+    egress_path: Path
     reserved: socket.socket
     """Bound to the control plane's port, never listening: nobody else gets the port while that process restarts."""
 
@@ -39,9 +41,10 @@ class Listeners:
         return int(self.reserved.getsockname()[1])
 
     def close(self) -> None:
-        for one in (*self.gateway, self.admin, self.zygote, self.reserved):
+        for one in (*self.gateway, self.admin, self.zygote, self.egress, self.reserved):
             one.close()
         self.zygote_path.unlink(missing_ok=True)
+        self.egress_path.unlink(missing_ok=True)
 
 
 def open_listeners(
@@ -53,8 +56,9 @@ def open_listeners(
     others = [_listener(host, port, "--gateway-port", backlog, reuse_port=True, first=False) for _ in range(count - 1)]
     admin = _listener("127.0.0.1", admin_port, "--admin-port", 128)
     reserved = _bound(host, control_plane_port, "--control-plane-port")
-    zygote, zygote_path = _zygote_listener(run_dir)
-    return Listeners((first, *others), admin, zygote, zygote_path, reserved)
+    zygote, zygote_path = _private_listener(run_dir / "zygote.sock")
+    egress, egress_path = _private_listener(run_dir / "egress.sock")
+    return Listeners((first, *others), admin, zygote, zygote_path, egress, egress_path, reserved)
 
 
 def run_folder(data_dir: Path) -> Path:
@@ -106,8 +110,7 @@ def _refused(host: str, port: int, option: str, error: OSError) -> CannotStart:
     return CannotStart(f"cannot listen on {host}:{port} ({option}): {error.strerror}", EXIT_PORT_TAKEN)
 
 
-def _zygote_listener(run_dir: Path) -> tuple[socket.socket, Path]:
-    path = run_dir / "zygote.sock"
+def _private_listener(path: Path) -> tuple[socket.socket, Path]:
     path.unlink(missing_ok=True)  # left by a supervisor that was killed; the instance lock says that none runs
     one = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
     one.bind(str(path))

@@ -1,7 +1,8 @@
 """The supervisor: starts the tree in order, keeps it alive, reloads the gateway, ends it all.
 
-    sockets → Valkey, control plane (it brings its schema up to date), zygote, gateway at once → everything healthy
-    stop: gateway (it drains) → zygote → control plane → Valkey → whatever is left
+    sockets → Valkey, control plane (it brings its schema up to date), zygote, egress, gateway at once
+            → everything healthy
+    stop: gateway (it drains) → zygote → egress → control plane → Valkey → whatever is left
 
 A child that dies is started again with back-off. SIGHUP reloads the gateway: a new one starts beside the old one on
 the same sockets, and only when it is ready the old one drains; a new one that dies changes nothing.
@@ -274,6 +275,7 @@ class Tree:
         # The slowest first. Who comes before Valkey tries again: that is also how its restarts are survived.
         control_plane = self._keep("control-plane", self._control_plane)
         zygote = self._keep("zygote", lambda: programs.zygote(listeners, self.group, self.settings.reserved_cpus))
+        egress = self._keep("egress", lambda: programs.egress(places, listeners))
         gateway = self._keep("gateway", self._gateway)
         waiting = []
         if (stripe := self.stripe) is not None:
@@ -285,6 +287,7 @@ class Tree:
             self._healthy(control_plane, lambda: self._answers(f"{places.control_plane_url}/healthz")),
             # No zygote without a jail that holds: one that says why it cannot is what `up` ends with.
             self._healthy(zygote, lambda: self._said_ready(zygote)),
+            self._healthy(egress, lambda: self._said_ready(egress)),
             self._healthy(gateway, lambda: self._said_ready(gateway)),
         )
 
@@ -376,7 +379,7 @@ class Tree:
         timeout_s = self.settings.stop_timeout.total_seconds()
         by_name = {keeper.name: keeper for keeper in self.keepers}
         draining = [stop(self._old, signal.SIGTERM, timeout_s)] if self._old is not None else []
-        for name in ("gateway", "zygote", "control-plane", "valkey", "simulated-stripe"):
+        for name in ("gateway", "zygote", "egress", "control-plane", "valkey", "simulated-stripe"):
             if name in by_name:
                 await asyncio.gather(by_name[name].stop(timeout_s), *draining)
                 draining = []

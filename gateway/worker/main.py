@@ -16,7 +16,7 @@ import msgspec
 from tailcut import _warmup
 
 from gateway.contract.worker import FRESH_UNAVAILABLE, Ready, SpawnSpec, StartFailed
-from gateway.worker import adapter, failure, fresh, limits, loader, openapi, output, signature
+from gateway.worker import adapter, failure, fresh, limits, loader, network, openapi, output, signature
 from gateway.worker.aio import Runner
 
 READY_BYTES_MAX = 48 * 1024
@@ -57,6 +57,8 @@ def serve(spec: SpawnSpec, loop: Loop, channel_fd: int, shared_fd: int) -> bool:
     streams = output.install(loop.log)
     describer = failure.Describer(spec.code_path)
     started_ns = time.monotonic_ns()
+    if spec.network:
+        network.prepare()
     try:
         function = loader.load(spec.handler, spec.code_path)
         handler = signature.recognise(function)
@@ -65,6 +67,8 @@ def serve(spec: SpawnSpec, loop: Loop, channel_fd: int, shared_fd: int) -> bool:
         operation, schemas = openapi.describe(handler, spec.function) if spec.describe else (None, {})
         limits.Interrupter(loop, describer, runner).activate()
         _warm_up(runner)
+        if spec.network and spec.state != "warm":
+            network.sever()
         is_fresh = spec.state == "fresh"
         refresh = None
         if is_fresh:

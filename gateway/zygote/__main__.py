@@ -11,6 +11,7 @@ import sys
 
 from gateway.core.jail import JailError
 from gateway.zygote import child
+from gateway.zygote.egress import Egress
 from gateway.zygote.groups import Groups
 from gateway.zygote.jail import Jail
 from gateway.zygote.reserved import Reserved
@@ -18,6 +19,7 @@ from gateway.zygote.server import Server
 from gateway.zygote.settings import (
     FD_VARIABLE,
     SettingsError,
+    egress_path,
     jail_settings,
     listener_fd,
     owner,
@@ -56,13 +58,14 @@ def main() -> int:
         return 1
     ready = ready_fd()
     reserved = Reserved.of(reserved_cpus(), owner())
+    egress = Egress(egress_path())
     child.prepare()
     settle()
     if ready is not None:
         os.write(ready, b"ready\n")
         os.close(ready)
     try:
-        Server(listener, spawner, groups, reserved).serve()
+        Server(listener, spawner, groups, reserved, egress).serve()
     finally:
         groups.close()
         reserved.close()

@@ -20,6 +20,7 @@ from typing import NoReturn
 import msgspec
 
 from gateway.cgroup.group import Group
+from gateway.contract.egress import PROXY_URL
 from gateway.contract.worker import JAIL_FAILED, SpawnSpec, StartFailed
 from gateway.core.jail import JailError
 from gateway.core.worker_loop import WorkerLoop, catch_soft_signal
@@ -38,10 +39,10 @@ _THREAD_STACK_BYTES = 4 * 2**20
 """Of a thread that Python starts. All of it counts against the soft limit of memory, used or not: less than the usual
 8 MiB; with 2 MiB some deep recursions end in a crash instead of a RecursionError (CPython 3.13)."""
 
-_NO_NETWORK = (
-    "The version asks for the network (limits.network = true), and no function is given any: what would keep it from "
-    "private addresses does not exist yet. Deploy it without."
-)
+_PROXIES = dict.fromkeys(
+    (name for lower in ("http_proxy", "https_proxy", "all_proxy") for name in (lower, lower.upper())), PROXY_URL
+) | {"no_proxy": "", "NO_PROXY": ""}
+"""Of a version with a network: what urllib, requests, httpx and most others read."""
 
 EXIT_OK = 0
 EXIT_START_FAILED = 3
@@ -142,9 +143,10 @@ def become_worker(
     code_path: str,
     group: Group,
     place: ReservedPlace | None = None,
+    refusal: str | None = None,
 ) -> NoReturn:
     """``code_path``: where the code is once the jail is closed. ``group``: bounded already, still empty.
-    ``place``: on a reserved CPU."""
+    ``place``: on a reserved CPU. ``refusal``: why it may not have the network that it asks for."""
     status = EXIT_BROKEN
     try:
         try:
@@ -152,8 +154,8 @@ def become_worker(
         except JailError as error:
             _refuse(str(error))
             os._exit(EXIT_START_FAILED)
-        if spec.network:
-            WorkerLoop(CHANNEL_FD).failed(msgspec.json.encode(StartFailed("NetworkRefused", _NO_NETWORK, "")))
+        if refusal is not None:
+            WorkerLoop(CHANNEL_FD).failed(msgspec.json.encode(StartFailed("NetworkRefused", refusal, "")))
             os._exit(EXIT_START_FAILED)
         status = _serve(replace(spec, code_path=code_path))
     finally:
@@ -246,6 +248,8 @@ def _end_first() -> None:
 
 def _environment(spec: SpawnSpec, code_path: str) -> None:
     # ``random`` needs nothing here: CPython seeds it anew at the fork, and every worker's own stream is promised.
+    if spec.network:
+        os.environ.update(_PROXIES)
     os.environ.update(
         TAILCUT_TENANT=spec.tenant, TAILCUT_FUNCTION=spec.function, TAILCUT_VERSION=spec.version_id, **spec.env
     )

@@ -56,6 +56,8 @@ class Jail:
         if spec.processes:
             profile |= Profile.PROCESSES
             mounts += _programs(self.mounts)
+        if self.separates_network(spec):
+            profile |= Profile.NETWORK
         owner_id = settings.uid_min + self._next % settings.uid_count
         self._next += 1
         return JailConfig(
@@ -78,6 +80,11 @@ class Jail:
     def limits_movable(self) -> bool:
         """Whether the gateway may move the soft limits of the workers: they count nobody else, and it has the right."""
         return Part.RLIMITS in self.parts and Part.USER in self.parts
+
+    def separates_network(self, spec: SpawnSpec) -> bool:
+        """Whether its network is the egress. Where the jail has no network namespace of its own, which the operator has
+        accepted, every function has the machine's."""
+        return spec.network and Part.NET in self.parts
 
     def code_path(self, outside: str) -> str:
         """Where a worker finds what lies at ``outside`` on the host."""

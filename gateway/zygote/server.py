@@ -14,11 +14,13 @@ import signal
 import socket
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
 from gateway.cgroup.group import Group
+from gateway.contract.worker import SpawnSpec
 from gateway.zygote import child, protocol
+from gateway.zygote.egress import AGAIN_S, Egress
 from gateway.zygote.groups import Groups
 from gateway.zygote.protocol import KIND_REFUSED, KIND_SPAWNED, KIND_TRIPWIRE, ProtocolError, Spawn
 from gateway.zygote.reserved import Reserved, ReservedPlace
@@ -46,17 +48,23 @@ class _Worker:
     request: int
     connection: _Connection | None
     group: Group
+    spec: SpawnSpec
     asks: Forked | None
     """Its word, once its user namespace is there, is still to come."""
     place: ReservedPlace | None = None
 
 
 class Server:
-    def __init__(self, listener: socket.socket, spawner: Spawner, groups: Groups, reserved: Reserved) -> None:
+    def __init__(
+        self, listener: socket.socket, spawner: Spawner, groups: Groups, reserved: Reserved, egress: Egress
+    ) -> None:
         self._listener = listener
         self._spawner = spawner
         self._groups = groups
         self._reserved = reserved
+        self._egress = egress
+        self._egress_fd: int | None = None
+        """As it is being polled."""
         self._poll = select.poll()
         self._connections: dict[int, _Connection] = {}
         self._workers: dict[int, _Worker] = {}
@@ -77,6 +85,8 @@ class Server:
         self._poll.register(wake_read, select.POLLIN)
         while not self._ending:
             again_s = self._reserved.tick()
+            if self._follow_egress():
+                again_s = AGAIN_S if again_s is None else min(again_s, AGAIN_S)
             for fd, events in self._poll.poll(None if again_s is None else again_s * 1000):
                 self._handle(fd, events)
 
@@ -90,6 +100,8 @@ class Server:
             self._reap(worker)
         elif (worker := self._asking.get(fd)) is not None:
             self._answer(worker)
+        elif fd == self._egress_fd:
+            self._hear_egress(events)
         elif (connection := self._connections.get(fd)) is not None:
             if events & (select.POLLIN | select.POLLHUP | select.POLLERR):
                 self._receive(connection)
@@ -149,11 +161,14 @@ class Server:
         jail = self._spawner.jail
         code_path = jail.code_path(spawn.spec.code_path)
 
+        spec = replace(spawn.spec, network=jail.separates_network(spawn.spec))
+        refusal = self._egress.refusal(spec)
+
         def worker(enter_jail: Callable[[], None]) -> NoReturn:
-            child.become_worker(spawn.spec, spawn.cpu, channel_fd, shared_fd, enter_jail, code_path, group, place)
+            child.become_worker(spec, spawn.cpu, channel_fd, shared_fd, enter_jail, code_path, group, place, refusal)
 
         try:
-            forked = self._spawner.fork(jail.config(spawn.spec), worker)
+            forked = self._spawner.fork(jail.config(spec), worker)
         except OSError as error:
             self._vacate(group, place)
             self._refuse(connection, spawn.request, error.errno or errno.EAGAIN, f"fork: {error.strerror}")
@@ -172,7 +187,7 @@ class Server:
             return
         if place is not None:
             place.pid = pid
-        made = self._workers[pidfd] = _Worker(pid, pidfd, spawn.request, connection, group, forked, place=place)
+        made = self._workers[pidfd] = _Worker(pid, pidfd, spawn.request, connection, group, spec, forked, place=place)
         if forked.ear is not None:
             self._asking[forked.ear.fileno()] = made
             self._poll.register(forked.ear, select.POLLIN)
@@ -213,16 +228,43 @@ class Server:
         worker.asks = None
         del self._asking[forked.ear.fileno()]
         self._poll.unregister(forked.ear)
-        tripwire_fd = forked.answer()
-        if tripwire_fd is None:
+        word = forked.answer()
+        if word.door_fd is not None:
+            self._egress.came(worker.spec, worker.pid, worker.pidfd, word.door_fd)
+        if word.tripwire_fd is None:
             return
         # The gateway's from here on: it outlives us, and so does the worker.
         try:
             if worker.connection is not None:
                 frame = protocol.reply(KIND_TRIPWIRE, worker.request, worker.pid, 0)
-                self._send(worker.connection, frame, [tripwire_fd])
+                self._send(worker.connection, frame, [word.tripwire_fd])
         finally:
-            os.close(tripwire_fd)
+            os.close(word.tripwire_fd)
+
+    def _hear_egress(self, events: int) -> None:
+        if events & (select.POLLIN | select.POLLHUP | select.POLLERR):
+            # It never speaks: it has ended, and so has what it was given.
+            self._forget_egress()
+            self._egress.lost()
+        self._egress.send()
+
+    def _follow_egress(self) -> bool:
+        """Polls the connection to the egress that there is now; whether there should be one and is none."""
+        if self._egress.waits:
+            self._egress.send()
+        fd = self._egress.fileno()
+        if fd != self._egress_fd:
+            self._forget_egress()
+        if fd is not None:
+            self._poll.register(fd, select.POLLIN | (select.POLLOUT if self._egress.waits else 0))
+            self._egress_fd = fd
+        return fd is None and self._egress.waits
+
+    def _forget_egress(self) -> None:
+        if self._egress_fd is not None:
+            with contextlib.suppress(KeyError):
+                self._poll.unregister(self._egress_fd)
+            self._egress_fd = None
 
     def _refuse(self, connection: _Connection, request: int, number: int, text: str) -> None:
         self._send(connection, protocol.reply(KIND_REFUSED, request, 0, number, text))
@@ -236,6 +278,11 @@ class Server:
             del self._asking[forked.ear.fileno()]
             self._poll.unregister(forked.ear)
             forked.ear.close()
+<<<<<<< HEAD
+=======
+        self._let_go(worker)
+        self._egress.gone(worker.pidfd)
+>>>>>>> main
         self._poll.unregister(worker.pidfd)
         del self._workers[worker.pidfd]
         if (connection := worker.connection) is not None:

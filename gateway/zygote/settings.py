@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from gateway.cgroup.instance import instance_name
+from gateway.contract.egress import PATH_VARIABLE
 
 FD_VARIABLE = "TAILCUT_ZYGOTE_FD"
 GROUP_VARIABLE = "TAILCUT_JAIL_GROUP"
@@ -55,6 +56,11 @@ def reserved_cpus() -> frozenset[int]:
     """The CPUs that workers with a reservation may take, as the supervisor names them."""
     text = os.environ.get("TAILCUT_RESERVED_CPUS", "")
     return frozenset(int(part) for part in text.split(",") if part.isdecimal())
+
+
+def egress_path() -> str | None:
+    """Where the egress takes over the sockets of workers with a network; none: no version gets one."""
+    return os.environ.get(PATH_VARIABLE)
 
 
 def owner() -> str:

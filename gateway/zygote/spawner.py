@@ -40,6 +40,21 @@ Body = Callable[[Callable[[], None]], NoReturn]
 
 
 @dataclass(frozen=True, slots=True)
+class Word:
+    """What a worker has sent along. Ours to close."""
+
+    tripwire_fd: int | None = None
+    """Readable once it has made a forbidden call. None: the kernel ends it then, without a word."""
+    door_fd: int | None = None
+    """Of a version with a network: the socket that listens in its namespace (zigcore/src/jail/network.zig)."""
+
+    def close(self) -> None:
+        for fd in (self.tripwire_fd, self.door_fd):
+            if fd is not None:
+                os.close(fd)
+
+
+@dataclass(frozen=True, slots=True)
 class Forked:
     pid: int
     owner_id: int | None = None
@@ -47,20 +62,17 @@ class Forked:
     ear: socket.socket | None = None
     """Readable when the worker speaks, or has ended before; none: it does not speak."""
 
-    def answer(self) -> int | None:
-        """Writes the maps if that is asked; one that fails before it asks says so itself.
-
-        Returns its tripwire, ours to close: the gateway hears on it of a forbidden call. None: the kernel ends it then,
-        without a word.
-        """
+    def answer(self) -> Word:
+        """Writes the maps if that is asked; one that fails before it asks says so itself."""
         if self.ear is None:
-            return None
-        tripwire_fd = None
+            return Word()
+        said = Word()
         # It may end meanwhile, or the id cannot be mapped: without the answer it refuses to go on.
         with self.ear, contextlib.suppress(OSError):
-            word, fds, _flags, _address = socket.recv_fds(self.ear, 1, 1, socket.MSG_CMSG_CLOEXEC)
-            tripwire_fd = fds[0] if fds else None
-            if word == b"u" and self.owner_id is not None:
+            word, fds, _flags, _address = socket.recv_fds(self.ear, 1, 2, socket.MSG_CMSG_CLOEXEC)
+            door_fd = fds.pop(0) if word == b"n" and fds else None
+            said = Word(fds[0] if fds else None, door_fd)
+            if word in (b"u", b"n") and self.owner_id is not None:
                 line = f"{INNER_ID} {self.owner_id} 1".encode()
                 for name in ("uid_map", "gid_map"):
                     fd = os.open(f"/proc/{self.pid}/{name}", os.O_WRONLY | os.O_CLOEXEC)
@@ -69,7 +81,7 @@ class Forked:
                     finally:
                         os.close(fd)
                 self.ear.send(b"m")
-        return tripwire_fd
+        return said
 
 
 class Spawner:
@@ -158,11 +170,10 @@ def probe(spawner: Spawner) -> str | None:
         return f"fork into a PID namespace: {error.strerror}"
     finally:
         os.close(write)
-    tripwire_fd = forked.answer()
+    word = forked.answer()
     report = os.read(read, _PROBE_REPORT_BYTES_MAX).decode(errors="replace")
     os.close(read)
-    if tripwire_fd is not None:
-        os.close(tripwire_fd)
+    word.close()
     _pid, status = os.waitpid(forked.pid, 0)
     return None if report == "ok" else report or f"the trial worker ended with status {status}"
 

@@ -130,6 +130,31 @@ def delete_key(server: str, key_id: str) -> Call[None]:
     return Call("DELETE", f"{server}/v1/keys/{_part(key_id)}", _nothing)
 
 
+def list_logs(server: str, filters: Mapping[str, str], *, limit: int, cursor: str | None) -> Call[dict[str, Any]]:
+    return Call("GET", f"{server}/v1/logs", _document(dict), params={**filters, **(_paging(limit, cursor) or {})})
+
+
+def follow_logs(server: str, filters: Mapping[str, str], *, after: str, wait: timedelta) -> Call[dict[str, Any]]:
+    """A long poll: the answer comes with the first lines, or empty after ``wait``."""
+    params = {**filters, "after": after, "wait_s": f"{wait.total_seconds():g}"}
+    return Call(
+        "GET", f"{server}/v1/logs/follow", _document(dict), params=params, read_timeout=wait + timedelta(seconds=30)
+    )
+
+
+def list_secrets(server: str, function: str) -> Call[dict[str, Any]]:
+    return Call("GET", f"{_function_url(server, function)}/secrets", _document(dict))
+
+
+def put_secret(server: str, function: str, name: str, value: str) -> Call[dict[str, Any]]:
+    url = f"{_function_url(server, function)}/secrets/{_part(name)}"
+    return _with_json("PUT", url, {"value": value}, _document(dict))
+
+
+def delete_secret(server: str, function: str, name: str) -> Call[None]:
+    return Call("DELETE", f"{_function_url(server, function)}/secrets/{_part(name)}", _nothing)
+
+
 def list_tiers(server: str) -> Call[dict[str, Any]]:
     return Call("GET", f"{server}/v1/tiers", _document(dict))
 

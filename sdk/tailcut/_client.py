@@ -30,6 +30,8 @@ from tailcut._transport import RETRIES_DEFAULT, Pause, Send, Step, Steps, Work, 
 
 CONNECT_TIMEOUT = timedelta(seconds=5)
 TIMEOUT_DEFAULT = timedelta(seconds=60)
+LOG_WAIT_DEFAULT = timedelta(seconds=10)
+"""The longest that the server waits for lines."""
 NEVER_PROXIED = ("all://localhost", "all://127.0.0.1", "all://[::1]")
 """A server on this machine is never behind a proxy, whatever the environment says about others."""
 
@@ -210,19 +212,20 @@ class Client(_Operations):
         log: int | None = None,
         open_files: int | None = None,
         processes: int | None = None,
+        network: bool | None = None,
         ready_timeout: timedelta = READY_TIMEOUT_DEFAULT,
         progress: Progress | None = None,
     ) -> models.Deployment:
         """Packs, uploads and starts what is at ``path``; returns when a worker of it is ready.
 
         ``timeout`` (wall clock) and ``cpu`` bound one invocation; ``memory``, ``tmp``, ``output``, ``log`` are bytes.
-        What the tier allows may be less, and is then what holds.
+        What the tier allows may be less, and is then what holds. ``network``: it may connect to public addresses.
 
         Raises ProjectError, DependencyError, StartFailed, StartTimeout, or what any call may raise.
         """
         settings = projects.Settings(
             name, handler, timeout, concurrency, workers_min, state, public, alias,
-            cpu, memory, tmp, output, log, open_files, processes,
+            cpu, memory, tmp, output, log, open_files, processes, network,
         )  # fmt: skip
         return self._run(self._deploy(path, settings, ready_timeout, progress), progress)
 
@@ -310,6 +313,31 @@ class Client(_Operations):
     def delete_key(self, key_id: str) -> None:
         """Revokes a key, at once and everywhere."""
         self._run(self._exchange(calls.delete_key(self.server, key_id)))
+
+    def logs(
+        self, filters: Mapping[str, str] | None = None, *, limit: int = PAGE_SIZE_DEFAULT, cursor: str | None = None
+    ) -> dict[str, Any]:
+        """What functions printed: ``items``, the newest first, ``next_cursor``, and ``follow`` for ``follow_logs``.
+
+        ``filters``: function, version, request_id, contains, stream, since, until."""
+        return self._run(self._exchange(calls.list_logs(self.server, filters or {}, limit=limit, cursor=cursor)))
+
+    def follow_logs(
+        self, after: str, filters: Mapping[str, str] | None = None, *, wait: timedelta = LOG_WAIT_DEFAULT
+    ) -> dict[str, Any]:
+        """What was printed after ``after``, the oldest first; waits for it at most ``wait`` (10 s)."""
+        return self._run(self._exchange(calls.follow_logs(self.server, filters or {}, after=after, wait=wait)))
+
+    def secrets(self, function: str) -> dict[str, Any]:
+        """``items`` with names and times; values cannot be read."""
+        return self._run(self._exchange(calls.list_secrets(self.server, function)))
+
+    def set_secret(self, function: str, name: str, value: str) -> dict[str, Any]:
+        """The function's workers find it in ``os.environ``; those that run are replaced."""
+        return self._run(self._exchange(calls.put_secret(self.server, function, name, value)))
+
+    def delete_secret(self, function: str, name: str) -> None:
+        self._run(self._exchange(calls.delete_secret(self.server, function, name)))
 
     def tiers(self) -> dict[str, Any]:
         """What can be bought: ``tiers`` from the lowest up, and ``add_ons``; money in minor units."""
@@ -409,13 +437,14 @@ class AsyncClient(_Operations):
         log: int | None = None,
         open_files: int | None = None,
         processes: int | None = None,
+        network: bool | None = None,
         ready_timeout: timedelta = READY_TIMEOUT_DEFAULT,
         progress: Progress | None = None,
     ) -> models.Deployment:
         """See ``Client.deploy``; resolving and packing run in a thread."""
         settings = projects.Settings(
             name, handler, timeout, concurrency, workers_min, state, public, alias,
-            cpu, memory, tmp, output, log, open_files, processes,
+            cpu, memory, tmp, output, log, open_files, processes, network,
         )  # fmt: skip
         return await self._run(self._deploy(path, settings, ready_timeout, progress), progress)
 
@@ -504,6 +533,29 @@ class AsyncClient(_Operations):
     async def delete_key(self, key_id: str) -> None:
         """See ``Client.delete_key``."""
         await self._run(self._exchange(calls.delete_key(self.server, key_id)))
+
+    async def logs(
+        self, filters: Mapping[str, str] | None = None, *, limit: int = PAGE_SIZE_DEFAULT, cursor: str | None = None
+    ) -> dict[str, Any]:
+        """See ``Client.logs``."""
+        return await self._run(self._exchange(calls.list_logs(self.server, filters or {}, limit=limit, cursor=cursor)))
+
+    async def follow_logs(
+        self, after: str, filters: Mapping[str, str] | None = None, *, wait: timedelta = LOG_WAIT_DEFAULT
+    ) -> dict[str, Any]:
+        """See ``Client.follow_logs``."""
+        return await self._run(self._exchange(calls.follow_logs(self.server, filters or {}, after=after, wait=wait)))
+
+    async def secrets(self, function: str) -> dict[str, Any]:
+        """``items`` with names and times; values cannot be read."""
+        return await self._run(self._exchange(calls.list_secrets(self.server, function)))
+
+    async def set_secret(self, function: str, name: str, value: str) -> dict[str, Any]:
+        """The function's workers find it in ``os.environ``; those that run are replaced."""
+        return await self._run(self._exchange(calls.put_secret(self.server, function, name, value)))
+
+    async def delete_secret(self, function: str, name: str) -> None:
+        await self._run(self._exchange(calls.delete_secret(self.server, function, name)))
 
     async def tiers(self) -> dict[str, Any]:
         """What can be bought: ``tiers`` from the lowest up, and ``add_ons``; money in minor units."""

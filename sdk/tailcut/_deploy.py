@@ -225,6 +225,7 @@ def _limits(project: Project) -> dict[str, int | str]:
         "log_bytes_max": settings.log,
         "open_files_max": settings.open_files,
         "processes_max": settings.processes,
+        "network": settings.network,
         "concurrency_max": settings.concurrency,
         "workers_min": settings.workers_min,
         "state": settings.state,

@@ -61,6 +61,7 @@ class Settings:
     log: int | None = None
     open_files: int | None = None
     processes: int | None = None
+    network: bool | None = None
     exclude: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
 
@@ -272,6 +273,7 @@ _READERS: Mapping[str, Callable[[str, object, str], Any]] = {
     "log": _size,
     "open_files": _integer,
     "processes": _integer,
+    "network": _boolean,
     "concurrency": _integer,
     "workers_min": _integer,
     "state": _text,

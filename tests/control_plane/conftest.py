@@ -50,7 +50,13 @@ def valkey(database: str) -> Iterator[Valkey]:
 
 @pytest.fixture(scope="session")
 def control_plane(valkey: Valkey, database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    running = ControlPlane(tmp_path_factory.mktemp("control-plane"), valkey.url, DATABASE_URL=database)
+    # The receivers of webhooks are on this machine, and nobody waits for alerts longer than for the rest.
+    settings = {
+        "TAILCUT_WEBHOOK_PRIVATE_ADDRESSES": "true",
+        "TAILCUT_WEBHOOK_RETRY_FIRST": "PT0.2S",
+        "TAILCUT_ALERT_INTERVAL": "PT0.1S",
+    }
+    running = ControlPlane(tmp_path_factory.mktemp("control-plane"), valkey.url, DATABASE_URL=database, **settings)
     yield running
     assert running.stop() == 0
 

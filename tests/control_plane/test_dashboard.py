@@ -16,11 +16,18 @@ from control_plane.app import create_app
 from control_plane.dashboard import (
     access_pages,
     audit_pages,
+    change_pages,
+    deploy_pages,
     function_pages,
     key_pages,
+    log_pages,
     member_pages,
+    overview_pages,
+    secret_pages,
     security_pages,
     tenant_pages,
+    try_pages,
+    usage_pages,
 )
 from control_plane.dashboard.visitor import session_cookie
 from control_plane.migrate import migrate
@@ -104,7 +111,22 @@ def tenant_of(person: Person) -> str:
     return person.http.headers["Tailcut-Tenant"]
 
 
-PARTS = (access_pages, audit_pages, function_pages, key_pages, member_pages, security_pages, tenant_pages)
+PARTS = (
+    access_pages,
+    audit_pages,
+    change_pages,
+    deploy_pages,
+    function_pages,
+    key_pages,
+    log_pages,
+    member_pages,
+    overview_pages,
+    secret_pages,
+    security_pages,
+    tenant_pages,
+    try_pages,
+    usage_pages,
+)
 ROUTES = [route for part in PARTS for route in part.router.routes if isinstance(route, APIRoute)]
 """Every page and form. A part that is missing here is seen by the next test."""
 
@@ -143,7 +165,7 @@ def test_the_whole_sign_up(browser: Browser, control_plane: ControlPlane) -> Non
     page = browser.submit("/sign-up/finish", name="Ada", password=PASSWORD)
     assert page.url.path == "/"
     assert tenant in page.text
-    assert "Deploy your first function" in page.text
+    assert "From nothing to a first call" in page.text
     assert browser.open(link[0]).status_code == 404
 
 
@@ -272,7 +294,8 @@ IDS = {"key_id": "key", "member_id": "mem", "invitation_id": "ivt", "session_id"
 @pytest.mark.parametrize("path", POSTS)
 def test_a_form_without_its_token_is_refused(signed_in: Browser, path: str) -> None:
     """Every form that there is, by the list of routes: a new one cannot be forgotten."""
-    url = path.format(**{name: f"{prefix}_{'0' * 26}" for name, prefix in IDS.items()})
+    names = {"name": "hello", "alias": "canary", "secret": "TOKEN"}
+    url = path.format(**{name: f"{prefix}_{'0' * 26}" for name, prefix in IDS.items()}, **names)
     home = f"{signed_in.http.base_url}".rstrip("/")
     token = Forms(signed_in.open("/security").text).forms[0]["hidden"]
     for fields, origin in (
@@ -302,14 +325,28 @@ def test_every_page_obeys_the_strict_policy(
     signed_in: Browser, owner: Person, control_plane: ControlPlane, browser: Browser
 ) -> None:
     key = owner.http.post("/v1/keys", json={"scopes": ["read"]}).json()["id"]
-    values = {"key_id": key, "member_id": owner.member_id(), "name": "no-such-function"}
+    made = owner.http.post("/v1/keys", json={"scopes": ["admin"]}).json()
+    tenant = Tenant(control_plane, {"id": "", "name": tenant_of(owner), "key": made})
+    tenant.deploy("hello", bundle(1), alias="canary")
+    tenant.deploy("hello", bundle(2))
+    owner.http.put("/v1/functions/hello/secrets/TOKEN", json={"value": "x"})
+    values = {
+        "key_id": key,
+        "member_id": owner.member_id(),
+        "name": "hello",
+        "alias": "canary",
+        "secret": "TOKEN",
+    }
     seen = 0
     for path in (*GETS, "/errors", "/errors/unauthorized", "/nothing-here"):
         page = signed_in.open(path.format(**values))
         assert page.status_code < 500, path
+        if page.headers["content-type"].startswith("text/csv"):
+            assert "attachment" in page.headers["content-disposition"]  # a download is no page
+            continue
         check_policy(page)
         seen += page.status_code == 200
-    assert seen > 12
+    assert seen > 22
     anybody = Browser(control_plane.url)
     for path in ("/sign-in", "/sign-up", "/reset", "/invitation?token=abc"):
         check_policy(anybody.open(path))
@@ -358,10 +395,16 @@ def test_functions_versions_and_failures(
     )
     report(valkey, bad, error=hostile)
     assert eventually(lambda: version_of(tenant, "hello", bad)["status"] == "failed")
-    page = signed_in.open("/")
-    for text in ("hello", "failed", f"/{tenant.name}/hello", "curl -H", "&lt;script&gt;alert(1)", "&lt;img src=x"):
+    page = signed_in.open("/functions")
+    for text in ("hello", "newest version failed", "&lt;script&gt;alert(1)"):
         assert text in page.text, text
+    first = signed_in.open("/")
+    for text in ("hello", "Did not start", "&lt;script&gt;alert(1)", "&lt;img src=x"):
+        assert text in first.text, text
+    check_policy(first)
     detail = signed_in.open("/functions/hello")
+    for text in (f"/{tenant.name}/hello", "&lt;script&gt;alert(1)", "&lt;img src=x"):
+        assert text in detail.text, text
     assert good in detail.text
     assert bad in detail.text
     assert "live" in detail.text
@@ -452,6 +495,7 @@ def test_several_tenants(signed_in: Browser, owner: Person) -> None:
 def test_one_sees_only_ones_own(signed_in: Browser, owner: Person, stranger: Tenant) -> None:
     stranger.deploy("foreign", bundle(1))
     assert "foreign" not in signed_in.open("/").text
+    assert "foreign" not in signed_in.open("/functions").text
     assert signed_in.open("/functions/foreign").status_code == 404
     assert stranger.key_id not in signed_in.open("/keys").text
     assert signed_in.open(f"/keys/{stranger.key_id}/revoke").status_code == 404
@@ -473,8 +517,10 @@ def test_the_whole_person_may_join_a_second_tenant(owner: Person, control_plane:
     host.submit("/sign-in", email=owner.email, password=PASSWORD)
     page = host.submit("/invitation/accept")
     assert made in page.text
-    # Billing sees no functions: it lands on the first page that it may see.
-    assert page.url.path == "/members"
+    # Billing sees no functions, on the overview neither.
+    assert page.url.path == "/"
+    assert "Deploy a function" not in page.text
+    assert host.open("/functions").status_code == 403
 
 
 def test_deleting_by_browser(signed_in: Browser, owner: Person) -> None:

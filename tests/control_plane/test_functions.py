@@ -13,7 +13,14 @@ from tests.control_plane.test_keys_and_tenants import table
 
 
 def report(
-    valkey: Valkey, version: str, *, node: str = "node-1", error: StartFailure | None = None, attempt: int = 0
+    valkey: Valkey,
+    version: str,
+    *,
+    node: str = "node-1",
+    error: StartFailure | None = None,
+    attempt: int = 0,
+    operation: dict[str, Any] | None = None,
+    schemas: dict[str, Any] | None = None,
 ) -> None:
     outcome: Any = "failed" if error else "ready"
     document = VersionReport(
@@ -24,6 +31,8 @@ def report(
         style=None if error else "typed",
         start_us=1234,
         error=error,
+        operation=operation,
+        schemas=schemas or {},
     )
     valkey.client.xadd(REPORT_STREAM, {REPORT_FIELD: document.model_dump_json()})
 

@@ -15,6 +15,7 @@ SCOPES: dict[str, set[str]] = {
     "tenant.read": {"deploy", "invoke", "read", "admin"},
     "functions.read": {"read", "deploy", "admin"},
     "functions.write": {"deploy", "admin"},
+    "logs.read": {"read", "deploy", "admin"},
     "keys.read": {"read", "admin"},
     "keys.write": {"admin"},
     "members.read": {"admin"},
@@ -22,6 +23,7 @@ SCOPES: dict[str, set[str]] = {
     "audit.read": {"admin"},
     "billing.read": {"admin"},
     "billing.write": {"admin"},
+    "usage.read": {"read", "admin"},
     "tenant.delete": set(),
 }
 """Permission → the scopes of which one is enough."""
@@ -29,6 +31,7 @@ ROLES: dict[str, set[str]] = {
     "tenant.read": {"owner", "admin", "developer", "billing", "viewer"},
     "functions.read": {"owner", "admin", "developer", "viewer"},
     "functions.write": {"owner", "admin", "developer"},
+    "logs.read": {"owner", "admin", "developer", "viewer"},
     "keys.read": {"owner", "admin", "developer", "viewer"},
     "keys.write": {"owner", "admin", "developer"},
     "members.read": {"owner", "admin", "developer", "billing", "viewer"},
@@ -36,6 +39,7 @@ ROLES: dict[str, set[str]] = {
     "audit.read": {"owner", "admin", "developer"},
     "billing.read": {"owner", "admin", "billing"},
     "billing.write": {"owner", "admin", "billing"},
+    "usage.read": {"owner", "admin", "developer", "billing", "viewer"},
     "tenant.delete": {"owner"},
 }
 """Permission → the roles that have it."""
@@ -69,6 +73,17 @@ TABLE: dict[tuple[str, str], str] = {
     ("PUT", "/v1/spend-caps/functions/{name}"): "billing.write",
     ("DELETE", "/v1/spend-caps/tenant"): "billing.write",
     ("DELETE", "/v1/spend-caps/functions/{name}"): "billing.write",
+    ("GET", "/v1/usage"): "usage.read",
+    ("GET", "/v1/usage/series"): "usage.read",
+    ("GET", "/v1/usage/groups"): "usage.read",
+    ("GET", "/v1/usage/hours"): "usage.read",
+    ("GET", "/v1/usage/invocations"): "usage.read",
+    ("GET", "/v1/usage/export"): "usage.read",
+    ("GET", "/v1/usage/what-if"): "usage.read",
+    ("GET", "/v1/usage/alerts"): "usage.read",
+    ("PUT", "/v1/usage/alerts"): "billing.write",
+    ("GET", "/v1/usage/alerts/sent"): "usage.read",
+    ("POST", "/v1/usage/alerts/test"): "billing.write",
     ("GET", "/v1/functions"): "functions.read",
     ("GET", "/v1/functions/{name}"): "functions.read",
     ("PATCH", "/v1/functions/{name}"): "functions.write",
@@ -79,6 +94,11 @@ TABLE: dict[tuple[str, str], str] = {
     ("PUT", "/v1/functions/{name}/aliases/{alias}"): "functions.write",
     ("DELETE", "/v1/functions/{name}/aliases/{alias}"): "functions.write",
     ("POST", "/v1/functions/{name}/rollback"): "functions.write",
+    ("GET", "/v1/functions/{name}/secrets"): "functions.read",
+    ("PUT", "/v1/functions/{name}/secrets/{secret}"): "functions.write",
+    ("DELETE", "/v1/functions/{name}/secrets/{secret}"): "functions.write",
+    ("GET", "/v1/logs"): "logs.read",
+    ("GET", "/v1/logs/follow"): "logs.read",
 }
 """What acts within a tenant."""
 PERSONAL = {
@@ -150,10 +170,15 @@ def send(client: httpx.Client, method: str, path: str, values: dict[str, str]) -
             body = {"json": {"public": True}}
         case "PUT", "/v1/functions/{name}/aliases/{alias}":
             body = {"json": {"version": values["version_id"]}}
+        case "PUT", "/v1/functions/{name}/secrets/{secret}":
+            body = {"json": {"value": "hidden"}}
         case "PUT", "/v1/person/password":
             body = {"json": {"current_password": "wrong", "password": "another fine password"}}
         case "POST", "/v1/subscription/checkout" | "/v1/subscription/preview":
             body = {"json": {"tier": "pro"}}
+        case "PUT", "/v1/usage/alerts":
+            # Nothing listens there.
+            body = {"json": {"webhook_url": "http://127.0.0.1:1024/"}}
         case "PUT", "/v1/spend-caps/tenant" | "/v1/spend-caps/functions/{name}":
             body = {"json": {"amount_minor": 100, "action": "stop"}}
         case "POST", "/v1/person/second-factor/confirm":
@@ -180,27 +205,59 @@ class Stage:
         key = self.owner.http.post("/v1/keys", json={"scopes": ["admin"]}).json()
         tenant = self.owner.http.get("/v1/tenant").json()
         self.tenant = Tenant(control_plane, {"id": tenant["id"], "name": self.name, "key": key})
-        self.values = {"tenant_id": self.tenant.id, "name": "hello", "alias": "stable"}
+        self.values = {"tenant_id": self.tenant.id, "name": "hello", "alias": "stable", "secret": "TOKEN"}
         self.reset()
 
-    def reset(self) -> None:
-        """Make again what a success may have taken away."""
+    def reset(self, path: str = "") -> None:
+        """Make again what a success of ``path`` may have taken away; without one, everything."""
+        parts = {
+            "subscription": lambda: None,  # nothing is for sale here
+            "tenant": lambda: None,  # a deletion that is not confirmed is refused
+            "functions": self._make_function,
+            "spend-caps": self._make_caps,
+            "keys": self._make_key,
+            "members": self._make_member,
+            "invitations": self._make_invitation,
+            "sessions": self._make_session,
+            "usage": self._make_webhook,
+        }
+        section = path.removeprefix("/v1/").partition("/")[0]
+        for make in [parts[section]] if section in parts else parts.values():
+            make()
+
+    def _make_function(self) -> None:
         http, values = self.owner.http, self.values
         http.delete("/v1/functions/hello")
         self.tenant.deploy("hello", bundle(1))
         values["version_id"] = version = self.tenant.deploy("hello", bundle(2))["version"]
         http.put("/v1/functions/hello/aliases/stable", json={"version": version})
+        http.put("/v1/functions/hello/secrets/TOKEN", json={"value": "hidden"})
+        http.put("/v1/spend-caps/functions/hello", json={"amount_minor": 100, "action": "stop"})
+
+    def _make_webhook(self) -> None:
+        self.owner.http.put("/v1/usage/alerts", json={"webhook_url": "http://127.0.0.1:1024/"}).raise_for_status()
+
+    def _make_caps(self) -> None:
         for cap in ("tenant", "functions/hello"):
-            http.put(f"/v1/spend-caps/{cap}", json={"amount_minor": 100, "action": "stop"})
-        values["key_id"] = self.tenant.new_key("invoke")["id"]
+            self.owner.http.put(f"/v1/spend-caps/{cap}", json={"amount_minor": 100, "action": "stop"})
+
+    def _make_key(self) -> None:
+        self.values["key_id"] = self.tenant.new_key("invoke")["id"]
+
+    def _make_member(self) -> None:
+        http, values = self.owner.http, self.values
         if "member_id" not in values or http.get(f"/v1/members/{values['member_id']}").status_code != 200:
             values["member_id"] = join(self.owner, f"spare-{next(_numbers)}@example.com", "viewer").member_id()
         http.patch(f"/v1/members/{values['member_id']}", json={"role": "viewer"})
+
+    def _make_invitation(self) -> None:
         email = f"invited-{next(_numbers)}@example.com"
-        invited = http.post("/v1/invitations", json={"email": email, "role": "viewer"})
-        values["invitation_id"] = invited.json()["id"]
-        values["invitation_token"] = Mailbox(self.control_plane).token(email)
-        values["session_id"] = log_in(self.control_plane, self.owner.email).json()["id"]
+        invited = self.owner.http.post("/v1/invitations", json={"email": email, "role": "viewer"})
+        self.values["invitation_id"] = invited.json()["id"]
+        self.values["invitation_token"] = Mailbox(self.control_plane).token(email)
+
+    def _make_session(self) -> None:
+        self.values["session_id"] = log_in(self.control_plane, self.owner.email).json()["id"]
 
     def snapshot(self) -> list[str]:
         """Everything of the tenant and its owner that one can see."""
@@ -219,7 +276,7 @@ def made_stage(control_plane: ControlPlane) -> Stage:
 def stage(made_stage: Stage, request: pytest.FixtureRequest) -> Iterator[Stage]:
     yield made_stage
     if request.node.callspec.params.get("method") != "GET":
-        made_stage.reset()
+        made_stage.reset(request.node.callspec.params["path"])
 
 
 @pytest.fixture(scope="module")
@@ -244,7 +301,7 @@ def test_scopes(stage: Stage, control_plane: ControlPlane, method: str, path: st
         if scope in allowed:
             assert is_done(path, answer), (scope, answer.text)
             if method != "GET":
-                stage.reset()
+                stage.reset(path)
             continue
         problem = answer.json()
         assert problem["component"] == "control-plane"
@@ -262,7 +319,7 @@ def test_roles(stage: Stage, method: str, path: str) -> None:
             assert is_done(path, answer) or answer.status_code == 422, (role, answer.text)
             assert answer.status_code != 422 or path == "/v1/tenant/deletion"
             if method != "GET":
-                stage.reset()
+                stage.reset(path)
         else:
             assert answer.status_code == 403, (role, answer.text)
 

@@ -107,7 +107,7 @@ def rows_about(control_plane: ControlPlane, tenant_id: str) -> dict[str, int]:
 
 
 KEPT = {"tenants", "outbox", "subscriptions", "subscription_add_ons", "usage_hours", "usage_hourly", "invoices"}
-KEPT |= {"purchases", "meter_events", "meter_carries", "billing_notes", "stripe_objects"}
+KEPT |= {"purchases", "meter_events", "meter_carries", "billing_notes", "stripe_objects", "usage_versions"}
 """What invoices and the relay need."""
 
 

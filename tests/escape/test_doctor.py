@@ -147,13 +147,6 @@ def test_a_bundle_that_is_a_link_is_not_mounted(folder: Path) -> None:
         assert connection.spawn(folder, "main:handler").first_word().kind == "ready"
 
 
-def test_the_network_is_refused_at_deploy_with_the_reason(server: Server) -> None:
-    failed = server.deploy("online", "def handler(): return 1\n", expect="failed", network=True)
-    assert failed.error is not None
-    assert failed.error["type"] == "NetworkRefused"
-    assert "limits.network" in failed.error["message"]
-
-
 def test_a_zygote_refuses_to_run_where_the_jail_cannot_be_closed(folder: Path) -> None:
     zygote = zygote_of(folder, *NO_USER_NAMESPACES)
     with zygote:

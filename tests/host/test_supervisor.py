@@ -116,7 +116,7 @@ def test_status_tells_people_and_programs(server: Server) -> None:
     found = json.loads(command("status", "--data-dir", str(server.data_dir), "--json").stdout)
     assert found["state"] == "up"
     assert found["gateway_ready"] is True
-    assert set(found["children"]) == {"valkey", "control-plane", "zygote", "gateway", "simulated-stripe"}
+    assert set(found["children"]) == {"valkey", "control-plane", "zygote", "egress", "gateway", "simulated-stripe"}
     text = command("status", "--data-dir", str(server.data_dir)).stdout
     assert server.gateway_url in text
 
@@ -180,7 +180,7 @@ def test_the_output_of_functions_is_kept_with_whose_it_is(server: Server) -> Non
     }
 
 
-@pytest.mark.parametrize("name", ["valkey", "control-plane", "zygote", "gateway", "simulated-stripe"])
+@pytest.mark.parametrize("name", ["valkey", "control-plane", "zygote", "egress", "gateway", "simulated-stripe"])
 def test_a_killed_child_comes_back_and_everything_works_as_before(own_server: OwnServer, name: str) -> None:
     server = own_server()
     server.deploy("steady", HELLO)

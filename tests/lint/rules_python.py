@@ -13,7 +13,7 @@ SKIPS = re.compile(
     r"pytest\.mark\.(?:skip|skipif|xfail)\b|pytest\.(?:skip|xfail|importorskip)\(|unittest\.skip|SkipZig" + "Test"
 )
 CHECKING_CALL = re.compile(r"assert|expect|check|raises|verify|must|fail|wait|warns|until", re.IGNORECASE)
-UNIT = re.compile(r"_(?:s|ms|us|ns|bytes|mib|max|min|count|port|fd|pid|percent|days|backlog)$")
+UNIT = re.compile(r"_(?:s|ms|us|ns|bytes|mib|max|min|count|port|fd|pid|uid|percent|days|backlog)$")
 
 
 @rule

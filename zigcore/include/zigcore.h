@@ -64,6 +64,15 @@ size_t zc_gateway_purses(uint8_t *buffer, size_t buffer_bytes);
  * ZC_INVALID: no revision has such a purse. */
 int zc_gateway_purse_fill(const char *name, const int64_t *amount, uint32_t mode, uint32_t reason, int64_t allowed, int64_t used);
 
+/* The journal of usage records (meter/journal.zig). `begin`, between init and start: a file of 512 KiB for what is in
+ * flight; from then on no invocation runs without a place in a segment. `wants`: whether a reactor should be given one.
+ * `give`: a file of 8 MiB, allocated and all zeros; ZC_STATE: it has one in waiting. The host keeps the descriptors. */
+int zc_gateway_journal_begin(uint32_t reactor, int fd, zc_error *error);
+int zc_gateway_journal_wants(uint32_t reactor);
+int zc_gateway_journal_give(uint32_t reactor, int fd, uint64_t number, zc_error *error);
+/* How many bytes of `slots`, from the start, are slots whose checksum is right. */
+size_t zc_journal_valid(const uint8_t *slots, size_t bytes);
+
 /* An eventfd that is readable while events wait. */
 int zc_gateway_event_fd(void);
 /* Moves whole events into `buffer`; returns their bytes (0: none). */
@@ -113,7 +122,8 @@ typedef enum {
 } zc_jail_mount_kind;
 
 typedef enum {
-    ZC_JAIL_PROCESSES = 1
+    ZC_JAIL_PROCESSES = 1,
+    ZC_JAIL_NETWORK = 2
 } zc_jail_profile;
 
 typedef struct {
@@ -130,7 +140,7 @@ typedef struct {
     uint32_t descriptors;    /* soft limits */
     uint32_t threads;
     uint32_t privileged;     /* 1: root, with the capabilities that namespaces and mounts need */
-    uint32_t profile;        /* ZC_JAIL_PROCESSES: it may have children */
+    uint32_t profile;        /* bits of zc_jail_profile: it may have children; it may connect to the egress */
     uint32_t state;          /* of the function: 0 warm, 1 fresh (it keeps descriptors 5 to 9 to rewind itself), 2 forked */
     uint32_t reserved;
 } zc_jail_config;
@@ -139,8 +149,10 @@ typedef struct {
  * every capability in a user namespace of its own. `error`: step, call and errno. */
 int zc_jail_begin(const zc_jail_config *config, zc_error *error);
 /* The whole jail, in the forked child, before anything of the tenant is read. Descriptors 0 to 4 stay, 5
- * to 9 are the rewinder's (fds.zig). zygote_fd: a socket on which the zygote is told that the user namespace is there (one byte "u", and along with it the descriptor that hears
- * of forbidden calls), and as root answers "m" when it has written the id maps; -1: nobody listens. `error` as above. */
+ * to 9 are the rewinder's (fds.zig). zygote_fd: a socket on which the zygote is told that the user namespace is there (one
+ * byte "u", and along with it the descriptor that hears of forbidden calls; with ZC_JAIL_NETWORK "n" instead, and before
+ * that descriptor the socket that listens in the worker's namespace), and as root answers "m" when it has written the id
+ * maps; -1: nobody listens. `error` as above. */
 int zc_jail_enter(const zc_jail_config *config, int zygote_fd, zc_error *error);
 
 /* In the forked child, before the jail, which forbids it: the soft signal (SIGXCPU) is from here on the gateway's word

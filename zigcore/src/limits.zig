@@ -234,6 +234,15 @@ pub const malloc_probes_max = 256;
 pub const malloc_map_bytes = 32 * mib;
 pub const malloc_trim_bytes = 1024 * mib;
 
+// -- The journal --------------------------------------------------------------------------------------------------
+
+/// One segment file of one reactor, header included; three are mapped at most.
+pub const journal_segment_bytes = 8 * mib;
+/// Records in a segment.
+pub const journal_slots_max = (journal_segment_bytes - 4096) / 128;
+/// Rows for the invocations of one reactor that may be in flight: one for each connection and for each worker.
+pub const inflight_max = 8 * kib;
+
 // -- The table ----------------------------------------------------------------------------------------------------
 
 /// One revision (the JSON document that the host hands over), and what it is decoded into.
@@ -297,6 +306,7 @@ comptime {
     assert(soft_unseen_ns < grace_ns and soft_unseen_cpu_ns < soft_unseen_ns);
     assert(traceback_bytes_max < frame_bytes_max);
     assert(leased_max > tenants_max);
+    assert(inflight_max >= connections_max + workers_max + 256);
     assert(spawn_bytes_max < frame_bytes_max);
     assert(chunk_line_bytes_max < receive_buffer_bytes);
     assert(std.math.isPowerOfTwo(receive_buffers_count));

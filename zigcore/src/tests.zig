@@ -13,6 +13,8 @@ comptime {
     _ = @import("meter/histogram.zig");
     _ = @import("meter/counters.zig");
     _ = @import("meter/usage.zig");
+    _ = @import("meter/journal.zig");
+    _ = @import("io/crc32c.zig");
     _ = @import("http/problem.zig");
     _ = @import("http/chars.zig");
     _ = @import("http/refusal.zig");

@@ -12,6 +12,10 @@
         setTimeout(() => { button.textContent = label; }, 1500);
       });
     }
+    // What takes its time says so on its button, once.
+    for (const button of root.querySelectorAll("button[data-busy]")) {
+      button.form.addEventListener("submit", () => { button.textContent = button.dataset.busy; }, { once: true });
+    }
     // The theme's form comes back to the page that it is on.
     for (const input of root.querySelectorAll("form[data-return] input[name=next]")) {
       input.value = location.pathname + location.search;
@@ -21,6 +25,7 @@
   // After a page came by htmx the focus goes where a full load would put it: the marked field, else the content.
   document.addEventListener("htmx:afterSettle", (event) => {
     if (event.detail.target !== document.body) return;
+    if (!location.hash) scrollTo(0, 0);
     (document.querySelector("[autofocus]") || document.getElementById("main"))?.focus({ preventScroll: true });
     for (const menu of document.querySelectorAll("details.menu")) menu.open = false;
   });

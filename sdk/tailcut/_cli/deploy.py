@@ -31,6 +31,9 @@ def deploy(
     log: Annotated[str | None, typer.Option(metavar="SIZE", help="Log output of one invocation: 64KiB.")] = None,
     open_files: Annotated[int | None, typer.Option(metavar="N", help="Descriptors of a worker.")] = None,
     processes: Annotated[int | None, typer.Option(metavar="N", help="Threads and processes of a worker.")] = None,
+    network: Annotated[
+        bool | None, typer.Option("--network/--no-network", help="Whether it may connect to public addresses.")
+    ] = None,
     concurrency: Annotated[
         int | None, typer.Option(metavar="N", help="Invocations that may run at once per CPU.")
     ] = None,
@@ -61,6 +64,7 @@ def deploy(
         "cpu": None if cpu is None else projects.parse_duration(cpu, "cpu"),
         "open_files": open_files,
         "processes": processes,
+        "network": network,
         **{name: None if text is None else projects.parse_size(text, name) for name, text in sizes.items()},
     }
     ready_timeout = projects.parse_duration(wait, "--wait")

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from tailcut import __version__
-from tailcut._cli import deploy, invoke, keys, manage, start, tier
+from tailcut._cli import deploy, dev, invoke, keys, logs, manage, secrets, start, tier
 from tailcut._cli.console import print_error
 from tailcut._errors import TailcutError
 
@@ -37,13 +37,16 @@ app = typer.Typer(
 app.command()(start.login)
 app.command()(start.init)
 app.command()(deploy.deploy)
+app.command()(dev.dev)
 app.command()(invoke.invoke)
+app.command()(logs.logs)
 app.command()(manage.functions)
 app.command()(manage.versions)
 app.command()(manage.rollback)
 app.command()(manage.delete)
 app.command()(manage.alias)
 app.add_typer(keys.app, name="keys")
+app.add_typer(secrets.app, name="secrets")
 app.add_typer(tier.app, name="tier")
 app.command("open")(start.open_)
 

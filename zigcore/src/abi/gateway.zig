@@ -10,6 +10,7 @@ const Reactor = @import("../reactor.zig");
 const Revisions = @import("../route/revision.zig").Revisions;
 const Table = @import("../route/table.zig").Table;
 const Slots = @import("../admit/slots.zig").Slots;
+const Journal = @import("../meter/journal.zig");
 const Ledger = @import("../admit/ledger.zig");
 const purses = @import("../admit/purses.zig");
 const counters = @import("../meter/counters.zig");
@@ -50,6 +51,7 @@ const Gateway = struct {
     cpus: [limits.reactors_max]u32 = undefined,
     revisions: *Revisions = undefined,
     slots: *Slots = undefined,
+    node: u64 = 0,
     ledger: Ledger = .{},
     /// Where `zc_gateway_purses` goes on.
     purses_at: u32 = 0,
@@ -177,6 +179,35 @@ export fn zc_gateway_purse_fill(name: [*:0]const u8, amount: *const [3]i64, mode
     return @backingInt(Status.ok);
 }
 
+export fn zc_gateway_journal_wants(reactor: u32) c_int {
+    if (gateway.state == .absent or reactor >= gateway.reactors_count) return 0;
+    return @intFromBool(gateway.reactors[reactor].pool.journal.wants());
+}
+
+export fn zc_gateway_journal_give(reactor: u32, fd: c_int, number: u64, error_text: ?*ErrorText) c_int {
+    lockTake();
+    defer lockGive();
+    if (gateway.state == .absent or reactor >= gateway.reactors_count) return @backingInt(Status.state);
+    gateway.reactors[reactor].pool.journal.give(fd, gateway.node, number) catch |err| return @backingInt(switch (err) {
+        error.NotNeeded => Status.state,
+        else => say(error_text, .system, "the segment could not be mapped: {s}", .{@errorName(err)}),
+    });
+    return @backingInt(Status.ok);
+}
+
+export fn zc_gateway_journal_begin(reactor: u32, fd: c_int, error_text: ?*ErrorText) c_int {
+    lockTake();
+    defer lockGive();
+    if (gateway.state != .made or reactor >= gateway.reactors_count) return @backingInt(Status.state);
+    gateway.reactors[reactor].pool.journal.giveInflight(fd) catch |err|
+        return @backingInt(say(error_text, .system, "the table of what is in flight could not be mapped: {s}", .{@errorName(err)}));
+    return @backingInt(Status.ok);
+}
+
+export fn zc_journal_valid(slots: [*]const u8, bytes: usize) usize {
+    return Journal.valid(slots[0..bytes]);
+}
+
 const Versions = struct {
     table: ?*const Table,
 
@@ -234,6 +265,7 @@ fn init(config: *const Config, error_text: ?*ErrorText) Status {
         error.NoMemory, error.OutOfMemory, error.SystemResources => say(error_text, .no_memory, "memory for {d} reactors with {d} connections each could not be reserved ({s})", .{ config.reactors_count, config.connections_max, @errorName(err) }),
         else => say(error_text, .system, "{s} (last call {s}, errno {d}); is io_uring allowed here, are there descriptors left?", .{ @errorName(err), sys.failed_call, sys.failed_errno }),
     };
+    gateway.node = config.node;
     gateway.state = .made;
     return .ok;
 }

@@ -97,9 +97,11 @@ pub fn write(fd: Fd, bytes: []const u8) Error!void {
     if (written != bytes.len) return refuse("write (short)");
 }
 
-/// One datagram with a descriptor along with it.
-pub fn sendDescriptor(socket: Fd, bytes: []const u8, fd: Fd) Error!void {
-    const Control = extern struct { bytes: usize = 20, level: i32 = 1, kind: i32 = 1, fd: Fd, reserved: i32 = 0 };
+/// `bytes` with one or two descriptors along with them.
+pub fn sendDescriptors(socket: Fd, bytes: []const u8, fds: []const Fd) Error!void {
+    assert(fds.len == 1 or fds.len == 2);
+    const head_bytes = 16;
+    const Control = extern struct { bytes: usize, level: i32 = 1, kind: i32 = 1, fds: [2]Fd };
     const Part = extern struct { base: usize, bytes: usize };
     const Message = extern struct {
         name: usize = 0,
@@ -110,12 +112,20 @@ pub fn sendDescriptor(socket: Fd, bytes: []const u8, fd: Fd) Error!void {
         control_bytes: usize,
         flags: usize = 0,
     };
-    const control: Control = .{ .fd = fd };
+    const control: Control = .{ .bytes = head_bytes + fds.len * @sizeOf(Fd), .fds = .{ fds[0], fds[fds.len - 1] } };
     const part: Part = .{ .base = @intFromPtr(bytes.ptr), .bytes = bytes.len };
     const message: Message = .{ .parts = @intFromPtr(&part), .control = @intFromPtr(&control), .control_bytes = @sizeOf(Control) };
     const msg_nosignal = 0x4000;
     const sent = try check("sendmsg", linux.syscall3(.sendmsg, arg(socket), @intFromPtr(&message), msg_nosignal));
     if (sent != bytes.len) return refuse("sendmsg (short)");
+}
+
+/// `text` into a file of the kernel's.
+pub fn writeFile(path: [*:0]const u8, text: []const u8) Error!void {
+    const write_only = 1;
+    const fd = try openAt(at_fdcwd, path, write_only, 0);
+    defer close(fd);
+    try write(fd, text);
 }
 
 /// One byte; the end of the file is `Refused`.
@@ -188,6 +198,35 @@ pub fn hardLimit(resource: u32) Error!u64 {
     var pair: [2]u64 = undefined;
     _ = try check("prlimit64", linux.syscall4(.prlimit64, 0, resource, 0, @intFromPtr(&pair)));
     return pair[1];
+}
+
+// -- The network of the worker's own namespace ------------------------------------------------------------------------
+
+const af_inet = 2;
+const stream = 1;
+const close_on_exec = 0o2000000;
+
+/// The interface `lo`, which is down in a new namespace.
+pub fn raiseLoopback() Error!void {
+    const Request = extern struct { name: [16]u8, flags: u16, reserved: [22]u8 = @splat(0) };
+    const datagram = 2;
+    const set_flags = 0x8914; // SIOCSIFFLAGS
+    const up = 1;
+    const fd: Fd = @intCast(try check("socket", linux.syscall3(.socket, af_inet, datagram | close_on_exec, 0)));
+    defer close(fd);
+    const request: Request = .{ .name = "lo".* ++ @as([14]u8, @splat(0)), .flags = up };
+    _ = try check("ioctl(SIOCSIFFLAGS)", linux.syscall3(.ioctl, arg(fd), set_flags, @intFromPtr(&request)));
+}
+
+/// A TCP socket that listens on 127.0.0.1.
+pub fn listenOnLoopback(port: u16, backlog: u32) Error!Fd {
+    const Address = extern struct { family: u16 = af_inet, port: u16, address: [4]u8 = .{ 127, 0, 0, 1 }, reserved: u64 = 0 };
+    const address: Address = .{ .port = std.mem.nativeToBig(u16, port) };
+    const fd: Fd = @intCast(try check("socket", linux.syscall3(.socket, af_inet, stream | close_on_exec, 0)));
+    errdefer close(fd);
+    _ = try check("bind", linux.syscall3(.bind, arg(fd), @intFromPtr(&address), @sizeOf(Address)));
+    _ = try check("listen", linux.syscall2(.listen, arg(fd), backlog));
+    return fd;
 }
 
 // -- Mounts -------------------------------------------------------------------------------------------------------
@@ -295,6 +334,15 @@ pub fn landlockAllow(ruleset: Fd, path: [*:0]const u8, access: u64) Error!void {
     const rule: Rule = .{ .access = access, .folder = folder };
     const path_beneath = 1;
     _ = try check("landlock_add_rule", linux.syscall4(.landlock_add_rule, arg(ruleset), path_beneath, @intFromPtr(&rule), 0));
+}
+
+/// TCP connections to that port, of whatever address.
+pub fn landlockAllowConnect(ruleset: Fd, port: u16) Error!void {
+    const Rule = extern struct { access: u64, port: u64 };
+    const connect = 1 << 1;
+    const rule: Rule = .{ .access = connect, .port = port };
+    const net_port = 2;
+    _ = try check("landlock_add_rule(port)", linux.syscall4(.landlock_add_rule, arg(ruleset), net_port, @intFromPtr(&rule), 0));
 }
 
 pub fn landlockRestrict(ruleset: Fd) Error!void {

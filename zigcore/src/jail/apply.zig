@@ -12,6 +12,7 @@ const mounts = @import("mounts.zig");
 const rlimits = @import("rlimits.zig");
 const privileges = @import("privileges.zig");
 const landlock = @import("landlock.zig");
+const network = @import("network.zig");
 const seccomp = @import("seccomp.zig");
 const tripwire = @import("tripwire.zig");
 
@@ -31,6 +32,9 @@ pub fn enter(config: *const Config, ear: confine.Fd, watch: ?dispatch.Dispatch) 
     // Before the mounts: these are made in namespaces that no other process is in.
     try does("namespaces", namespaces.separate(config));
     try does("hostname and keyring", namespaces.blank(config));
+
+    // While the process may still configure its namespace, and sees the kernel's settings of it.
+    try does("network", network.open(config));
 
     // While the host's paths are still there, and before anything of the tenant's has been touched.
     try does("mounts", mounts.replaceRoot(config));

@@ -80,7 +80,7 @@ pub const Part = enum(u5) {
 };
 
 /// What most versions do without.
-pub const Profile = enum(u32) { processes = 1 };
+pub const Profile = enum(u32) { processes = 1, network = 2 };
 
 /// Who a worker is in its user namespace.
 pub const inner_id = 1000;

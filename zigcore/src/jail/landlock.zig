@@ -4,6 +4,7 @@
 //! the version of the kernel's Landlock (Documentation/userspace-api/landlock.rst): what it does not know is left out.
 const confine = @import("../io/confine.zig");
 const Config = @import("config.zig").Config;
+const network = @import("network.zig");
 
 const execute: u64 = 1 << 0;
 const write_file: u64 = 1 << 1;
@@ -41,6 +42,7 @@ pub fn restrict(config: *const Config) confine.Error!void {
     const bytes: usize = if (version >= 6) 24 else if (version >= 4) 16 else 8;
     const ruleset = try confine.landlockCreate(&wanted, bytes);
     defer confine.close(ruleset);
+    if (version >= 4 and config.may(.network)) try confine.landlockAllowConnect(ruleset, network.proxy_port);
     // Without a root of its own the worker sees the host's: then nothing is gained by naming its folders.
     if (config.has(.mount)) {
         const programs: u64 = if (config.may(.processes)) execute else 0;

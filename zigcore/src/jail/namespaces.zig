@@ -23,7 +23,8 @@ fn flag(part: Part) u32 {
     };
 }
 
-/// All that take effect at once. A network namespace is born with a loopback interface that is down, and stays so.
+/// All that take effect at once. A network namespace is born with a loopback interface that is down, and stays so unless
+/// network.zig raises it.
 pub fn separate(config: *const Config) confine.Error!void {
     if (config.has(.pid) and confine.processId() != 1) return confine.refuse("getpid (not the first of a PID namespace)");
     var flags: u32 = 0;
@@ -63,7 +64,7 @@ pub fn enterUser(config: *const Config) confine.Error!void {
     const gid = confine.groupId();
     try confine.unshare(flag(.user) | if (config.has(.pid)) flag(.pid) else 0);
     try map("/proc/self/uid_map", uid);
-    try put("/proc/self/setgroups", "deny");
+    try confine.writeFile("/proc/self/setgroups", "deny");
     try map("/proc/self/gid_map", gid);
 }
 
@@ -71,12 +72,5 @@ fn map(path: [*:0]const u8, outer: u32) confine.Error!void {
     const std = @import("std");
     var buffer: [64]u8 = undefined;
     const line = std.fmt.bufPrint(&buffer, "{d} {d} 1", .{ inner_id, outer }) catch unreachable;
-    try put(path, line);
-}
-
-fn put(path: [*:0]const u8, text: []const u8) confine.Error!void {
-    const write_only = 1;
-    const fd = try confine.openAt(confine.at_fdcwd, path, write_only, 0);
-    defer confine.close(fd);
-    try confine.write(fd, text);
+    try confine.writeFile(path, line);
 }

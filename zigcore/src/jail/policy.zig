@@ -146,6 +146,49 @@ pub const processes = Profile{
     },
 };
 
+/// TCP over IPv4 to whoever listens in the worker's own namespace, which is the egress alone (network.zig). No sendmsg and
+/// recvmsg: descriptors could be passed on the pairs that event loops make (the kernel's collector of such cycles has had
+/// holes); no bind, listen, accept; no datagrams, so no DNS: the egress resolves names. No TCP_ULP (kernel TLS) and no
+/// sizes of buffers (network.zig bounds them).
+pub const network = Profile{
+    .allowed = &.{
+        .{ .why = "to the egress: the namespace has nobody else, and Landlock lets pass that port alone", .calls = &.{"connect"} },
+    },
+    .rules = &.{
+        .{
+            .call = "socket",
+            .why = "TCP over IPv4",
+            .otherwise = .eperm,
+            .conditions = &.{
+                .{ .argument = 0, .test_ = .{ .one_of = &.{2} } },
+                // SOCK_STREAM, with or without NONBLOCK and CLOEXEC
+                .{ .argument = 1, .test_ = .{ .one_of = &.{ 1, 0x801, 0x80001, 0x80801 } } },
+                .{ .argument = 2, .test_ = .{ .one_of = &.{ 0, 6 } } },
+            },
+        },
+        .{
+            .call = "setsockopt",
+            .why = "what HTTP clients set on a connection",
+            .otherwise = .eperm,
+            .conditions = &.{
+                // SOL_SOCKET: SO_REUSEADDR SO_KEEPALIVE SO_LINGER SO_RCVTIMEO SO_SNDTIMEO
+                .{ .argument = 1, .test_ = .{ .one_of = &.{1} } },
+                .{ .argument = 2, .test_ = .{ .one_of = &.{ 2, 9, 13, 20, 21 } } },
+            },
+        },
+    },
+    .exceptions = &.{
+        .{
+            .call = "setsockopt",
+            .why = "TCP_NODELAY TCP_CORK TCP_KEEPIDLE TCP_KEEPINTVL TCP_KEEPCNT TCP_QUICKACK TCP_USER_TIMEOUT",
+            .conditions = &.{
+                .{ .argument = 1, .test_ = .{ .one_of = &.{6} } },
+                .{ .argument = 2, .test_ = .{ .one_of = &.{ 1, 3, 4, 5, 6, 12, 18 } } },
+            },
+        },
+    },
+};
+
 /// The flags of glibc's pthread_create.
 pub const thread_flags = 0x3d0f00;
 /// Of its fork: CHILD_CLEARTID, CHILD_SETTID, SIGCHLD.

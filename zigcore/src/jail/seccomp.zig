@@ -18,6 +18,7 @@ pub fn install(config: *const Config, tripped: bool) confine.Error!void {
     if (!config.has(.seccomp)) return;
     const variant: Variant = .{
         .processes = config.may(.processes),
+        .network = config.may(.network),
         .tripped = tripped,
         .state = switch (config.state) {
             .warm, _ => .warm,
@@ -25,30 +26,38 @@ pub fn install(config: *const Config, tripped: bool) confine.Error!void {
             .forked => .forked,
         },
     };
+    if (variant.network and !tripped) return confine.refuse("a network without the tripwire");
     switch (variant.number()) {
         inline 0...variants.len - 1 => |at| try confine.installFilter(&Filter(variants[at]).program),
         else => unreachable,
     }
 }
 
-/// One program each.
+/// One program each; with a network there is always a tripwire (network.zig wants the same parts).
 pub const Variant = struct {
     processes: bool = false,
+    network: bool = false,
     tripped: bool = false,
     state: enum { warm, fresh, forked } = .warm,
 
     fn number(variant: Variant) usize {
-        const bits = @as(usize, @intFromBool(variant.processes)) | @as(usize, @intFromBool(variant.tripped)) << 1;
-        return bits + 4 * @as(usize, @backingInt(variant.state));
+        const state: usize = @backingInt(variant.state);
+        const processes = @as(usize, @intFromBool(variant.processes));
+        if (variant.network) return plain_count + processes + 2 * state;
+        return processes + 2 * @as(usize, @intFromBool(variant.tripped)) + 4 * state;
     }
 
     fn of(at: usize) Variant {
-        return .{ .processes = at & 1 != 0, .tripped = at & 2 != 0, .state = @fromBackingInt(at / 4) };
+        const processes = at & 1 != 0;
+        if (at >= plain_count) return .{ .processes = processes, .network = true, .tripped = true, .state = @fromBackingInt((at - plain_count) / 2) };
+        return .{ .processes = processes, .tripped = at & 2 != 0, .state = @fromBackingInt(at / 4) };
     }
 };
 
+const plain_count = 12;
+
 pub const variants = all: {
-    var list: [12]Variant = undefined;
+    var list: [plain_count + 6]Variant = undefined;
     for (&list, 0..) |*variant, at| {
         variant.* = .of(at);
         std.debug.assert(variant.number() == at);
@@ -103,6 +112,7 @@ fn profilesOf(comptime variant: Variant) []const policy.Profile {
     comptime {
         var profiles: []const policy.Profile = &.{};
         if (variant.processes) profiles = profiles ++ [_]policy.Profile{policy.processes};
+        if (variant.network) profiles = profiles ++ [_]policy.Profile{policy.network};
         switch (variant.state) {
             .warm => {},
             .fresh => profiles = profiles ++ [_]policy.Profile{policy.rewinding},
@@ -327,10 +337,18 @@ test "the verdicts that everything hangs on" {
     @setEvalBranchQuota(400_000);
     inline for (variants) |variant| {
         try expectEqual(verdict(.allow), call(variant, "read", @splat(0)));
-        try expectEqual(verdict(.eperm), call(variant, "socket", .{ 2, 1, 0, 0, 0, 0 }));
+        try expectEqual(verdict(if (variant.network) .allow else .eperm), call(variant, "socket", .{ 2, 1, 0, 0, 0, 0 }));
+        try expectEqual(verdict(.eperm), call(variant, "socket", .{ 2, 2, 0, 0, 0, 0 }));
+        try expectEqual(verdict(.eperm), call(variant, "socket", .{ 10, 1, 0, 0, 0, 0 }));
+        try expectEqual(verdict(.eperm), call(variant, "socket", .{ 16, 3, 0, 0, 0, 0 }));
         try expectEqual(verdict(.eperm), call(variant, "socket", .{ 1, 1, 0, 0, 0, 0 }));
         try expectEqual(verdict(.eperm), call(variant, "socket", .{ 2, 3, 0, 0, 0, 0 }));
-        try expectEqual(verdict(.eperm), call(variant, "connect", @splat(0)));
+        try expectEqual(verdict(if (variant.network) .allow else .eperm), call(variant, "connect", @splat(0)));
+        try expectEqual(verdict(if (variant.network) .allow else .eperm), call(variant, "setsockopt", .{ 3, 6, 1, 0, 0, 0 }));
+        try expectEqual(verdict(.eperm), call(variant, "setsockopt", .{ 3, 6, 31, 0, 0, 0 }));
+        try expectEqual(verdict(.eperm), call(variant, "recvmsg", @splat(0)));
+        try expectEqual(verdict(.eperm), call(variant, "accept4", @splat(0)));
+        try expectEqual(verdict(.eperm), call(variant, "sendto", .{ 3, 0, 0, 0, 1, 16 }));
         try expectEqual(verdict(.eperm), call(variant, "bind", @splat(0)));
         try expectEqual(verdict(.eperm), call(variant, "listen", @splat(0)));
         try expectEqual(verdict(if (variant.processes) .allow else .eperm), call(variant, "execve", @splat(0)));

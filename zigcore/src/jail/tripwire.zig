@@ -9,12 +9,15 @@
 const std = @import("std");
 const confine = @import("../io/confine.zig");
 const policy = @import("policy.zig");
+const network = @import("network.zig");
 const seccomp = @import("seccomp.zig");
 const Config = @import("config.zig").Config;
 const Instruction = confine.Instruction;
 
-/// Told to the zygote once, along with the descriptor on which calls are heard of.
+/// Told to the zygote once, along with the descriptor on which calls are heard of; the second one when the listening
+/// socket of network.zig comes first.
 const word = "u";
+const word_network = "n";
 
 /// Whether it can be had: whoever installs a filter needs no_new_privs or a user namespace of its own.
 pub fn wanted(config: *const Config, zygote: ?confine.Fd) bool {
@@ -28,7 +31,9 @@ pub fn set(config: *const Config, zygote: ?confine.Fd) confine.Error!void {
     if (!wanted(config, zygote)) return confine.write(ear, word);
     const listener = try confine.installListener(&program);
     defer confine.close(listener);
-    try confine.sendDescriptor(ear, word, listener);
+    const door = network.take() orelse return confine.sendDescriptors(ear, word, &.{listener});
+    defer confine.close(door);
+    try confine.sendDescriptors(ear, word_network, &.{ door, listener });
 }
 
 const user_notification = 0x7fc00000;

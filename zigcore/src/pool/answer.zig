@@ -444,12 +444,8 @@ pub fn finish(p: *Pool, c: *Connection, response: *Response, status: u16, body: 
 pub fn settle(p: *Pool, invocation: *Invocation, outcome: Outcome) void {
     assert(invocation.state != .free);
     if (invocation.connection) |c| assert(c.invocation == null);
-    books.close(p, invocation, outcome);
-    // What never ran, and what we broke, costs nothing.
-    const free = invocation.state != .running or outcome == .internal;
-    const wall_us = (p.now_ns -| invocation.dispatched_ns) / limits.us_ns;
-    const memory_mib = std.math.divCeil(u64, invocation.memory_bytes, limits.mib) catch unreachable;
-    admit.release(p.slots, invocation.admission, if (free) null else .{ .cpu_us = invocation.cpu_ns / limits.us_ns, .mib_us = memory_mib * wall_us });
+    const record = books.close(p, invocation, outcome);
+    admit.release(p.slots, invocation.admission, books.billed(&record));
     p.counters.outcome(invocation.version, outcome);
     p.invocations.give(invocation);
 }

@@ -5,13 +5,28 @@
 const std = @import("std");
 const assert = std.debug.assert;
 const usage = @import("../meter/usage.zig");
+const limits = @import("../limits.zig");
+const admit = @import("../admit/admit.zig");
+const Counters = @import("../meter/counters.zig").Counters;
 const Outcome = @import("../meter/counters.zig").Outcome;
 const Pool = @import("pool.zig");
 const Invocation = @import("invocation.zig");
 
-pub fn close(p: *Pool, invocation: *const Invocation, outcome: Outcome) void {
+pub fn close(p: *Pool, invocation: *const Invocation, outcome: Outcome) usage.Record {
     const record = recordOf(p, invocation, outcome);
-    const counters = p.counters;
+    p.journal.write(p.invocations.indexOf(invocation), &record, p.versions[invocation.version].id());
+    count(p.counters, &record);
+    return record;
+}
+
+/// What the tenant's purse pays: null for what has not run and for what we broke. gateway/contract/usage.py counts alike.
+pub fn billed(record: *const usage.Record) ?admit.Used {
+    if (!record.flags.executed or record.outcome == .internal) return null;
+    const memory_mib = std.math.divCeil(u64, record.memory_bytes, limits.mib) catch unreachable;
+    return .{ .cpu_us = record.cpu_ns / limits.us_ns, .mib_us = memory_mib * (record.wall_ns / limits.us_ns) };
+}
+
+fn count(counters: *Counters, record: *const usage.Record) void {
     counters.add(.usage_records_total, 1);
     if (!record.flags.executed) return;
     counters.add(.usage_executed_total, 1);

@@ -16,6 +16,7 @@ const Table = @import("../route/table.zig").Table;
 const VersionRow = @import("../route/table.zig").Version;
 const target = @import("../http/target.zig");
 const Slots = @import("../admit/slots.zig").Slots;
+const Journal = @import("../meter/journal.zig");
 const Ledger = @import("../admit/ledger.zig");
 const table_module = @import("../route/table.zig");
 const Counters = @import("../meter/counters.zig").Counters;
@@ -44,6 +45,7 @@ events: *event_records.Ring,
 now_ns: u64,
 
 invocations: Invocation.Set,
+journal: Journal,
 versions: []Version,
 workers: []Worker,
 free: []u16,
@@ -130,6 +132,7 @@ pub fn init(pool: *Pool, ring: *Ring, listener: *Listener, arena: *Arena, option
         .events = events_ring,
         .now_ns = 0,
         .invocations = .init(try arena.take(Invocation, listener.connections.len + limits.workers_max)),
+        .journal = try .init(),
         .versions = try arena.take(Version, limits.versions_max),
         .workers = workers,
         .free = free,

@@ -131,9 +131,16 @@ fn invoke(p: *Pool, c: *Connection, r: Resolved) void {
         p.counters.outcome(r.row.index, .refused_queue);
         return answer.refuse(p, c, .overloaded, "The node holds as many invocations as it can.");
     }
+    if (!p.journal.reserve()) {
+        p.counters.outcome(r.row.index, .refused_queue);
+        return answer.refuse(p, c, .overloaded, "This node cannot keep books at the moment (the disk of its journal is full); this call was not executed.");
+    }
     const admission = switch (admit.admit(p.slots, r.tenant, r.row, p.now_ns, p.listener.date_s)) {
         .admitted => |admission| admission,
-        .refused => |refusal| return quota.refuse(p, c, r.tenant, r.row, r.owner, refusal),
+        .refused => |refusal| {
+            p.journal.giveBack();
+            return quota.refuse(p, c, r.tenant, r.row, r.owner, refusal);
+        },
     };
     // From here on it is admitted: whatever becomes of it, `answer.settle` makes its usage record.
     const invocation = p.invocations.take().?;
@@ -163,6 +170,7 @@ fn invoke(p: *Pool, c: *Connection, r: Resolved) void {
         .previous = Invocation.none,
     };
     c.invocation = p.invocations.indexOf(invocation);
+    p.journal.begin(c.invocation.?, invocation.id, invocation.arrived_unix_ns, r.row.id);
     dispatch.place(p, invocation, r.function);
 }
 

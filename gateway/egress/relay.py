@@ -1,0 +1,100 @@
+"""Carries bytes both ways between a worker and the outside, counts them, and ends what nobody uses.
+
+Called by ``proxy`` (tunnels) and ``plain``. What always holds: no more than one piece is held per direction beside the
+sockets' buffers; a tenant over its bytes per minute waits, it alone; a connection on which nothing moves is ended.
+"""
+
+import asyncio
+import contextlib
+import time
+from asyncio import StreamReader, StreamWriter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+PIECE_BYTES = 64 * 1024
+_FLUSH_S = 20.0
+Count = Callable[[int, float], float]
+"""Bytes and the time; seconds to wait."""
+
+
+@dataclass(slots=True)
+class Side:
+    reader: StreamReader
+    writer: StreamWriter
+
+    def abort(self) -> None:
+        self.writer.transport.abort()
+
+    def close(self) -> None:
+        """What is written is sent first, if the other end takes it within a while."""
+        self.writer.close()
+        asyncio.get_running_loop().call_later(_FLUSH_S, self.writer.transport.abort)
+
+
+class Activity:
+    """Ends both sides when nothing has moved for too long. One timer, however often something moves."""
+
+    def __init__(self, sides: tuple[Side, Side], idle_s: float, half_open_s: float) -> None:
+        self._sides = sides
+        self._idle_s = idle_s
+        self._half_open_s = half_open_s
+        self._last_s = time.monotonic()
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_later(idle_s, self._look)
+
+    def touch(self, ahead_s: float = 0.0) -> None:
+        """``ahead_s``: nothing will move before, and that is meant."""
+        self._last_s = max(self._last_s, time.monotonic() + ahead_s)
+
+    def half_open(self) -> None:
+        self._idle_s = min(self._idle_s, self._half_open_s)
+        self.touch()
+        self._timer.cancel()
+        self._look()
+
+    def stop(self) -> None:
+        self._timer.cancel()
+
+    def _look(self) -> None:
+        left_s = self._last_s + self._idle_s - time.monotonic()
+        if left_s > 0:
+            self._timer = self._loop.call_later(left_s, self._look)
+            return
+        for side in self._sides:
+            side.abort()
+
+
+async def tunnel(worker: Side, outside: Side, sent: Count, received: Count, activity: Activity) -> None:
+    """Until both sides have said that nothing more comes, or one of them is gone."""
+    ways = {
+        asyncio.create_task(_carry(worker, outside, sent, activity)),
+        asyncio.create_task(_carry(outside, worker, received, activity)),
+    }
+    try:
+        done, _waiting = await asyncio.wait(ways, return_when=asyncio.FIRST_EXCEPTION)
+        for way in done:
+            with contextlib.suppress(OSError):
+                way.result()
+    finally:
+        for way in ways:
+            way.cancel()
+        await asyncio.gather(*ways, return_exceptions=True)
+
+
+async def _carry(source: Side, sink: Side, count: Count, activity: Activity) -> None:
+    """Raises OSError when a side is gone."""
+    while piece := await source.reader.read(PIECE_BYTES):
+        await put(sink, piece, count, activity)
+    if sink.writer.can_write_eof():
+        sink.writer.write_eof()
+    activity.half_open()
+
+
+async def put(sink: Side, piece: bytes, count: Count, activity: Activity) -> None:
+    wait_s = count(len(piece), time.monotonic())
+    activity.touch()
+    sink.writer.write(piece)
+    await sink.writer.drain()
+    if wait_s > 0:
+        activity.touch(wait_s)
+        await asyncio.sleep(wait_s)
