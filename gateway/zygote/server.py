@@ -278,11 +278,7 @@ class Server:
             del self._asking[forked.ear.fileno()]
             self._poll.unregister(forked.ear)
             forked.ear.close()
-<<<<<<< HEAD
-=======
-        self._let_go(worker)
         self._egress.gone(worker.pidfd)
->>>>>>> main
         self._poll.unregister(worker.pidfd)
         del self._workers[worker.pidfd]
         if (connection := worker.connection) is not None:

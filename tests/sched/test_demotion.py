@@ -45,7 +45,9 @@ def test_the_process_of_a_forked_invocation_is_demoted_and_its_cpu_limit_holds(s
     assert server.invoke("forked-burn", seconds=0.0).status_code == 200
     with ThreadPoolExecutor(1) as pool:
         call = pool.submit(server.invoke, "forked-burn", seconds=50.0)
-        demoted = server.wait_for(lambda: children_under(scheduled, kernel.IDLE), what="a process of it under SCHED_IDLE")
+        demoted = server.wait_for(
+            lambda: children_under(scheduled, kernel.IDLE), what="a process of it under SCHED_IDLE"
+        )
         assert all(policy(kernel.parent(pid)) == kernel.IDLE for pid in demoted)
         answer = call.result()
     assert (answer.status_code, answer.json()["limit"], answer.json()["allowed_ms"]) == (500, "cpu", 1_500)
