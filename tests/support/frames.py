@@ -211,7 +211,7 @@ class Connection:
         return self.request
 
     def reply(self) -> tuple[str, int, int, int, str, list[int]]:
-        """Kind, request, pid, status, text, descriptors. Tripwires are kept: the gateway would hear forbidden calls there."""
+        """Kind, request, pid, status, text, descriptors. Tripwires are kept, as the gateway does."""
         while True:
             raw, fds, _flags, _address = socket.recv_fds(self.socket, 4096, 4)
             if not raw:
