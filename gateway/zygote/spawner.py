@@ -10,9 +10,9 @@ takes in only what is forked after it was made:
 
 Either way the byte brings the descriptor on which forbidden calls are heard of (zigcore/src/jail/tripwire.zig), which
 is for the gateway: we may end before our workers; of a version with a network, the socket of its namespace before it.
-``fork`` does not wait for it, for the worker's mounts are made before: it comes on ``Forked.ear``, and ``answer`` deals
-with it. What always holds: ``fork`` returns the worker's pid as the zygote and the gateway see it, once it is a child of
-ours.
+``fork`` does not wait for it, for the worker's mounts are made before: it comes on ``Forked.ear``, and ``answer``
+deals with it. What always holds: ``fork`` returns the worker's pid as the zygote and the gateway see it, once it is a
+child of ours.
 """
 
 import contextlib
@@ -143,8 +143,8 @@ class Spawner:
         return pid
 
 
-def probe(spawner: Spawner) -> str | None:
-    """Tries the jail on a process that does nothing: None, or what was refused."""
+def probe(spawner: Spawner, *, network: bool = False) -> str | None:
+    """Tries the jail on a process that does nothing: None, or what was refused. ``network``: of a version with one."""
     read, write = os.pipe2(os.O_CLOEXEC)
     trees = [one.target for one in spawner.jail.mounts if one.kind is MountKind.TREE]
     trees = trees if Part.MOUNT in spawner.jail.parts else []
@@ -166,7 +166,7 @@ def probe(spawner: Spawner) -> str | None:
             os._exit(0)
 
     try:
-        forked = spawner.fork(spawner.jail.config(_TRIAL), body)
+        forked = spawner.fork(spawner.jail.config(replace(_TRIAL, network=network)), body)
     except OSError as error:
         os.close(read)
         return f"fork into a PID namespace: {error.strerror}"
