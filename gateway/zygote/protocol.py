@@ -16,6 +16,7 @@ KIND_SPAWN = 16
 KIND_SPAWNED = 17
 KIND_REFUSED = 18
 KIND_EXITED = 19
+KIND_TRIPWIRE = 20
 SPAWN = struct.Struct("<IBB2xQII")
 """magic, kind, whether the CPU is a reserved one, request, cpu, bytes of the document that follows. Two descriptors:
 channel, shared memory."""

@@ -19,10 +19,10 @@ from typing import NoReturn
 
 from gateway.cgroup.group import Group
 from gateway.contract.worker import SpawnSpec
-from gateway.zygote import child, protocol, tripwire
+from gateway.zygote import child, protocol
 from gateway.zygote.egress import AGAIN_S, Egress
 from gateway.zygote.groups import Groups
-from gateway.zygote.protocol import KIND_REFUSED, KIND_SPAWNED, ProtocolError, Spawn
+from gateway.zygote.protocol import KIND_REFUSED, KIND_SPAWNED, KIND_TRIPWIRE, ProtocolError, Spawn
 from gateway.zygote.reserved import Reserved, ReservedPlace
 from gateway.zygote.spawner import Forked, Spawner
 
@@ -51,9 +51,6 @@ class _Worker:
     spec: SpawnSpec
     asks: Forked | None
     """Its word, once its user namespace is there, is still to come."""
-    tripwire_fd: int | None = None
-    forbidden: int | None = None
-    """The system call that it was ended for."""
     place: ReservedPlace | None = None
 
 
@@ -74,8 +71,6 @@ class Server:
         """By pidfd."""
         self._asking: dict[int, _Worker] = {}
         """By the descriptor of their ear."""
-        self._tripwires: dict[int, _Worker] = {}
-        """By the descriptor on which we hear of a forbidden call."""
         self._cpus = os.sched_getaffinity(0)
         self._ending = False
 
@@ -105,8 +100,6 @@ class Server:
             self._reap(worker)
         elif (worker := self._asking.get(fd)) is not None:
             self._answer(worker)
-        elif (worker := self._tripwires.get(fd)) is not None:
-            self._tripped(worker)
         elif fd == self._egress_fd:
             self._hear_egress(events)
         elif (connection := self._connections.get(fd)) is not None:
@@ -236,30 +229,17 @@ class Server:
         del self._asking[forked.ear.fileno()]
         self._poll.unregister(forked.ear)
         word = forked.answer()
-        worker.tripwire_fd = word.tripwire_fd
         if word.door_fd is not None:
             self._egress.came(worker.spec, worker.pid, worker.pidfd, word.door_fd)
-        if worker.tripwire_fd is not None:
-            self._tripwires[worker.tripwire_fd] = worker
-            self._poll.register(worker.tripwire_fd, select.POLLIN)
-
-    def _tripped(self, worker: _Worker) -> None:
-        """It has made a call that ends it, which waits for an answer that it will never get; or it has just ended."""
-        worker.forbidden = None if worker.tripwire_fd is None else tripwire.forbidden_call(worker.tripwire_fd)
-        if worker.forbidden is None:
+        if word.tripwire_fd is None:
             return
-        # In this order: closing the descriptor answers the call (ENOSYS); what is killed already returns to nothing.
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(worker.pidfd, signal.SIGKILL)
-        self._let_go(worker)
-
-    def _let_go(self, worker: _Worker) -> None:
-        """Closes its tripwire: from here on the kernel answers ENOSYS by itself."""
-        if worker.tripwire_fd is not None:
-            self._poll.unregister(worker.tripwire_fd)
-            del self._tripwires[worker.tripwire_fd]
-            os.close(worker.tripwire_fd)
-            worker.tripwire_fd = None
+        # The gateway's from here on: it outlives us, and so does the worker.
+        try:
+            if worker.connection is not None:
+                frame = protocol.reply(KIND_TRIPWIRE, worker.request, worker.pid, 0)
+                self._send(worker.connection, frame, [word.tripwire_fd])
+        finally:
+            os.close(word.tripwire_fd)
 
     def _hear_egress(self, events: int) -> None:
         if events & (select.POLLIN | select.POLLHUP | select.POLLERR):
@@ -298,10 +278,7 @@ class Server:
             del self._asking[forked.ear.fileno()]
             self._poll.unregister(forked.ear)
             forked.ear.close()
-        self._let_go(worker)
         self._egress.gone(worker.pidfd)
-        if worker.forbidden is not None:
-            status = tripwire.wait_status(worker.forbidden)
         self._poll.unregister(worker.pidfd)
         del self._workers[worker.pidfd]
         if (connection := worker.connection) is not None:

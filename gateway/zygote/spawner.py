@@ -8,9 +8,11 @@ takes in only what is forked after it was made:
 - otherwise: a short-lived process between the two makes user and PID namespace and forks the worker; when it ends, the
   worker becomes the zygote's child (subreaper).
 
-Either way the byte brings the descriptor on which we hear of forbidden calls (zigcore/src/jail/tripwire.zig). ``fork``
-does not wait for it, for the worker's mounts are made before: it comes on ``Forked.ear``, and ``answer`` deals with it.
-What always holds: ``fork`` returns the worker's pid as the zygote and the gateway see it, once it is a child of ours.
+Either way the byte brings the descriptor on which forbidden calls are heard of (zigcore/src/jail/tripwire.zig), which
+is for the gateway: we may end before our workers; of a version with a network, the socket of its namespace before it.
+``fork`` does not wait for it, for the worker's mounts are made before: it comes on ``Forked.ear``, and ``answer``
+deals with it. What always holds: ``fork`` returns the worker's pid as the zygote and the gateway see it, once it is a
+child of ours.
 """
 
 import contextlib
@@ -44,7 +46,7 @@ class Word:
     """What a worker has sent along. Ours to close."""
 
     tripwire_fd: int | None = None
-    """Readable once it has made a forbidden call. None: the kernel ends it then, without a word."""
+    """The gateway hears on it of a forbidden call. None: the kernel ends it then, without a word."""
     door_fd: int | None = None
     """Of a version with a network: the socket that listens in its namespace (zigcore/src/jail/network.zig)."""
 

@@ -2,10 +2,14 @@
 
 import os
 import stat
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.conftest import OwnServer
+import pytest
+
+from tests.conftest import FREE_PORTS, server_environment
+from tests.support.server import Server
 
 HELLO = "def handler():\n    return 'hello'\n"
 _READ, _ENTER = 0o4, 0o1
@@ -22,14 +26,30 @@ def open_to_others(folder: Path) -> Iterator[Path]:
             yield entry
 
 
-def test_nothing_in_the_data_folder_can_be_read_by_others(own_server: OwnServer, tmp_path: Path) -> None:
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """Paths of Unix sockets have 107 bytes at most; pytest's own folders are longer when tests run side by side."""
+    with tempfile.TemporaryDirectory(prefix="tc-", dir="/tmp") as folder:
+        yield Path(folder)
+
+
+def test_nothing_in_the_data_folder_can_be_read_by_others(short: Path) -> None:
     before = os.umask(0o022)  # what most people have
+    server = None
     try:
-        server = own_server()
+        # Workers are other users, and read their code below it.
+        short.chmod(0o755)
+        server = Server(short / "server", server_environment(), *FREE_PORTS, "--no-example")
         server.deploy("hello", HELLO)
         assert server.invoke("hello").json() == "hello"
+        judge(server)
     finally:
         os.umask(before)
+        if server is not None:
+            server.stop()
+
+
+def judge(server: Server) -> None:
     names = {path.name for path in server.data_dir.rglob("*")}
     assert {"control-plane.db", "valkey.sock", "zygote.sock", "gateway.log", "operator-token"} <= names
     ours = [path for path in open_to_others(server.data_dir) if not path.name.startswith("up-")]  # the test's own file

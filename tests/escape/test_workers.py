@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import OwnServer
 from tests.escape.conftest import Attempt
 from tests.support.server import Server
 
@@ -119,6 +120,30 @@ def test_a_forbidden_call_of_a_child_ends_the_worker(jailed: Attempt) -> None:
     assert is_well(jailed, "processes")
 
 
+def test_a_forbidden_call_is_named_after_the_end_of_the_zygote(own_server: OwnServer) -> None:
+    """Workers outlive the process that forked them, and so does what watches them."""
+    server = own_server()
+    server.deploy("orphan", TRACES, workers_min=1)
+    assert server.invoke("orphan", call=False).json() == "well"
+    orphans = server.worker_pids()
+    killed = server.pid("zygote")
+    server.kill(killed)
+    assert orphans & server.worker_pids(), "its workers live on"
+    outcome = server.invoke("orphan", call=True)
+    assert (outcome.status_code, outcome.json().get("call")) == (500, "ptrace"), outcome.text
+    server.wait_for(lambda: server.pid("zygote") not in (None, killed), what="the next zygote")
+    server.wait_for(lambda: server.invoke("orphan", call=False).is_success, what="a worker of the next zygote's")
+
+
+TRACES = """
+import ctypes
+def handler(call: bool):
+    if call:
+        ctypes.CDLL(None).syscall(101, 16, 0, 0, 0)
+    return "well"
+"""
+
+
 def namespace_of_daemon(server: Server) -> str:
     """PID namespace of the process that has forked away."""
     found = {}
@@ -145,7 +170,8 @@ def test_a_daemon_dies_with_its_worker(jailed: Attempt, unjailed: Attempt, serve
     assert len(list(in_namespace(namespace))) == 2
     # The worker that has it must be the one that ends: the others are asked as well.
     for _ in range(8):
-        assert jailed("end the worker", "processes")["exit_status"] == 7
+        outcome = jailed("end the worker", "processes")
+        assert outcome.get("exit_status") == 7, outcome
         if not list(in_namespace(namespace)):
             break
     server.wait_for(lambda: not list(in_namespace(namespace)), what="the end of the daemon")

@@ -49,6 +49,16 @@ def burn_threads(seconds: float, threads: int) -> dict:
     return {}
 
 
+def burn_processes(seconds: float, processes: int) -> dict:
+    '''In processes that are there before anybody can have seen that they burn.'''
+    import subprocess, sys
+    program = f"import time\\nend = time.monotonic() + {seconds}\\nwhile time.monotonic() < end: pass"
+    others = [subprocess.Popen([sys.executable, "-I", "-S", "-c", program]) for _ in range(processes)]
+    for one in others:
+        one.wait()
+    return {}
+
+
 def sleep(seconds: float) -> dict:
     time.sleep(seconds)
     return {}

@@ -13,7 +13,7 @@ from pathlib import Path
 CPUSET = Path("/sys/fs/cgroup/cpuset")
 """v1"""
 CAP_SYS_NICE = 23
-NORMAL, IDLE, DEADLINE = 0, 5, 6
+NORMAL, BATCH, IDLE, DEADLINE = 0, 3, 5, 6
 _ATTRIBUTES = struct.Struct("<IIQiIQQQ")
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -78,6 +78,14 @@ def why_best_effort() -> str | None:
         return "no v1 hierarchy of CPU sets that can be written"
     own = next((line for line in Path("/proc/self/cgroup").read_text().splitlines() if ":cpuset:" in line), "")
     return None if own.endswith(":/") else "not in the root CPU set"
+
+
+def parent(pid: int) -> int:
+    """0: it is gone."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[1])
+    except OSError:
+        return 0
 
 
 def cpu_s(pid: int) -> float:

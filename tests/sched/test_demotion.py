@@ -10,11 +10,13 @@ from pathlib import Path
 
 import httpx
 
+from tests.limits.test_memory_neighbours import another_tenant
 from tests.sched import kernel
-from tests.sched.conftest import Scheduled
+from tests.sched.conftest import FUNCTIONS, Scheduled
 from tests.sched.hog import Hog
 
 HOGS_COUNT = 8
+CROWD_COUNT = 12
 
 
 def test_who_burns_is_demoted_with_its_threads_and_promoted_after_its_answer(scheduled: Scheduled) -> None:
@@ -37,6 +39,55 @@ def test_who_burns_is_demoted_with_its_threads_and_promoted_after_its_answer(sch
     assert pid in server.worker_pids()
 
 
+def test_the_process_of_a_forked_invocation_is_demoted_and_its_cpu_limit_holds(scheduled: Scheduled) -> None:
+    server = scheduled.server
+    server.deploy("forked-burn", FUNCTIONS, handler="main:burn_wall", state="forked", timeout_ms=60_000, cpu_ms=1_500)
+    assert server.invoke("forked-burn", seconds=0.0).status_code == 200
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(server.invoke, "forked-burn", seconds=50.0)
+        demoted = server.wait_for(
+            lambda: children_under(scheduled, kernel.IDLE), what="a process of it under SCHED_IDLE"
+        )
+        assert all(policy(kernel.parent(pid)) == kernel.IDLE for pid in demoted)
+        answer = call.result()
+    assert (answer.status_code, answer.json()["limit"], answer.json()["allowed_ms"]) == (500, "cpu", 1_500)
+    server.wait_for(lambda: not any(server.alive(pid) for pid in demoted), what="the end of the process")
+
+
+def test_processes_that_burn_are_demoted_with_their_worker(scheduled: Scheduled) -> None:
+    """Also those that it started before; and who is not demoted any more has no demoted process."""
+    server = scheduled.server
+    server.deploy(
+        "processes", FUNCTIONS, handler="main:burn_processes", processes=True, state="warm", timeout_ms=60_000,
+        cpu_ms=60_000, processes_max=32,
+    )  # fmt: skip
+    assert server.invoke("processes", seconds=0.0, processes=0).status_code == 200
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(server.invoke, "processes", seconds=2.0, processes=3)
+        server.wait_for(lambda: len(children_under(scheduled, kernel.IDLE)) == 3, what="three demoted processes")
+        assert call.result().status_code == 200
+    server.wait_for(lambda: not burners(server.worker_pids(), 1), what="its promotion")
+
+
+def test_a_tenant_with_many_burning_workers_leaves_another_its_part(scheduled: Scheduled) -> None:
+    """Twelve against one: by workers alone the one would have a thirteenth of what the others have."""
+    server = scheduled.server
+    other, _subscribe = another_tenant(server, "lonely")
+    other.deploy("burn-wall", FUNCTIONS, handler="main:burn_wall", timeout_ms=60_000, cpu_ms=60_000)
+    with ThreadPoolExecutor(CROWD_COUNT + 1) as pool:
+        crowd = [pool.submit(server.invoke, "burn-wall", seconds=8.0) for _ in range(CROWD_COUNT)]
+        many = server.wait_for(lambda: burners(server.worker_pids(), CROWD_COUNT), what="the many")
+        lonely = pool.submit(other.invoke, "burn-wall", seconds=8.0)
+        (one,) = server.wait_for(lambda: burners(server.worker_pids() - many, 1), what="the one")
+        time.sleep(1.5)  # it is raised a step at a time
+        before = {pid: kernel.cpu_s(pid) for pid in (*many, one)}
+        time.sleep(2.0)
+        got = {pid: kernel.cpu_s(pid) - before[pid] for pid in (*many, one)}
+        assert {call.result().status_code for call in (*crowd, lonely)} == {200}
+    theirs = sum(got[pid] for pid in many)
+    assert got[one] > theirs / 6, (got[one], theirs)
+
+
 def test_who_sleeps_or_is_short_is_not_demoted(scheduled: Scheduled) -> None:
     server = scheduled.server
     before = demotions(scheduled)
@@ -52,7 +103,7 @@ def test_short_calls_stay_quick_while_eight_burn(scheduled: Scheduled) -> None:
     cpu = min(os.sched_getaffinity(0))
     with ThreadPoolExecutor(HOGS_COUNT) as pool:
         calls = [pool.submit(server.invoke, "burn-wall", seconds=50.0) for _ in range(HOGS_COUNT)]
-        demoted = server.wait_for(lambda: who_is_demoted(scheduled, HOGS_COUNT), what="eight demoted")
+        demoted = server.wait_for(lambda: burners(server.worker_pids(), HOGS_COUNT), what="eight demoted")
         beside_demoted = median_us(scheduled)
         before = {pid: kernel.cpu_s(pid) for pid in demoted}
         with Hog(cpu) as ordinary:
@@ -101,6 +152,18 @@ def policy(pid: int) -> int | None:
     return seen.policy if seen is not None else None
 
 
+def children_under(scheduled: Scheduled, wanted: int) -> list[int]:
+    """Processes that workers have started, of that class."""
+    workers = scheduled.server.worker_pids()
+    return [pid for pid in workers if kernel.parent(pid) in workers and policy(pid) == wanted]
+
+
+def burners(pids: set[int], count: int) -> set[int]:
+    """Who has been demoted, in whichever class that ends; empty until there are so many."""
+    found = {pid for pid in pids if policy(pid) in (kernel.IDLE, kernel.BATCH)}
+    return found if len(found) == count else set()
+
+
 def nices(scheduled: Scheduled) -> set[int]:
     seen = [kernel.scheduling(pid) for pid in scheduled.server.worker_pids()]
     return {one.nice for one in seen if one is not None}
@@ -116,12 +179,6 @@ def median_us(scheduled: Scheduled) -> float:
     answers = [scheduled.server.invoke("burn", cpu_ms=4) for _ in range(20)]
     assert {answer.status_code for answer in answers} == {200}
     return statistics.median(answer.elapsed.total_seconds() * 1e6 for answer in answers)
-
-
-def who_is_demoted(scheduled: Scheduled, count: int) -> list[int]:
-    """All of them, or none yet."""
-    found = [pid for pid in scheduled.server.worker_pids() if policy(pid) == kernel.IDLE]
-    return found if len(found) == count else []
 
 
 def calls_until(url: str, tenant: str, key: str, until: float, hog: Future[httpx.Response]) -> int:

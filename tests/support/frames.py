@@ -28,7 +28,7 @@ FLAG_BODY_SHARED = 1
 FLAG_LAST = 2
 FLAG_SHARED_EMPTY = 4
 KINDS = {2: "answer", 3: "failure", 4: "log", 5: "ready", 6: "failed", 7: "interrupted"}
-ZYGOTE_KINDS = {17: "spawned", 18: "refused", 19: "exited"}
+ZYGOTE_KINDS = {17: "spawned", 18: "refused", 19: "exited", 20: "tripwire"}
 BODY_BYTES_MAX = 6 * 2**20
 SHARED_BYTES = 2 * BODY_BYTES_MAX
 BODY_INLINE_BYTES_MAX = 32 * 1024
@@ -204,6 +204,7 @@ class Connection:
         self.socket.connect(str(path))
         self.request = 0
         self.exits: dict[int, int] = {}
+        self.tripwires: list[int] = []
 
     def ask(self, spec: bytes, cpu: int, fds: list[int]) -> int:
         self.request += 1
@@ -211,12 +212,16 @@ class Connection:
         return self.request
 
     def reply(self) -> tuple[str, int, int, int, str, list[int]]:
-        """Kind, request, pid, status, text, descriptors."""
-        raw, fds, _flags, _address = socket.recv_fds(self.socket, 4096, 4)
-        if not raw:
-            raise EOFError
-        magic, kind, request, pid, status, _oom_kills, _peak_bytes, _cpu_ns = REPLY.unpack_from(raw)
-        assert magic == MAGIC
+        """Kind, request, pid, status, text, descriptors. Tripwires are kept, as the gateway does."""
+        while True:
+            raw, fds, _flags, _address = socket.recv_fds(self.socket, 4096, 4)
+            if not raw:
+                raise EOFError
+            magic, kind, request, pid, status, _oom_kills, _peak_bytes, _cpu_ns = REPLY.unpack_from(raw)
+            assert magic == MAGIC
+            if ZYGOTE_KINDS[kind] != "tripwire":
+                break
+            self.tripwires += fds
         return ZYGOTE_KINDS[kind], request, pid, status, raw[REPLY.size :].decode(), fds
 
     def spawn(
@@ -260,6 +265,9 @@ class Connection:
 
     def close(self) -> None:
         self.socket.close()
+        for fd in self.tripwires:
+            os.close(fd)
+        self.tripwires.clear()
 
 
 class Zygote:

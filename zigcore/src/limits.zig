@@ -124,7 +124,7 @@ pub const start_backoff_last_ns = 30 * s_ns;
 /// woken once for all of them. Only of a version whose invocations have been this short lately.
 pub const answers_late_max = 4;
 pub const answers_late_run_ns = 100 * us_ns;
-/// Once an invocation has run this long its reactor stops yielding and sleeps on a timer of `reactor_nap_ns`.
+/// Once an invocation has run this long its reactor stops yielding and sleeps, at most `reactor_nap_ns` where it matters.
 pub const yield_run_max_ns = 1 * ms_ns;
 /// Yields in a row that brought nothing: after these the reactor sleeps although a worker is busy.
 pub const yields_idle_max = 4;
@@ -139,14 +139,26 @@ pub const reserved_workers_max = 256;
 /// its partition could not be made (no right to, a file system that cannot be written).
 pub const reserved_full_pause_ns = 1 * s_ns;
 pub const reserved_broken_pause_ns = 30 * s_ns;
-/// An invocation that has used so much of a shared CPU is demoted.
+/// An invocation that has used so much of a shared CPU is demoted; a tenant's running ones together, down to `_min` each;
+/// an import.
 pub const burn_cpu_ns = 8 * ms_ns;
-pub const burn_look_pause_ns = 5 * ms_ns;
-/// Threads of a worker that are demoted with it; more escape.
+pub const burn_cpu_ns_min = 1 * ms_ns;
+pub const burn_start_cpu_ns = 50 * ms_ns;
+/// Looks at running invocations are at least this far apart.
+pub const burn_look_pause_ns = 1 * ms_ns;
+/// An invocation that follows a demoted one of its version sooner than this starts demoted.
+pub const burn_rest_ns = 20 * ms_ns;
+/// Threads of one process that are demoted with it; more escape.
 pub const burn_threads_max = 512;
-/// The demoted together get at least a part of the CPU of 1 in so many, looked at this often.
+/// The demoted together get at least a part of the CPU of 1 in so many; what each tenant's got is looked at this often.
 pub const burn_floor_count = 16;
-pub const burn_floor_pause_ns = 200 * ms_ns;
+pub const burn_share_pause_ns = 100 * ms_ns;
+
+/// A reactor that goes before its workers looks this often at the CPU that it needs: with more than 1 in so many parts of
+/// it, it goes beside them for a while.
+pub const first_look_ns = 10 * ms_ns;
+pub const first_cpu_parts_count = 2;
+pub const first_pause_ns = 100 * ms_ns;
 
 // -- A worker's memory -------------------------------------------------------------------------------------------
 
@@ -317,5 +329,6 @@ comptime {
     assert(receive_buffers_held_max < receive_buffers_count);
     assert(std.math.isPowerOfTwo(ring_entries));
     assert(reactor_nap_ns <= yield_run_max_ns);
+    assert(burn_cpu_ns_min >= yield_run_max_ns and burn_cpu_ns_min <= burn_cpu_ns);
     assert(std.heap.page_size_min <= 4096 and shared_bytes % 4096 == 0);
 }

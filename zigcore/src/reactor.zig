@@ -22,6 +22,7 @@ const Ledger = @import("admit/ledger.zig");
 const Counters = @import("meter/counters.zig").Counters;
 const EventRing = @import("pool/events.zig").Ring;
 const Pool = @import("pool/pool.zig");
+const Standing = @import("pool/standing.zig");
 const serve = @import("pool/serve.zig");
 const answer = @import("pool/answer.zig");
 const reap = @import("pool/reap.zig");
@@ -40,6 +41,7 @@ wake_count: u64,
 gauges_ns: u64,
 /// In a row without anything new.
 yields: u32,
+standing: Standing,
 drained: bool,
 /// Reactors of this gateway that have not drained yet.
 undrained: *std.atomic.Value(u32),
@@ -91,6 +93,7 @@ pub fn create(arena: *Arena, options: Options) !*Reactor {
     r.wake_fd = try sys.eventfd();
     r.gauges_ns = 0;
     r.yields = 0;
+    r.standing = .{};
     r.drained = false;
     r.undrained = options.undrained;
     r.pinned = .init(.unknown);
@@ -167,6 +170,7 @@ pub fn stop(r: *Reactor) void {
 fn run(r: *Reactor) void {
     sys.nameThread("tailcut-reactor");
     sys.pin(r.cpu) catch return r.pinned.store(.no, .release);
+    Standing.common();
     r.pinned.store(.yes, .release);
     r.ring.enable() catch @panic("io_uring: the ring cannot be enabled");
     r.wakeListen();
@@ -187,6 +191,7 @@ fn turn(r: *Reactor) void {
         r.completed(r.ring.next() orelse break);
     }
     r.pool.tick();
+    r.standing.tick(now_ns, r.pool.crowded());
     r.listener.expire();
     if (r.events.flush(0)) sys.eventfdRaise(r.event_fd);
     if (r.listener.draining and !r.drained) r.drainedCheck();
@@ -194,10 +199,11 @@ fn turn(r: *Reactor) void {
 
 /// Submits; then the worker's turn, or sleep.
 fn rest(r: *Reactor) void {
+    const yields = r.pool.busyYoung() and !r.pool.crowded();
     const late = r.listener.late_count;
     // Kept back only from one short invocation to the next: not when the last one turned out to be none.
-    if (late > 0 and (late == limits.answers_late_max or r.yields > 0 or r.pool.queued == 0 or !r.pool.busyYoung())) transfer.sendLate(&r.listener);
-    if (r.pool.busyYoung() and r.yields < limits.yields_idle_max) {
+    if (late > 0 and (late == limits.answers_late_max or r.yields > 0 or r.pool.queued == 0 or !yields)) transfer.sendLate(&r.listener);
+    if (yields and r.yields < limits.yields_idle_max) {
         if (r.ring.queued()) r.ringEnter(null);
         if (!r.ring.pending()) {
             // Between scheduling groups (an autogroup for each session, a cgroup for each worker) a yield does not hand the
@@ -247,6 +253,7 @@ fn completed(r: *Reactor, completion: Ring.Completion) void {
         .worker_receive => reap.received(&r.pool, tag, completion),
         .worker_send => reap.sendFailed(&r.pool, tag),
         .worker_end => reap.ended(&r.pool, tag),
+        .worker_tripwire => reap.tripped(&r.pool, tag),
         .zygote_receive => reap.zygoteHeard(&r.pool, r.pool.zygote.heard(completion)),
         _ => unreachable,
     }

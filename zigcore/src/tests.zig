@@ -37,6 +37,8 @@ comptime {
     _ = @import("admit/admit.zig");
     _ = @import("pool/frame.zig");
     _ = @import("pool/burn.zig");
+    _ = @import("io/notification.zig");
+    _ = @import("pool/standing.zig");
     _ = @import("http/fuzz.zig");
     _ = @import("pool/events.zig");
     _ = @import("pool/invocation.zig");

@@ -24,6 +24,12 @@ pub fn realtime() u64 {
     return read(realtime_id).?;
 }
 
+/// CPU time of the calling thread.
+pub fn cpuOfThread() u64 {
+    const thread_id = 3;
+    return read(thread_id) orelse 0;
+}
+
 /// CPU time that a process has used, all its threads: a system call of about 0.3 µs. Null once the process is gone.
 pub fn cpuOf(pid: i32) ?u64 {
     if (pid <= 0) return null;

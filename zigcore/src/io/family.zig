@@ -1,10 +1,11 @@
 //! CPU time of the processes that a worker has started: those that run, and those that have ended.
 //!
-//! Called by pool/deadline, for workers that may have any: a process's own CPU clock does not count its children's. Those
+//! Called by pool/deadline and burn, for workers that may have any: a process's own CPU clock does not count its children's. Those
 //! that run are found in the worker's control group, which none of them can leave; those that have ended and been waited
 //! for are in the worker's own figures, to 10 ms in all. What always holds: nothing here asks the processes themselves.
 const std = @import("std");
 const linux = std.os.linux;
+const limits = @import("../limits.zig");
 const clock = @import("clock.zig");
 const sys = @import("sys.zig");
 
@@ -17,16 +18,25 @@ const at_fdcwd: sys.Fd = -100;
 pub fn cpuOfOthers(pid: i32, group: sys.Fd) u64 {
     // First what has ended: who ends in between is missing for a moment, and never counted twice.
     var total = ended(pid);
-    if (group == sys.none) return total;
+    var buffer: [limits.processes_max]i32 = undefined;
+    for (others(pid, group, &buffer)) |other| total += ended(other) + (clock.cpuOf(other) orelse 0);
+    return total;
+}
+
+/// The processes of the group but `pid`, as many as fit; none where there is no group.
+pub fn others(pid: i32, group: sys.Fd, out: []i32) []const i32 {
+    if (group == sys.none) return out[0..0];
     var buffer: [8192]u8 = undefined;
-    const text = read(group, "cgroup.procs", &buffer) orelse return total;
+    const text = read(group, "cgroup.procs", &buffer) orelse return out[0..0];
+    var count: usize = 0;
     var numbers = std.mem.tokenizeScalar(u8, text, '\n');
     while (numbers.next()) |number| {
         const other = std.fmt.parseInt(i32, number, 10) catch continue;
-        if (other == pid or other <= 0) continue;
-        total += ended(other) + (clock.cpuOf(other) orelse 0);
+        if (other == pid or other <= 0 or count == out.len) continue;
+        out[count] = other;
+        count += 1;
     }
-    return total;
+    return out[0..count];
 }
 
 /// Of the children that `pid` has waited for, and theirs.
@@ -63,5 +73,7 @@ test "the children's times stand behind a name that may be anything" {
 
 test "this process has no group here, and what it has waited for is no error" {
     _ = cpuOfOthers(@intCast(linux.getpid()), sys.none);
+    var out: [4]i32 = undefined;
+    try std.testing.expectEqual(0, others(1, sys.none, &out).len);
     try std.testing.expectEqual(0, cpuOfOthers(-1, sys.none));
 }

@@ -25,6 +25,7 @@ pub const Kind = enum(u8) {
     worker_receive,
     worker_send,
     worker_end,
+    worker_tripwire,
     zygote_receive,
     _,
 };

@@ -29,6 +29,8 @@ const Attributes = extern struct {
 };
 
 const policy_normal = 0;
+const policy_round_robin = 2;
+const policy_batch = 3;
 const policy_idle = 5;
 const policy_deadline = 6;
 const flag_reset_on_fork = 1;
@@ -46,8 +48,19 @@ pub fn deadlineSet(thread: i32, runtime_us: u64, deadline_us: u64, period_us: u6
 }
 
 /// It runs when nobody else wants the CPU, and whoever wakes up takes it at once.
-pub fn idleSet(thread: i32) DeadlineError!void {
+///
+/// On the way it is given a long slice, which it keeps: among all that are due their part of the CPU
+/// the kernel takes whoever's *virtual* deadline is first, and with the weight of this class a slice is so long that a
+/// thread of it may be owed its turn before somebody who has just woken up (measured: 4 to 8 ms of a reactor's time).
+/// Its own slice puts its deadline behind all others'. Kernels before 6.12 ignore it.
+pub fn idleSet(thread: i32, nice: i8) DeadlineError!void {
+    try set(thread, .{ .policy = policy_normal, .nice = nice, .runtime_ns = slice_longest_ns });
     return set(thread, .{ .policy = policy_idle });
+}
+
+/// The ordinary class, but whoever wakes up need not wait for it to use up its slice, as long as one of `idleSet`'s is.
+pub fn batchSet(thread: i32, nice: i8) DeadlineError!void {
+    return set(thread, .{ .policy = policy_batch, .nice = nice, .runtime_ns = slice_longest_ns });
 }
 
 /// The ordinary class. Leaving the idle class needs the right to raise priorities.
@@ -55,6 +68,22 @@ pub fn normalSet(thread: i32, nice: i8) DeadlineError!void {
     assert(nice >= -20 and nice <= 19);
     return set(thread, .{ .policy = policy_normal, .nice = nice });
 }
+
+/// The calling thread asks for its CPU in the shortest slices: then it need not wait, when it wakes up, until somebody
+/// else has used up his, and a yield costs it no more than that. Kernels before 6.12 ignore it.
+pub fn shortSlices() void {
+    set(0, .{ .policy = policy_normal, .runtime_ns = slice_shortest_ns }) catch {};
+}
+
+/// The calling thread goes before all ordinary ones, whatever the kernel owes them. Must not yield, must sleep.
+pub fn aheadSet() DeadlineError!void {
+    return set(0, .{ .policy = policy_round_robin, .flags = flag_reset_on_fork, .priority = 1 });
+}
+
+/// The shortest that the kernel allows.
+const slice_shortest_ns = 100 * std.time.ns_per_us;
+/// The longest that it allows.
+const slice_longest_ns = 100 * std.time.ns_per_ms;
 
 fn set(thread: i32, attributes: Attributes) DeadlineError!void {
     _ = sys.check("sched_setattr", linux.syscall3(.sched_setattr, sys.arg(thread), @intFromPtr(&attributes), 0)) catch |err| return switch (err) {
@@ -116,7 +145,7 @@ test "a thread can be demoted, and nobody gets a reservation for a process that 
     const Demoted = struct {
         fn run(result: *?DeadlineError) void {
             // The calling thread only: the test's own class stays.
-            idleSet(@intCast(linux.gettid())) catch |err| {
+            idleSet(@intCast(linux.gettid()), 0) catch |err| {
                 result.* = err;
             };
         }

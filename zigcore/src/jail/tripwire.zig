@@ -1,9 +1,10 @@
 //! The tripwire: a first, small filter that names the call which ends a worker, to somebody outside.
 //!
 //! Called by apply before the filter proper. A killed process takes the number of its last call with it; a handler inside
-//! could be patched by whom it reports. So calls of `policy.killed` are told to the zygote (seccomp_unotify(2)), which
-//! ends the worker and passes the number on: nothing in the worker can forge, suppress or survive it. The caller never
-//! gets an answer; should the zygote be gone, the kernel answers ENOSYS. Other architectures end in the filter proper.
+//! could be patched by whom it reports. So calls of `policy.killed` are told to the gateway (seccomp_unotify(2)), which
+//! ends the worker: nothing in the worker can forge, suppress or survive it. The zygote passes the descriptor on, for
+//! workers outlive it; the gateway they do not. The caller never gets an answer. Other architectures end in the filter
+//! proper.
 //! What always holds: no call is allowed by it that the filter proper refuses.
 const std = @import("std");
 const confine = @import("../io/confine.zig");
@@ -13,7 +14,7 @@ const seccomp = @import("seccomp.zig");
 const Config = @import("config.zig").Config;
 const Instruction = confine.Instruction;
 
-/// Told to the zygote once, along with the descriptor on which it hears of calls; the second one when the listening
+/// Told to the zygote once, along with the descriptor on which calls are heard of; the second one when the listening
 /// socket of network.zig comes first.
 const word = "u";
 const word_network = "n";

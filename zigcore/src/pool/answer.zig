@@ -76,6 +76,7 @@ fn ready(p: *Pool, w: *Worker, document: []const u8) void {
     p.counters.start.record(p.now_ns - w.started_ns);
     w.cpu_ns = deadline.cpuOf(w) orelse 0;
     p.event(.ready, w, 0, document);
+    burn.calm(p, w);
     dispatch.next(p, w);
 }
 
@@ -222,9 +223,9 @@ fn release(p: *Pool, w: *Worker, outcome: Outcome) void {
     // Threads of one that was told to end have been told nothing.
     if (w.soft != .none or w.cpu_ns > limits.worker_cpu_ns_max) w.stop_after = true;
     w.invocation = Invocation.none;
+    burn.end(p, w, invocation);
     settle(p, invocation, outcome);
     shared.release(w);
-    burn.calm(p, w);
     dispatch.next(p, w);
 }
 

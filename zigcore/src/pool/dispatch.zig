@@ -19,6 +19,7 @@ const Invocation = @import("invocation.zig");
 const Version = @import("version.zig");
 const Worker = @import("worker.zig");
 const answer = @import("answer.zig");
+const burn = @import("burn.zig");
 const claim = @import("claim.zig");
 const memory = @import("memory.zig");
 const deadline = @import("deadline.zig");
@@ -173,8 +174,10 @@ fn run(p: *Pool, w: *Worker, invocation: *Invocation, function: target.Function)
     invocation.worker = p.indexOf(w);
     invocation.dispatched_ns = p.now_ns;
     p.busy += 1;
-    p.dispatched_last_ns = p.now_ns;
+    // On another CPU there is nobody to yield to.
+    if (!w.deadline) p.dispatched_last_ns = p.now_ns;
     deadline.begin(p, w, invocation);
+    burn.begin(p, w);
     if (invocation.open_files_max != w.open_files or invocation.processes_max != w.processes) softLimits(w, invocation);
     p.counters.queue.record(p.now_ns - invocation.arrived_ns);
     const bytes = encode(p, w, invocation, c, function);

@@ -124,6 +124,8 @@ pub const ZygoteKind = enum(u8) {
     refused = 18,
     /// A worker ended; `status` is the wait status of waitpid(2), `request` the one that made it.
     exited = 19,
+    /// Of a worker that runs: the descriptor on which the kernel tells of its forbidden calls comes along.
+    tripwire = 20,
     _,
 };
 

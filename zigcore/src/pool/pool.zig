@@ -67,8 +67,13 @@ answers_count: u32,
 queued: u32,
 busy: u32,
 dispatched_last_ns: u64,
-/// When burn.zig looks next.
+/// When burn.zig looks next at what runs, and at what the demoted got.
 burn_look_ns: u64,
+burn_share_ns: u64,
+/// At its last look somebody had been running for longer than a yield is worth.
+burning: bool,
+demoted_busy: u32,
+demoted_starting: u32,
 /// For one request at a time: its decoded path, the body of a problem.
 path_scratch: []u8,
 problem_scratch: []u8,
@@ -107,6 +112,7 @@ pub fn init(pool: *Pool, ring: *Ring, listener: *Listener, arena: *Arena, option
         w.state = .free;
         w.channel = sys.none;
         w.pidfd = sys.none;
+        w.tripwire = sys.none;
         w.claim = Ledger.none;
         w.memory = .{};
         w.shared = @alignCast(shared[index * limits.shared_bytes ..][0..limits.shared_bytes]);
@@ -144,6 +150,10 @@ pub fn init(pool: *Pool, ring: *Ring, listener: *Listener, arena: *Arena, option
         .busy = 0,
         .dispatched_last_ns = 0,
         .burn_look_ns = 0,
+        .burn_share_ns = 0,
+        .burning = false,
+        .demoted_busy = 0,
+        .demoted_starting = 0,
         .path_scratch = try arena.take(u8, target.scratch_bytes),
         .problem_scratch = try arena.take(u8, problem_bytes_max),
         .document_scratch = try arena.take(u8, 2 * limits.frame_bytes_max),
@@ -257,6 +267,8 @@ fn startAt(p: *Pool, index: u32, improving: bool) bool {
     w.invocation = Invocation.none;
     w.pid = 0;
     w.pidfd = sys.none;
+    w.tripwire = sys.none;
+    w.forbidden = 0;
     w.cpu_ns = 0;
     w.served = 0;
     w.stray_frames = 0;
@@ -361,6 +373,12 @@ pub fn want(p: *Pool, index: u32) void {
 /// Whether a worker runs an invocation that is young enough to be waited for without sleeping.
 pub fn busyYoung(p: *const Pool) bool {
     return p.busy > 0 and p.now_ns - p.dispatched_last_ns < limits.yield_run_max_ns;
+}
+
+/// Whether somebody has been computing for longer than that: a yield would hand the CPU to whom the kernel owes most, for a
+/// whole slice, and nothing would wake us (docs/decisions/0014).
+pub fn crowded(p: *const Pool) bool {
+    return p.demoted_busy + p.demoted_starting > 0 or p.burning and p.busy > 0;
 }
 
 pub fn gauges(p: *Pool) void {

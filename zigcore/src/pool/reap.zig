@@ -8,6 +8,7 @@ const std = @import("std");
 const assert = std.debug.assert;
 const limits = @import("../limits.zig");
 const sys = @import("../io/sys.zig");
+const notification = @import("../io/notification.zig");
 const calls = @import("../io/calls.zig");
 const clock = @import("../io/clock.zig");
 const Deadlines = @import("../io/deadlines.zig");
@@ -65,6 +66,8 @@ pub fn ended(p: *Pool, tag: Ring.Tag) void {
     assert(w.generation == tag.generation and w.watching);
     w.watching = false;
     w.ended = true;
+    // The kernel says by itself that nobody is left behind the tripwire; older ones (before 5.8) do not.
+    if (w.tripwire != sys.none) p.ring.cancel(p.tag(w, .worker_tripwire));
     switch (w.state) {
         .free => unreachable,
         // What it sent before it ended is still in the channel, and the channel's end behind it. A child that it left
@@ -76,6 +79,20 @@ pub fn ended(p: *Pool, tag: Ring.Tag) void {
             free(p, w);
         },
     }
+}
+
+/// A worker has made a call that ends it, which waits for an answer that it will never get; or its filter has no user left.
+pub fn tripped(p: *Pool, tag: Ring.Tag) void {
+    const w = &p.workers[tag.index];
+    assert(w.generation == tag.generation and w.tripwire != sys.none);
+    if (notification.forbiddenCall(w.tripwire)) |number| {
+        w.forbidden = @as(u16, number) + 1;
+        // In this order: closing the descriptor answers the call (ENOSYS); what is killed already returns to nothing.
+        if (w.pidfd != sys.none and !w.ended) sys.pidfdKill(w.pidfd);
+    }
+    p.ring.close(w.tripwire);
+    w.tripwire = sys.none;
+    free(p, w);
 }
 
 /// A worker's deadline has passed.
@@ -139,6 +156,12 @@ pub fn zygoteHeard(p: *Pool, heard: Zygote.Heard) void {
             w.watching = true;
             p.ring.poll(w.pidfd, p.tag(w, .worker_end));
             if (w.state == .dying) sys.pidfdKill(w.pidfd);
+        },
+        .tripwire => |tripwire| {
+            const w = byRequest(p, tripwire.request);
+            if (w == null or w.?.tripwire != sys.none or w.?.ended) return sys.close(tripwire.fd);
+            w.?.tripwire = tripwire.fd;
+            p.ring.poll(tripwire.fd, p.tag(w.?, .worker_tripwire));
         },
         .refused => |refused| {
             const w = byRequest(p, refused.request) orelse return;
@@ -219,6 +242,7 @@ fn live(w: *const Worker) bool {
 /// Out of its version's books.
 fn leave(p: *Pool, w: *Worker) void {
     const version = &p.versions[w.version];
+    burn.gone(p, w);
     switch (w.state) {
         .starting => {
             version.starting -= 1;
@@ -243,7 +267,7 @@ fn leave(p: *Pool, w: *Worker) void {
 fn settleDead(p: *Pool, w: *Worker, waited: bool) void {
     assert(w.state == .dying);
     const gone = w.ended or w.pidfd == sys.none and w.spawn_answered;
-    const known = w.exit_known or w.cause != .ended;
+    const known = w.exit_known or w.forbidden > 0 or w.cause != .ended;
     if (!waited and !(gone and known)) return;
     if (w.was_starting) {
         if (w.start_reported) return;
@@ -306,6 +330,12 @@ fn settleDead(p: *Pool, w: *Worker, waited: bool) void {
     }
 }
 
+/// For the host: a wait status, and above it the number of the forbidden call plus one (gateway/core/data_plane.py).
+fn exitStatus(w: *const Worker) i32 {
+    if (w.forbidden > 0) return @bitCast(@as(u32, w.forbidden) << 16 | 31);
+    return if (w.exit_known) w.exit_status else -1;
+}
+
 fn exitText(w: *const Worker, buffer: []u8, comptime what: []const u8) []const u8 {
     return switch (Worker.Exit.of(w)) {
         .unknown => what ++ ".",
@@ -354,7 +384,7 @@ fn channelClose(p: *Pool, w: *Worker) void {
 /// Gives the slot back once nothing refers to it.
 fn free(p: *Pool, w: *Worker) void {
     if (w.state != .stopping and w.state != .dying) return;
-    if (w.channel != sys.none or w.receiving or w.watching or w.invocation != Invocation.none) return;
+    if (w.channel != sys.none or w.receiving or w.watching or w.tripwire != sys.none or w.invocation != Invocation.none) return;
     if (!w.spawn_answered) return;
     if (w.state == .dying and w.was_starting and !w.start_reported) return;
     const by_itself = w.cause == .ended or w.cause == .garbage;
@@ -362,7 +392,7 @@ fn free(p: *Pool, w: *Worker) void {
     if (w.state == .dying and by_itself) {
         p.counters.add(.workers_crashed_total, 1);
         if (Worker.Exit.of(w) == .forbidden) p.counters.add(.forbidden_calls_total, 1);
-        p.event(.exited, w, if (w.exit_known) w.exit_status else -1, "");
+        p.event(.exited, w, exitStatus(w), "");
     }
     if (w.pidfd != sys.none) p.ring.close(w.pidfd);
     w.pidfd = sys.none;

@@ -47,6 +47,8 @@ reservation: table.Reservation = .{},
 cpu_weight: u32 = table.cpu_weight_default,
 /// Hash of the tenant's name: whose claims its workers' are.
 tenant_key: u64 = 0,
+/// When its last invocation ended, if that was a demoted one; 0: it was not.
+burned_ns: u64 = 0,
 /// It has a worker without the reservation that it should have: start a better one, if there is room.
 improving: bool = false,
 improve_after_ns: u64 = 0,

@@ -80,6 +80,8 @@ deadline: bool,
 nice: i8,
 /// It has burned CPU: see burn.zig.
 demoted: bool,
+/// How far it has been raised since.
+burn_rung: u8,
 /// Its CPU clock, and the time, when that was decided last.
 burn_cpu_ns: u64,
 burn_since_ns: u64,
@@ -87,6 +89,10 @@ burn_since_ns: u64,
 receiving: bool,
 /// Its pidfd is being watched.
 watching: bool,
+/// Where the kernel tells of a forbidden call (io/notification.zig), watched as long as it is open.
+tripwire: sys.Fd,
+/// The call that it was ended for, plus one; 0: none.
+forbidden: u16,
 /// The zygote has answered the request for it.
 spawn_answered: bool,
 /// Its process has ended.
@@ -151,10 +157,9 @@ pub const Exit = union(enum) {
     unknown,
 
     pub fn of(w: *const Worker) Exit {
+        if (w.forbidden > 0) return .{ .forbidden = @intCast(w.forbidden - 1) };
         if (!w.exit_known) return .unknown;
         const bits: u32 = @bitCast(w.exit_status);
-        // Above what the kernel says stands the call's number plus one (gateway/zygote/tripwire.py).
-        if (bits >> 16 > 0) return .{ .forbidden = @truncate((bits >> 16) - 1) };
         const signal: u8 = @intCast(bits & 0x7f);
         if (signal == 0) return .{ .status = @intCast(bits >> 8 & 0xff) };
         return .{ .signal = signal };
@@ -191,13 +196,15 @@ pub fn signalName(signal: u8) []const u8 {
 
 test "wait statuses" {
     var w: Worker = undefined;
+    w.forbidden = 0;
     w.exit_known = true;
     w.exit_status = 3 << 8;
     try std.testing.expectEqual(Exit{ .status = 3 }, Exit.of(&w));
     w.exit_status = 139;
     try std.testing.expectEqual(Exit{ .signal = 11 }, Exit.of(&w));
-    w.exit_status = 31 | 102 << 16;
+    w.forbidden = 102;
     try std.testing.expectEqual(Exit{ .forbidden = 101 }, Exit.of(&w));
+    w.forbidden = 0;
     w.exit_status = -1;
     _ = Exit.of(&w);
     w.exit_known = false;

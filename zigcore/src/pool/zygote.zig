@@ -35,6 +35,8 @@ pub const Heard = union(enum) {
     nothing,
     /// Both descriptors are the caller's now; `memory` may be `sys.none`.
     spawned: struct { request: u64, pid: i32, pidfd: sys.Fd, memory: sys.Fd, movable: bool },
+    /// Where the worker's forbidden calls are heard of; the caller's now.
+    tripwire: struct { request: u64, fd: sys.Fd },
     refused: struct { request: u64, errno: i32, text: []const u8 },
     exited: struct { request: u64, pid: i32, status: i32, oom_kills: u32, memory_peak_bytes: u64, cpu_ns: u64 },
     /// It is gone; `tick` connects again.
@@ -82,7 +84,11 @@ pub fn heard(z: *Zygote, completion: Ring.Completion) Heard {
     const bytes = z.buffer[0..@intCast(completion.res)];
     const fds = z.rights.received(z.message.control_bytes);
     const result = decode(bytes, if (fds.len > 0) fds[0] else sys.none, if (fds.len > 1) fds[1] else sys.none);
-    const kept: usize = if (result == .spawned) 2 else 0;
+    const kept: usize = switch (result) {
+        .spawned => 2,
+        .tripwire => 1,
+        else => 0,
+    };
     for (fds[@min(kept, fds.len)..]) |fd| if (fd >= 0) sys.close(fd);
     if (result == .nothing) {
         z.lose();
@@ -100,6 +106,7 @@ fn decode(bytes: []const u8, fd: sys.Fd, memory: sys.Fd) Heard {
     if (reply.magic != frame.magic) return .nothing;
     return switch (reply.kind) {
         .spawned => if (fd >= 0 and reply.pid > 0) .{ .spawned = .{ .request = reply.request, .pid = reply.pid, .pidfd = fd, .memory = memory, .movable = reply.status == frame.spawned_movable } } else .nothing,
+        .tripwire => if (fd >= 0) .{ .tripwire = .{ .request = reply.request, .fd = fd } } else .nothing,
         .refused => .{ .refused = .{ .request = reply.request, .errno = reply.status, .text = bytes[@sizeOf(frame.ZygoteReply)..] } },
         .exited => .{ .exited = .{
             .request = reply.request,
@@ -138,6 +145,9 @@ test "what the zygote says is checked" {
     try std.testing.expectEqual(Heard.nothing, decode(std.mem.asBytes(&reply), sys.none, sys.none));
     const spawned = decode(std.mem.asBytes(&reply), 5, 6).spawned;
     try std.testing.expectEqual([2]sys.Fd{ 5, 6 }, .{ spawned.pidfd, spawned.memory });
+    reply.kind = .tripwire;
+    try std.testing.expectEqual(Heard.nothing, decode(std.mem.asBytes(&reply), sys.none, sys.none));
+    try std.testing.expectEqual(5, decode(std.mem.asBytes(&reply), 5, sys.none).tripwire.fd);
     reply.kind = @fromBackingInt(@intCast(200));
     try std.testing.expectEqual(Heard.nothing, decode(std.mem.asBytes(&reply), sys.none, sys.none));
     reply.magic = 0;
