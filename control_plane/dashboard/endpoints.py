@@ -8,6 +8,9 @@ from fastapi.responses import FileResponse, RedirectResponse, Response
 from control_plane.context import ContextDependency
 from control_plane.dashboard import (
     access_pages,
+    admin_billing_pages,
+    admin_pages,
+    admin_tenant_pages,
     audit_pages,
     billing_pages,
     change_pages,
@@ -34,6 +37,9 @@ _YEAR_S: Final = 365 * 24 * 3600
 router = APIRouter(include_in_schema=False)
 _PARTS: Final = (
     access_pages,
+    admin_billing_pages,
+    admin_pages,
+    admin_tenant_pages,
     audit_pages,
     billing_pages,
     change_pages,

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 from os import PathLike
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import httpx
 
@@ -174,6 +174,46 @@ class AsyncClient(Operations):
     async def buy_tier(self, tier: str, add_ons: Mapping[str, int] | None = None) -> dict[str, Any]:
         """``{"kind": "checkout", "url": …}``: to be paid there; ``"changed"``: done, the difference is invoiced."""
         return await self._run(self._exchange(calls.buy_tier(self.server, tier, add_ons or {})))
+
+    async def usage(self) -> dict[str, Any]:
+        """The period that runs now: ``quotas`` with what is used and left, ``spend`` in minor units, ``totals``."""
+        return await self._run(self._exchange(calls.get_usage(self.server)))
+
+    async def usage_series(
+        self,
+        *,
+        step: Literal["hour", "day"] = "hour",
+        since: datetime | None = None,
+        until: datetime | None = None,
+        function: str | None = None,
+    ) -> list[dict[str, Any]]:
+        """One item for each hour or day (UTC) of the last day, or of ``since`` to ``until``."""
+        params = {"step": step, "since": since, "until": until, "function": function}
+        return await self._run(self._exchange(calls.list_usage(self.server, "series", params)))
+
+    async def usage_groups(
+        self,
+        *,
+        by: Literal["function", "version"] = "function",
+        since: datetime | None = None,
+        until: datetime | None = None,
+        function: str | None = None,
+    ) -> list[dict[str, Any]]:
+        """By function, or by the versions of one, the most called first."""
+        params = {"by": by, "since": since, "until": until, "function": function}
+        return await self._run(self._exchange(calls.list_usage(self.server, "groups", params)))
+
+    async def usage_csv(
+        self,
+        *,
+        rows: Literal["hours", "invocations"] = "hours",
+        since: datetime | None = None,
+        until: datetime | None = None,
+        function: str | None = None,
+    ) -> str:
+        """By version and hour, or single invocations, as CSV with a header."""
+        params = {"rows": rows, "since": since, "until": until, "function": function}
+        return await self._run(self._exchange(calls.export_usage(self.server, params)))
 
     def all_functions(self) -> AsyncIterator[models.Function]:
         """Every function, page by page."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 from os import PathLike
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import httpx
 
@@ -189,6 +189,46 @@ class Client(Operations):
     def buy_tier(self, tier: str, add_ons: Mapping[str, int] | None = None) -> dict[str, Any]:
         """``{"kind": "checkout", "url": …}``: to be paid there; ``"changed"``: done, the difference is invoiced."""
         return self._run(self._exchange(calls.buy_tier(self.server, tier, add_ons or {})))
+
+    def usage(self) -> dict[str, Any]:
+        """The period that runs now: ``quotas`` with what is used and left, ``spend`` in minor units, ``totals``."""
+        return self._run(self._exchange(calls.get_usage(self.server)))
+
+    def usage_series(
+        self,
+        *,
+        step: Literal["hour", "day"] = "hour",
+        since: datetime | None = None,
+        until: datetime | None = None,
+        function: str | None = None,
+    ) -> list[dict[str, Any]]:
+        """One item for each hour or day (UTC) of the last day, or of ``since`` to ``until``."""
+        params = {"step": step, "since": since, "until": until, "function": function}
+        return self._run(self._exchange(calls.list_usage(self.server, "series", params)))
+
+    def usage_groups(
+        self,
+        *,
+        by: Literal["function", "version"] = "function",
+        since: datetime | None = None,
+        until: datetime | None = None,
+        function: str | None = None,
+    ) -> list[dict[str, Any]]:
+        """By function, or by the versions of one, the most called first."""
+        params = {"by": by, "since": since, "until": until, "function": function}
+        return self._run(self._exchange(calls.list_usage(self.server, "groups", params)))
+
+    def usage_csv(
+        self,
+        *,
+        rows: Literal["hours", "invocations"] = "hours",
+        since: datetime | None = None,
+        until: datetime | None = None,
+        function: str | None = None,
+    ) -> str:
+        """By version and hour, or single invocations, as CSV with a header."""
+        params = {"rows": rows, "since": since, "until": until, "function": function}
+        return self._run(self._exchange(calls.export_usage(self.server, params)))
 
     def all_functions(self) -> Iterator[models.Function]:
         """Every function, page by page."""
