@@ -65,6 +65,17 @@ PAGES: Final = {
     "error": "/errors/tier-limit",
 }
 """Pages of the dashboard, as the tenant's owner sees them."""
+ADMIN: Final = {
+    "admin": "/admin",
+    "admin-tenants": "/admin/tenants",
+    "admin-nodes": "/admin/nodes",
+    "admin-webhooks": "/admin/webhooks",
+    "admin-reconciliation": "/admin/reconciliation",
+    "admin-settings": "/admin/settings",
+    "admin-audit": "/admin/audit",
+    "admin-runbook": "/admin/runbook",
+}
+"""Pages for operators."""
 
 
 def main() -> int:
@@ -80,9 +91,9 @@ def main() -> int:
     valkey = Valkey()
     server = Server(data / "server", server_environment(redis_url=valkey.url), *FREE_PORTS, "--no-example")
     try:
-        Demo(server, valkey)
+        demo = Demo(server, valkey)
         with launched() as browser:
-            take_all(browser, server.control_plane_url, arguments.folder, set(arguments.names))
+            take_all(browser, demo, arguments.folder, set(arguments.names))
     finally:
         server.stop()
         valkey.stop()
@@ -95,33 +106,39 @@ def main() -> int:
     return 0
 
 
-def take_all(browser: Browser, url: str, folder: Path, names: set[str]) -> None:
+def take_all(browser: Browser, demo: Demo, folder: Path, names: set[str]) -> None:
+    url = demo.server.control_plane_url
+    operator, codes = demo.operator()
     for theme in THEMES:
         for device, (width, height) in SIZES.items():
-            context = browser.new_context(
-                viewport={"width": width, "height": height},
-                color_scheme="dark" if theme == "dark" else "light",
-                reduced_motion="reduce",
-            )
-            fence, page = Fence(context), context.new_page()
-            for pages, signed_in in ((BEFORE, False), (PAGES, True)):
-                if signed_in:
-                    sign_in(page, url)
-                for name, path in pages.items():
-                    if not names or name in names:
-                        page.set_viewport_size({"width": width, "height": height})
-                        take(page, url + path, folder / f"{name}-{theme}-{device}.png")
-            context.close()
-            assert fence.stopped == [], f"something asked for {fence.stopped}"
+            for pages, email in ((BEFORE, ""), (PAGES, EMAIL), (ADMIN, operator)):
+                wanted = {name: path for name, path in pages.items() if not names or name in names}
+                if not wanted:
+                    continue
+                context = browser.new_context(
+                    viewport={"width": width, "height": height},
+                    color_scheme="dark" if theme == "dark" else "light",
+                    reduced_motion="reduce",
+                )
+                fence, page = Fence(context), context.new_page()
+                if email:
+                    sign_in(page, url, email, codes.pop() if email == operator else "")
+                for name, path in wanted.items():
+                    page.set_viewport_size({"width": width, "height": height})
+                    take(page, url + path, folder / f"{name}-{theme}-{device}.png")
+                context.close()
+                assert fence.stopped == [], f"something asked for {fence.stopped}"
 
 
-def sign_in(page: Page, url: str) -> None:
+def sign_in(page: Page, url: str, email: str, code: str) -> None:
     page.goto(f"{url}/sign-in")
-    page.get_by_label("E-mail address").fill(EMAIL)
+    page.get_by_label("E-mail address").fill(email)
     page.get_by_label("Password").fill(PASSWORD)
     page.keyboard.press("Enter")
-    page.get_by_role("heading", level=1).wait_for()
-    page.wait_for_url(f"{url}/")
+    if code:
+        page.get_by_label("Code").fill(code)
+        page.keyboard.press("Enter")
+    page.get_by_role("button", name="Sign out").first.wait_for()
 
 
 def take(page: Page, url: str, path: Path) -> None:
