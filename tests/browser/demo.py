@@ -164,11 +164,11 @@ class Demo:
     def _past(self) -> None:
         until = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
         sent = 0
-        for back in range(DAYS * 24, 0, -1):
-            calls = list(self._hour(until - timedelta(hours=back)))
+        for day in range(DAYS, 0, -1):
+            start = until - timedelta(days=day)
+            calls = [call for hour in range(24) for call in self._hour(start + timedelta(hours=hour))]
             sent += len(calls)
-            if calls:
-                self._feed.send(calls)
+            self._feed.send(calls)
 
         def booked() -> bool:
             time.sleep(0.5)  # asking is work for who books

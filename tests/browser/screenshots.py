@@ -143,7 +143,7 @@ def sign_in(page: Page, url: str, email: str, code: str) -> None:
 
 def take(page: Page, url: str, path: Path) -> None:
     """The whole page, in a window as high as it is: what sticks to the window is where it belongs."""
-    answer = page.goto(url, wait_until="networkidle")
+    answer = page.goto(url)
     assert answer is not None
     assert answer.status == 200, f"{url} answered {answer.status}"
     wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
