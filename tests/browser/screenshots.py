@@ -139,7 +139,7 @@ def sign_in(page: Page, url: str, email: str, code: str) -> None:
     if code:
         page.get_by_label("Code").fill(code)
         page.keyboard.press("Enter")
-    page.get_by_role("button", name="Sign out").first.wait_for(state="attached")  # on a phone it is in the menu
+    page.locator("form[action='/sign-out']").first.wait_for(state="attached")  # on a phone it is in the menu
 
 
 def take(page: Page, url: str, path: Path) -> None:
