@@ -178,6 +178,11 @@ class Server:
     def metrics(self) -> str:
         return httpx.get(f"{self.admin_url}/-/metrics", timeout=HANG_S, trust_env=False).text
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """What it was started with, for other commands on the same data."""
+        return dict(self._env)
+
     # -- processes -------------------------------------------------------------------------------------------------
 
     def status(self) -> dict[str, Any]:
