@@ -1,7 +1,7 @@
 """The request builder and response parser of both clients: one function per REST operation, no input or output.
 
-A ``Call`` says what to send and how to read the answer; ``_transport`` decides on retries; ``_client`` sends.
-Called by _client and _deploy. Always holds: every name that goes into a path is percent-encoded.
+A ``Call`` says what to send and how to read the answer; ``_transport`` decides on retries; the clients send.
+Called by _operations, the clients and _deploy. Always holds: every name that goes into a path is percent-encoded.
 """
 
 from collections.abc import Callable, Mapping, Sequence
