@@ -1,4 +1,5 @@
-"""``python -m control_plane serve | migrate | openapi | create-tenant NAME [--if-missing] [--json] | stripe-…``"""
+"""``python -m control_plane serve | migrate | openapi | create-tenant NAME [--if-missing] [--json] | operator …``, and
+``stripe-…``"""
 
 import argparse
 import asyncio
@@ -16,6 +17,7 @@ from control_plane.billing import commands as billing
 from control_plane.database import Database
 from control_plane.logs import configure_logs
 from control_plane.migrate import migrate
+from control_plane.operators import commands as operators
 from control_plane.problems import Problem
 from control_plane.settings import Settings
 from control_plane.tenants import repository, service
@@ -24,7 +26,7 @@ from control_plane.tiers.catalog import CatalogError
 
 
 def main() -> int:
-    arguments = _parse()
+    arguments = make_parser().parse_args()
     settings = Settings()
     configure_logs(settings.log_level)
     try:
@@ -42,6 +44,9 @@ def _run(settings: Settings, arguments: argparse.Namespace) -> int:
             print(json.dumps(create_app(settings).openapi(), indent=2, sort_keys=True))
         case "create-tenant":
             return _create_tenant(settings, arguments)
+        case operators.NAME:
+            migrate(settings)
+            return operators.run(settings, arguments)
         case name if name in billing.NAMES:
             migrate(settings)
             return billing.run(settings, arguments)
@@ -51,7 +56,7 @@ def _run(settings: Settings, arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _parse() -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m control_plane", description="Tailcut's control plane")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("serve", help="bring the schema up to date and serve the API and the dashboard")
@@ -63,8 +68,9 @@ def _parse() -> argparse.Namespace:
         "--if-missing", action="store_true", help="no error if it is there (its key is not shown again)"
     )
     create.add_argument("--json", action="store_true")
+    operators.add_parsers(commands)
     billing.add_parsers(commands)
-    return parser.parse_args()
+    return parser
 
 
 def _serve(settings: Settings) -> None:

@@ -43,6 +43,7 @@ from control_plane.mail.mailer import Mailer
 from control_plane.members import endpoints as members
 from control_plane.middleware import RequestFrame
 from control_plane.openapi import describe
+from control_plane.operators import endpoints as operators
 from control_plane.outbox.relay import Relay
 from control_plane.outbox.reports import ReportConsumer
 from control_plane.people import endpoints as people
@@ -86,6 +87,7 @@ def create_app(settings: Settings) -> FastAPI:
         auth.router,
         audit.router,
         functions.router,
+        operators.router,
         secrets.router,
         function_logs.router,
         usage.router,

@@ -60,6 +60,8 @@ class Context:
     mail_bell: asyncio.Event = field(default_factory=asyncio.Event)
     billing_bell: asyncio.Event = field(default_factory=asyncio.Event)
     """Rung when a webhook has come."""
+    reconcile_bell: asyncio.Event = field(default_factory=asyncio.Event)
+    """Rung when an operator has asked for a comparison with Stripe."""
     alert_bell: asyncio.Event = field(default_factory=asyncio.Event)
     """Rung when something waits for a tenant's webhook."""
     usage_touched: set[str] = field(default_factory=set)

@@ -34,6 +34,8 @@ class Settings(BaseSettings):
     bundle_store_url: str = ""
     operator_token: str = ""
     """Empty: made at the first start and kept in ``operator-token`` in the data folder."""
+    operator_second_factor: bool = True
+    """Whether people who are operators must have given a second factor; false is for development."""
     sealing_key: str = ""
     """Empty: made at the first start and kept in ``sealing-key`` in the data folder. Control planes share it."""
     runtime_python: str = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -58,6 +60,8 @@ class Settings(BaseSettings):
     billing_interval: timedelta = timedelta(seconds=5)
     """How often webhooks and meter events that wait are looked for when nobody has rung."""
     dunning_interval: timedelta = timedelta(minutes=5)
+    reconcile_interval: timedelta = timedelta(hours=24)
+    """How often our books are compared with Stripe's without being asked."""
     usage_hour_grace: timedelta = timedelta(minutes=5)
     """After its end an hour waits so long for late usage before it is billed; what comes later is billed as well."""
     payment_grace: timedelta = timedelta(days=14)

@@ -107,8 +107,9 @@ class Diagnosis:
     """What CPU reservations need; not parts of the jail."""
 
 
-def diagnose(settings: JailSettings) -> Diagnosis:
-    """Forks some twenty processes, one after the other."""
+def diagnose(settings: JailSettings, *, beside: bool = False) -> Diagnosis:
+    """Forks some twenty processes, one after the other. ``beside`` a running server nothing is tried that takes a CPU
+    away for a moment: that one's reactors are on it."""
     jail = Jail.of(JailSettings(mode="on", uid_min=settings.uid_min, uid_count=settings.uid_count))
     whole = probe(Spawner(jail)) is None
     missing = {} if whole else partial_spawner(jail)[1]
@@ -136,12 +137,22 @@ def diagnose(settings: JailSettings) -> Diagnosis:
         features=[
             Line(one.name, "active" if one.active else "missing", one.detail, one.costs, one.remedy)
             for one in features()
-        ],
+        ]
+        + [_network(Spawner(jail), whole=whole)],
         groups=groups,
         bounded=groups[0].state == "active" or settings.memory == "rlimits" or settings.mode != "on",
         leftover_groups=leftover_count(hierarchies),
-        scheduling=_scheduling(),
+        scheduling=_scheduling(beside=beside),
     )
+
+
+def _network(spawner: Spawner, *, whole: bool) -> Line:
+    """Tried as for a version that asks for it: its own lo, a socket on it, the way out of the jail."""
+    refusal = probe(spawner, network=True) if whole else "it needs the whole jail"
+    if refusal is None:
+        return Line("network of functions", "active")
+    costs = "versions that ask for a network do not start"
+    return Line("network of functions", "missing", refusal, costs, "/proc/sys writable in a new network namespace")
 
 
 def _groups(hierarchies: list[Hierarchy]) -> list[Line]:
@@ -165,10 +176,12 @@ def _groups(hierarchies: list[Hierarchy]) -> list[Line]:
     return lines
 
 
-def _scheduling() -> list[Line]:
+def _scheduling(*, beside: bool) -> list[Line]:
     """Not parts of the jail: without them everything runs, on whatever CPU time is left over."""
-    partition, deadline = trials.reservation()
-    refusals = {"partition": partition, "deadline": deadline, "demotion": trials.demotion()}
+    refusals = {"demotion": trials.demotion()}
+    if not beside:
+        partition, deadline = trials.reservation()
+        refusals = {"partition": partition, "deadline": deadline} | refusals
     return [
         Line(name, "active") if refusal is None else Line(name, "missing", refusal, *_SCHEDULING[name])
         for name, refusal in refusals.items()
@@ -218,9 +231,10 @@ def _verdict(diagnosis: Diagnosis) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="gateway.doctor", description=__doc__)
     parser.add_argument("--json", action="store_true", help="one JSON object")
+    parser.add_argument("--beside", action="store_true", help="try nothing that a running server would notice")
     arguments = parser.parse_args()
     try:
-        diagnosis = diagnose(jail_settings())
+        diagnosis = diagnose(jail_settings(), beside=arguments.beside)
     except SettingsError as error:
         sys.stderr.write(f"doctor: {error}\n")
         return 2

@@ -130,6 +130,11 @@ class HostSettings(BaseSettings):
     reports_max: int = Field(default=10_000, ge=1)
     """Reports that wait for Redis; the oldest go first (they are made again at the next start)."""
 
+    heartbeat_interval: Duration = timedelta(seconds=3)
+    """How often operators' pages are told how this node is."""
+    doctor_delay: Duration = timedelta(seconds=15)
+    """After the start, before the machine is examined for them."""
+
     lease_ttl: Duration = timedelta(seconds=60)
     """How long a node spends what it leased of a quota while Redis does not answer; then such calls are refused."""
 

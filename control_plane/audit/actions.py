@@ -18,6 +18,7 @@ ACTIONS: Final[dict[str, str]] = {
     "key.created": "made the key",
     "key.revoked": "revoked the key",
     "limits.changed": "changed the limits of",
+    "limits.overridden": "set limits of its own for",
     "member.added": "added the member",
     "member.removed": "removed the member",
     "member.role-changed": "changed the role of",
@@ -37,3 +38,12 @@ ACTIONS: Final[dict[str, str]] = {
     "tier.changed": "changed the tier to",
 }
 """A noun and what happened to it → a sentence's middle: actor, this, subject."""
+
+OPERATOR_ACTIONS: Final[dict[str, str]] = {
+    "operator.added": "made an operator of",
+    "operator.removed": "took the operator's rights from",
+    "reconciliation.asked": "asked for a comparison with Stripe",
+    "sign-in-link.made": "made a link that signs in",
+    "webhooks.replayed": "had webhooks handled again",
+}
+"""What only the operators' own log has."""

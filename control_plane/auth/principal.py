@@ -8,7 +8,7 @@ browser call the API (the dashboard, which has cookies, has its own check in ``d
 
 import hmac
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Annotated, Final
 
@@ -37,6 +37,12 @@ class Actor:
     label: str
     address: str
     request_id: str
+    is_operator: bool = False
+    """Acting as one: the operators' log has it in full, a tenant's log says "the operator"."""
+
+    @property
+    def public_label(self) -> str:
+        return "the operator" if self.is_operator else self.label
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +80,8 @@ class SignedIn:
 
 @dataclass(frozen=True, slots=True)
 class Operator:
+    """Whoever holds the machine's token, or a person whom ``tailcut-server operator add`` made one."""
+
     actor: Actor
     token: str = field(repr=False)
     owner: str = OPERATOR
@@ -84,7 +92,11 @@ _bearer = HTTPBearer(
     auto_error=False, scheme_name="key", description="A key of the tenant, `tck_…`, or a session's token, `tcs_…`"
 )
 _person_bearer = HTTPBearer(auto_error=False, scheme_name="session", description="A session's token, `tcs_…`")
-_operator_bearer = HTTPBearer(auto_error=False, scheme_name="operator", description="The operator's token")
+_operator_bearer = HTTPBearer(
+    auto_error=False,
+    scheme_name="operator",
+    description="The operator's token, or a session's token, `tcs_…`, of an operator who has given a second factor",
+)
 Credentials = Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
 PersonCredentials = Annotated[HTTPAuthorizationCredentials | None, Security(_person_bearer)]
 OperatorCredentials = Annotated[HTTPAuthorizationCredentials | None, Security(_operator_bearer)]
@@ -121,14 +133,50 @@ async def require_signed_in(request: Request, context: ContextDependency, creden
 
 
 async def require_operator(request: Request, context: ContextDependency, credentials: OperatorCredentials) -> Operator:
+    """To those who are somebody else here, what operators do is not there: 404."""
     token = credentials.credentials if credentials else ""
-    if not hmac.compare_digest(token.encode(), context.operator_token.encode()):
+    if is_machines_token(context, token):
+        return Operator(make_actor(context, request, OPERATOR, "the operator's token", is_operator=True), token)
+    signed_in = await find_session(context, request, token)
+    if signed_in is not None:
+        return operator_of(context, signed_in)
+    if token.startswith(KEY_PREFIX):
+        await authenticate(context, request, token)  # an unknown key is refused as anywhere
+        raise _hidden()
+    raise Problem(
+        "unauthorized",
+        "This needs the operator's token as bearer (it is in the file operator-token of the server's data folder), or "
+        "a session's token of an operator.",
+        headers=_CHALLENGE,
+    )
+
+
+def is_machines_token(context: Context, token: str) -> bool:
+    return bool(token) and hmac.compare_digest(token.encode(), context.operator_token.encode())
+
+
+def operator_of(context: Context, signed_in: SignedIn) -> Operator:
+    """Raises ``not-found`` for somebody else, ``forbidden`` before the second factor was given."""
+    if signed_in.person.operator_since is None:
+        raise _hidden()
+    if context.settings.operator_second_factor and not signed_in.session.has_second_factor:
         raise Problem(
-            "unauthorized",
-            "This needs the operator's token as bearer; it is in the file operator-token of the server's data folder.",
-            headers=_CHALLENGE,
+            "forbidden",
+            "Operators give a second factor: turn it on under Security, or sign in again with its code.",
         )
-    return Operator(make_actor(context, request, OPERATOR, "the operator"), token)
+    actor = replace(signed_in.actor, is_operator=True)
+    return Operator(actor, signed_in.token, key_id=signed_in.session.id)
+
+
+def _hidden() -> Problem:
+    return Problem("not-found", "There is nothing at this path.")
+
+
+async def require_machine(operator: Annotated[Operator, Depends(require_operator)]) -> Operator:
+    """What would let one operator act as somebody else is for the machine's token alone."""
+    if operator.actor.id != OPERATOR:
+        raise Problem("forbidden", "Only the operator's token does this, on the machine: `tailcut-server sign-in`.")
+    return operator
 
 
 def check_permission(principal: Principal, permission: Permission) -> None:
@@ -254,9 +302,9 @@ async def find_any_session(context: Context, request: Request, token: str, *, is
     return SignedIn(person, row, make_actor(context, request, person.id, person.email), token)
 
 
-def make_actor(context: Context, request: Request, actor_id: str, label: str) -> Actor:
+def make_actor(context: Context, request: Request, actor_id: str, label: str, *, is_operator: bool = False) -> Actor:
     request_id = str(request.scope.get("tailcut_request_id", ""))
-    return Actor(actor_id, label, address_of(context, request), request_id)
+    return Actor(actor_id, label, address_of(context, request), request_id, is_operator)
 
 
 def address_of(context: Context, request: Request) -> str:
@@ -287,3 +335,4 @@ AuditReader = Annotated[Principal, Depends(require("audit.read"))]
 TenantDeleter = Annotated[Principal, Depends(require("tenant.delete"))]
 PersonCaller = Annotated[SignedIn, Depends(require_signed_in)]
 OperatorCaller = Annotated[Operator, Depends(require_operator)]
+MachineCaller = Annotated[Operator, Depends(require_machine)]

@@ -127,6 +127,22 @@ async def leave_tenant(session: AsyncSession, tenant_id: str, person_id: str | N
     await session.execute(query)
 
 
+async def is_operator(session: AsyncSession, person_id: str) -> bool:
+    person = await session.get(Person, person_id)
+    return person is not None and person.operator_since is not None
+
+
+async def note_second_factor(session: AsyncSession, person_id: str, session_id: str) -> None:
+    await session.execute(
+        update(Session).where(Session.person_id == person_id, Session.id == session_id).values(has_second_factor=True)
+    )
+
+
+async def forget_second_factor(session: AsyncSession, person_id: str) -> None:
+    """It was turned off: what was proven with it no longer is."""
+    await session.execute(update(Session).where(Session.person_id == person_id).values(has_second_factor=False))
+
+
 async def memberships_of(session: AsyncSession, person_id: str) -> list[tuple[Member, Tenant]]:
     """By the tenant's name; a deleted tenant has no members."""
     query = (

@@ -10,6 +10,7 @@ from control_plane.billing.closing import Closing
 from control_plane.billing.dunning import Dunning
 from control_plane.billing.events import EventConsumer
 from control_plane.billing.metering import Metering
+from control_plane.billing.reconciling import Reconciler
 from control_plane.billing.stripe_client import StripeAway, StripeClient
 from control_plane.billing.stripe_sync import sync
 from control_plane.context import Context
@@ -37,6 +38,7 @@ def in_background(context: Context) -> list[tuple[str, Run]]:
         found += [
             ("stripe-events", EventConsumer(context, client).run),
             ("dunning", Dunning(context, client).run),
+            ("reconciliation", Reconciler(context, client).run),
         ]
         if context.settings.stripe_simulated:
             found.append(("stripe-sync", lambda: _sync_simulated(context, client)))

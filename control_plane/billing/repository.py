@@ -12,6 +12,7 @@ from control_plane.models import (
     Invoice,
     MeterEvent,
     Purchase,
+    Reconciliation,
     SpendCap,
     StripeEvent,
     StripeObject,
@@ -229,3 +230,57 @@ async def unsent_meter_events(session: AsyncSession, tenant_id: str) -> int:
         .where(MeterEvent.tenant_id == tenant_id, MeterEvent.state.in_(("new", "sending")))
     )
     return await session.scalar(query) or 0
+
+
+# -- reconciliations ---------------------------------------------------------------------------------------------------
+
+
+async def last_reconciliation(session: AsyncSession) -> Reconciliation | None:
+    return await session.scalar(select(Reconciliation).order_by(Reconciliation.id.desc()).limit(1))
+
+
+async def list_reconciliations(session: AsyncSession, page: PageRequest) -> Page[Reconciliation]:
+    return await fetch_page(session, select(Reconciliation), Reconciliation.id, page, descending=True)
+
+
+async def open_reconciliation(session: AsyncSession) -> Reconciliation | None:
+    query = select(Reconciliation).where(Reconciliation.ended_at.is_(None)).order_by(Reconciliation.id).limit(1)
+    return await session.scalar(query)
+
+
+async def take_reconciliation(session: AsyncSession, at: datetime) -> str | None:
+    """→ the id of one that nobody has begun; from now on it is the caller's."""
+    wanted = select(Reconciliation.id).where(Reconciliation.started_at.is_(None)).limit(1).scalar_subquery()
+    query = (
+        update(Reconciliation)
+        .where(Reconciliation.id == wanted, Reconciliation.started_at.is_(None))
+        .values(started_at=at)
+        .returning(Reconciliation.id)
+        .execution_options(synchronize_session=False)
+    )
+    return (await session.scalars(query)).one_or_none()
+
+
+async def end_reconciliation(
+    session: AsyncSession, row_id: str, at: datetime, differences: list[dict[str, str]], count: int, error: str | None
+) -> None:
+    await session.execute(
+        update(Reconciliation)
+        .where(Reconciliation.id == row_id)
+        .values(ended_at=at, differences=differences, differences_count=count, error=error)
+    )
+
+
+# -- for the operator's pages ------------------------------------------------------------------------------------------
+
+
+async def recent_events(session: AsyncSession, count_max: int, *, state: str = "") -> Sequence[StripeEvent]:
+    """The newest first."""
+    query = select(StripeEvent).order_by(StripeEvent.received_at.desc(), StripeEvent.id.desc()).limit(count_max)
+    if state:
+        query = query.where(StripeEvent.state == state)
+    return (await session.scalars(query)).all()
+
+
+async def oldest_stored_event(session: AsyncSession) -> datetime | None:
+    return await session.scalar(select(func.min(StripeEvent.received_at)).where(StripeEvent.state == "stored"))

@@ -67,6 +67,11 @@ class Visitor:
     def email(self) -> str:
         return self.signed_in.person.email
 
+    @property
+    def is_operator(self) -> bool:
+        """For what the navigation offers; ``operator_visitor`` decides."""
+        return self.signed_in.person.operator_since is not None
+
     def may(self, permission: Permission) -> bool:
         return self.principal is not None and self.principal.may(permission)
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.context import MAIL_WAITING
@@ -27,3 +27,10 @@ async def delete_mail(session: AsyncSession, mail_id: str) -> None:
 
 async def delete_mails_before(session: AsyncSession, before: datetime) -> None:
     await session.execute(delete(Mail).where(Mail.created_at < before))
+
+
+async def waiting_mails(session: AsyncSession) -> tuple[int, datetime | None, int]:
+    """→ how many wait, since when the oldest does, and how often the unluckiest was tried"""
+    query = select(func.count(), func.min(Mail.created_at), func.max(Mail.attempts_count)).select_from(Mail)
+    row = (await session.execute(query)).one()
+    return int(row[0]), row[1], int(row[2] or 0)

@@ -58,14 +58,14 @@ def add_invitation(
         email=email,
         role=role,
         sha256=tokens.hash_token(token),
-        invited_by=actor.label,
+        invited_by=actor.public_label,
         created_at=at,
         expires_at=at + lifetime,
     )
     session.add(invitation)
     audit.record(session, tenant_id, actor, "invitation.created", email, id=invitation.id, role=role)
     link = f"{context.settings.public_url}/invitation?token={token}"
-    subject, text = messages.invitation(tenant_name, actor.label, role, link, lifetime.days)
+    subject, text = messages.invitation(tenant_name, actor.public_label, role, link, lifetime.days)
     messages.send(session, context.sealer, email, subject, text)
     return invitation
 

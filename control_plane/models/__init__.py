@@ -16,6 +16,7 @@ from control_plane.models.billing import (
 )
 from control_plane.models.functions import Alias, AliasMove, Function, NodeReport, Version
 from control_plane.models.logs import LogLine, LogReader
+from control_plane.models.operators import OperatorEntry, Reconciliation
 from control_plane.models.outbox import OutboxRow, RevisionCounter
 from control_plane.models.people import Invitation, Link, Mail, Member, Person, RecoveryCode, Session, Throttle
 from control_plane.models.records import UsageDeadLetter, UsageRecordRow, UsageStream, UsageVersion
@@ -45,9 +46,11 @@ __all__ = [
     "MeterCarry",
     "MeterEvent",
     "NodeReport",
+    "OperatorEntry",
     "OutboxRow",
     "Person",
     "Purchase",
+    "Reconciliation",
     "RecoveryCode",
     "RevisionCounter",
     "Secret",

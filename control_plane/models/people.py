@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import CheckConstraint, ForeignKey, LargeBinary, String, UniqueConstraint
+from sqlalchemy import CheckConstraint, ForeignKey, LargeBinary, String, UniqueConstraint, false
 from sqlalchemy.orm import Mapped, mapped_column
 
 from control_plane.models.base import Base, now
@@ -29,6 +29,8 @@ class Person(Base):
     """None: not enrolled; a secret alone is an enrolment that was begun."""
     totp_step: Mapped[int] = mapped_column(default=0, server_default="0")
     """Of the last code taken: neither it nor an earlier one is taken again."""
+    operator_since: Mapped[datetime | None]
+    """None: no operator. Given and taken on the machine only (``tailcut-server operator``)."""
 
 
 class RecoveryCode(Base):
@@ -54,6 +56,8 @@ class Session(Base):
     csrf_token: Mapped[str] = mapped_column(String(64))
     is_pending: Mapped[bool]
     """The password was right and the second factor is still to come: good for nothing else."""
+    has_second_factor: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """A code was given in it. A link that signs in gives none."""
     flash: Mapped[dict[str, Any] | None]
     """What the next page says once."""
     address: Mapped[str] = mapped_column(String(64))

@@ -39,6 +39,13 @@ async def pending_count(session: AsyncSession) -> int:
     return await session.scalar(select(func.count()).select_from(OutboxRow).where(OutboxRow.relayed_at.is_(None))) or 0
 
 
+async def pending_since(session: AsyncSession) -> tuple[int, datetime | None]:
+    """→ how many changes Redis does not have yet, and since when the oldest waits"""
+    query = select(func.count(), func.min(OutboxRow.created_at)).where(OutboxRow.relayed_at.is_(None))
+    row = (await session.execute(query)).one()
+    return int(row[0]), row[1]
+
+
 async def has_pending(session: AsyncSession, revision: int) -> bool:
     query = select(OutboxRow.revision).where(OutboxRow.relayed_at.is_(None), OutboxRow.revision <= revision).limit(1)
     return await session.scalar(query) is not None

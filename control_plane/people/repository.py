@@ -73,7 +73,10 @@ async def delete_links_before(session: AsyncSession, at: datetime) -> None:
 
 
 async def delete_if_alone(session: AsyncSession, person_id: str) -> None:
-    """Somebody who is no longer a member of anything is forgotten."""
+    """Somebody who is no longer a member of anything is forgotten, unless it is an operator."""
+    person = await session.get(Person, person_id)
+    if person is None or person.operator_since is not None:
+        return
     if await session.scalar(select(func.count()).select_from(Member).where(Member.person_id == person_id)):
         return
     await session.execute(delete(Session).where(Session.person_id == person_id))

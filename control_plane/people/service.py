@@ -107,7 +107,7 @@ async def log_in(context: Context, request: Request, email: str, password: str, 
             actor = make_actor(context, request, person.id, person.email)
             await _use_code(context, session, person, code or "", actor)
         await throttle.forgive(session, bounds)
-        return await open_session(context, request, session, person)
+        return await open_session(context, request, session, person, has_second_factor=is_confirmed)
 
 
 async def begin_log_in(context: Context, request: Request, email: str, password: str) -> NewSession:
@@ -128,7 +128,7 @@ async def give_second_factor(context: Context, request: Request, pending: Signed
         await _use_code(context, session, pending.person, code, pending.actor)
         await throttle.forgive(session, bounds)
         await auth.delete_session(session, pending.person.id, pending.session.id)
-        return await open_session(context, request, session, pending.person)
+        return await open_session(context, request, session, pending.person, has_second_factor=True)
 
 
 async def check_password(
@@ -156,6 +156,7 @@ async def open_session(
     *,
     tenant_id: str | None = None,
     is_pending: bool = False,
+    has_second_factor: bool = False,
 ) -> NewSession:
     token = tokens.new_session_token()
     at = now()
@@ -169,6 +170,7 @@ async def open_session(
         tenant_id=tenant_id,
         csrf_token=tokens.new_link_token(),
         is_pending=is_pending,
+        has_second_factor=has_second_factor,
         flash=None,
         address=address_of(context, request),
         user_agent=request.headers.get("user-agent", "")[:200],
@@ -332,6 +334,7 @@ async def confirm_second_factor(context: Context, signed_in: SignedIn, code: str
         hashes = [totp.recovery_hash(person.id, each) for each in codes]
         await repository.replace_recovery_codes(session, person.id, hashes)
         await auth.delete_sessions(session, person.id, but=signed_in.session.id)
+        await auth.note_second_factor(session, person.id, signed_in.session.id)
         await audit.record_for_person(session, signed_in.actor, "person.second-factor-on")
         subject, text = messages.second_factor_changed(True, f"{context.settings.public_url}/security")
         messages.send(session, context.sealer, person.email, subject, text)
@@ -346,6 +349,7 @@ async def end_second_factor(context: Context, signed_in: SignedIn, password: str
         person.totp_confirmed_at = None
         person.totp_step = 0
         await repository.replace_recovery_codes(session, person.id, [])
+        await auth.forget_second_factor(session, person.id)
         await audit.record_for_person(session, signed_in.actor, "person.second-factor-off")
         subject, text = messages.second_factor_changed(False, f"{context.settings.public_url}/security")
         messages.send(session, context.sealer, person.email, subject, text)

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from control_plane import ids
 from control_plane.auth import repository as auth
 from control_plane.auth.idempotency import Answer, IdempotencyKey, answer_once, fingerprint_of
-from control_plane.auth.principal import AnyKey, OperatorCaller, PersonCaller, TenantDeleter
+from control_plane.auth.principal import AnyKey, MachineCaller, OperatorCaller, PersonCaller, TenantDeleter
 from control_plane.context import ContextDependency
 from control_plane.pagination import PageDependency
 from control_plane.problems import not_found
@@ -81,9 +81,9 @@ async def delete_any_tenant(tenant_id: TenantId, context: ContextDependency, cal
 
 @router.post("/tenants/{tenant_id}/sign-in-links", status_code=201)
 async def create_sign_in_link(
-    tenant_id: TenantId, body: SignInLinkCreate, context: ContextDependency, caller: OperatorCaller
+    tenant_id: TenantId, body: SignInLinkCreate, context: ContextDependency, caller: MachineCaller
 ) -> SignInLink:
-    """A link that opens the dashboard signed in, once: for the first look at a new server. For the operator."""
+    """A link that opens the dashboard signed in, once: for the first look at a new server. For the operator's token."""
     return SignInLink(url=await ownership.sign_in_link(context, caller.actor, tenant_id, body.email))
 
 

@@ -5,6 +5,7 @@ Apart from ``service``, which ``people`` and ``members`` build on.
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from control_plane.audit import service as audit
 from control_plane.auth.principal import Actor, Principal, SignedIn
 from control_plane.context import Context
 from control_plane.mail import messages
@@ -37,6 +38,7 @@ async def sign_in_link(context: Context, actor: Actor, tenant_id: str, email: st
             members_service.add_member(session, tenant_id, person.id, "owner")
             await session.flush()
             members_service.note_owner_by_operator(session, tenant_id, actor, email)
+        audit.record_operator(session, actor, "sign-in-link.made", email, about_tenant_id=tenant_id)
         return await people_service.make_sign_in_link(context, session, email, tenant.name)
 
 

@@ -30,10 +30,10 @@ async def get_subscription(context: ContextDependency, caller: AnyKey) -> Subscr
 
 @router.put("/tenants/{tenant_id}/subscription")
 async def set_subscription(
-    tenant_id: TenantId, request: SubscriptionSet, context: ContextDependency, _caller: OperatorCaller
+    tenant_id: TenantId, request: SubscriptionSet, context: ContextDependency, caller: OperatorCaller
 ) -> SubscriptionOut:
     """Give a tenant a tier, add-ons or limits of its own. For the operator; a paid subscription is not touched."""
     async with context.writing() as session:
-        await service.set_by_operator(session, tenant_id, request)
+        await service.set_by_operator(session, caller.actor, tenant_id, request)
     async with context.reading() as session:
         return await views.subscription_out(session, context.settings, tenant_id)

@@ -11,6 +11,8 @@ import structlog
 from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from control_plane.audit import service as audit
+from control_plane.auth.principal import Actor
 from control_plane.ids import new_id
 from control_plane.models import AddOnVersion, Subscription, SubscriptionAddOn, TierVersion, now
 from control_plane.outbox import repository as outbox
@@ -135,7 +137,7 @@ async def put_on_tier(
     return True
 
 
-async def set_by_operator(session: AsyncSession, tenant_id: str, request: SubscriptionSet) -> None:
+async def set_by_operator(session: AsyncSession, actor: Actor, tenant_id: str, request: SubscriptionSet) -> None:
     subscription = await require_subscription(session, tenant_id)
     if subscription.stripe_subscription_id is not None and (request.tier is not None or request.add_ons is not None):
         raise Problem(
@@ -150,7 +152,8 @@ async def set_by_operator(session: AsyncSession, tenant_id: str, request: Subscr
     add_ons = {add_on.id: quantity for add_on, quantity in await repository.list_add_ons(session, tenant_id)}
     if request.add_ons is not None:
         add_ons = await require_add_ons(session, Tier.model_validate(version.document), request.add_ons)
-    await put_on_tier(session, subscription, version, add_ons)
+    if await put_on_tier(session, subscription, version, add_ons):
+        audit.record(session, tenant_id, actor, "tier.changed", version.tier, number=version.number)
     if request.overrides is not None:
         subscription.overrides = request.overrides.model_dump(mode="json", exclude_defaults=True)
         subscription.updated_at = now()
@@ -161,6 +164,7 @@ async def set_by_operator(session: AsyncSession, tenant_id: str, request: Subscr
             first = error.errors(include_url=False, include_context=False, include_input=False)[0]
             name = ".".join(str(part) for part in first["loc"])
             raise Problem("invalid-request", f"The override of {name} is out of its bounds: {first['msg']}.") from None
+        audit.record(session, tenant_id, actor, "limits.overridden", "the tenant", **subscription.overrides)
         await outbox.append(session, tenant_id, "limits-overridden", tenant_id)
 
 

@@ -127,12 +127,22 @@ class Tenant(TypedDict):
     concurrency_max: int
 
 
+class ReservedCpu(TypedDict):
+    """A CPU whose time is sold, in millionths of it."""
+
+    cpu: int
+    sellable_ppm: int
+    sold_ppm: int
+
+
 class Metrics(TypedDict):
     revision: int
     """0: none was applied yet; then ``versions`` and ``tenants`` are empty."""
     reserved_bytes: int
     """Address space taken at start; what is resident is less."""
     reactors: list[Reactor]
+    reserved_cpus: list[ReservedCpu]
+    """Empty: this node sells none."""
     versions: list[Version]
     tenants: list[Tenant]
     answers: dict[str, int]

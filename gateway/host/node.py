@@ -43,6 +43,7 @@ from gateway.features import features
 from gateway.host import routing, self_check
 from gateway.host.bundles import BundleRefused, Bundles, BundleUnavailable
 from gateway.host.function_log import FunctionLog, OutputLine, rfc3339
+from gateway.host.heartbeat import Heartbeat
 from gateway.host.indexes import Indexes, OutOfIndexes
 from gateway.host.journal import Journal
 from gateway.host.leases import Leases
@@ -149,6 +150,7 @@ class Node:
             await self._reconcile()
         feed = asyncio.create_task(self.feed.run())
         leases = asyncio.create_task(self.leases.run())
+        heartbeat = asyncio.create_task(Heartbeat(self).run())
         books = asyncio.create_task(self._keep_books())
         shipping = asyncio.create_task(self.shipping.run())
         output = asyncio.create_task(self.output_feed.run())
@@ -157,7 +159,7 @@ class Node:
         done, _ = await asyncio.wait({feed, leases, books, shipping, heart, ended}, return_when=asyncio.FIRST_COMPLETED)
         if feed in done and feed.exception() is None:  # no Redis configured
             done, _ = await asyncio.wait({leases, books, shipping, heart, ended}, return_when=asyncio.FIRST_COMPLETED)
-        for task in (feed, heart, ended, leases, books, shipping, output, *self._fetches):
+        for task in (feed, heart, ended, leases, heartbeat, books, shipping, output, *self._fetches):
             task.cancel()
         loop.remove_reader(self.data_plane.event_fd)
         await self.leases.give_back()

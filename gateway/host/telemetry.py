@@ -16,7 +16,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from gateway.contract.egress import Counters
-from gateway.contract.metrics import Histogram, Metrics, Reactor
+from gateway.contract.metrics import Histogram, Metrics, Reactor, ReservedCpu
 from gateway.host import egress
 from gateway.host.admin import AdminAnswer
 from gateway.host.versions import Stage
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECOND_NS = 1e9
+_WHOLE_PPM = 1e6
 _BUCKETS_S = (
     1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
     10.0, 30.0, 60.0, 300.0, 900.0,
@@ -85,6 +86,7 @@ class Telemetry(Collector):
         document = self._node.data_plane.metrics()
         yield from self._own(document)
         yield from _reactors(document["reactors"])
+        yield from _reserved(document["reserved_cpus"])
         yield from _invocations(document)
         yield from _egress(egress.counters(self._node.settings.egress_path))
         for name, help_text in _HISTOGRAMS.items():
@@ -145,6 +147,14 @@ def _reactors(reactors: list[Reactor]) -> Iterator[Metric]:
         for state, count in reactor["workers"].items():
             workers.add_metric([str(reactor["cpu"]), state], float(str(count)))
     yield workers
+
+
+def _reserved(cpus: list[ReservedCpu]) -> Iterator[Metric]:
+    for name, help_text in (("sellable", "Of a reserved CPU, what can be sold"), ("sold", "Of it, what is sold")):
+        gauge = GaugeMetricFamily(f"tailcut_reserved_cpu_{name}_ratio", help_text, labels=["cpu"])
+        for each in cpus:
+            gauge.add_metric([str(each["cpu"])], each[f"{name}_ppm"] / _WHOLE_PPM)  # type: ignore[literal-required]
+        yield gauge
 
 
 def _invocations(document: Metrics) -> Iterator[Metric]:

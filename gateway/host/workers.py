@@ -21,8 +21,12 @@ class Workers:
 
     def memory_bytes(self) -> int:
         """Of all that live: pages that several share count in equal parts, so that the sum makes sense."""
-        self._started = {pid: started for pid, started in self._started.items() if _start_time(pid) == started}
-        return sum(_proportional_bytes(pid) for pid in self._started)
+        known = dict(self._started)  # a copy: the heartbeat asks from a thread of its own
+        ended = {pid for pid, started in known.items() if _start_time(pid) != started}
+        for pid in ended:
+            if self._started.get(pid) == known[pid]:
+                del self._started[pid]
+        return sum(_proportional_bytes(pid) for pid in known.keys() - ended)
 
 
 def _start_time(pid: int) -> bytes | None:

@@ -158,6 +158,16 @@ def sign_in(
         _fail(str(problem), 1)
 
 
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def operator(context: typer.Context, data_dir: DataDir = None) -> None:
+    """Who may open /admin: add EMAIL, remove EMAIL, list [--json].
+
+    They are people who sign in like others, with a second factor. The database is the one of the server on the data
+    folder, else that of DATABASE_URL; the server need not run.
+    """
+    _become("control_plane", "operator", *context.args, **_database_of(_data_dir(data_dir)))
+
+
 @app.command()
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False) -> None:
     """Show what this machine gives the jail and how to get the rest (exit code 5: a part is missing)."""
@@ -170,16 +180,16 @@ def migrate(context: typer.Context) -> None:
 
     The one of DATABASE_URL, else control-plane.db in TAILCUT_DATA_DIR (default: var).
     """
-    _become("control_plane", "migrate", *context.args)
+    _become("control_plane", "migrate", *context.args, **_database_of(_data_dir(None)))
 
 
 @app.command("stripe-sync")
 def stripe_sync() -> None:
     """Make products, prices and meters in Stripe from the tier catalogue.
 
-    Repeating it makes nothing twice. STRIPE_API_KEY and DATABASE_URL say where.
+    Repeating it makes nothing twice. STRIPE_API_KEY and DATABASE_URL (else TAILCUT_DATA_DIR) say where.
     """
-    _become("control_plane", "stripe-sync")
+    _become("control_plane", "stripe-sync", **_database_of(_data_dir(None)))
 
 
 @app.command("stripe-reconcile", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -188,13 +198,13 @@ def stripe_reconcile(context: typer.Context) -> None:
 
     --json prints them as JSON, --repair copies Stripe's state where it differs.
     """
-    _become("control_plane", "stripe-reconcile", *context.args)
+    _become("control_plane", "stripe-reconcile", *context.args, **_database_of(_data_dir(None)))
 
 
 @app.command("stripe-replay", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def stripe_replay(context: typer.Context) -> None:
     """Handle webhooks once more: those that failed, or the ones whose ids are given."""
-    _become("control_plane", "stripe-replay", *context.args)
+    _become("control_plane", "stripe-replay", *context.args, **_database_of(_data_dir(None)))
 
 
 @app.command("control-plane", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -326,6 +336,15 @@ def _data_dir(option: Path | None) -> Path:
     return option if option is not None else _settings().data_dir
 
 
+def _database_of(folder: Path) -> dict[str, str]:
+    """What makes the control plane's commands work on what `up` on that folder keeps, whether or not it runs now."""
+    folder = folder.resolve()
+    found = (read_status(folder) if running_pid(folder) is not None else None) or {}
+    database_url = _settings().database_url or f"sqlite+aiosqlite:///{folder / 'control-plane.db'}"
+    where = {"TAILCUT_DATA_DIR": str(folder), "DATABASE_URL": database_url}
+    return where | ({"TAILCUT_CONTROL_PLANE_URL": found["control_plane_url"]} if "control_plane_url" in found else {})
+
+
 def _signal(pid: int, number: signal.Signals) -> bool:
     try:
         os.kill(pid, number)
@@ -359,8 +378,9 @@ def _print_status(folder: Path, found: dict[str, Any]) -> None:
         screen.out.print(f"{name.replace('_', ' ')}: {found[name]}")
 
 
-def _become(module: str, *arguments: str) -> NoReturn:
-    os.execv(sys.executable, [sys.executable, "-P", "-m", module, *arguments])  # noqa: S606
+def _become(module: str, *arguments: str, **variables: str) -> NoReturn:
+    command = [sys.executable, "-P", "-m", module, *arguments]
+    os.execve(sys.executable, command, environment() | variables)  # noqa: S606
 
 
 def _fail(text: str, exit_code: int) -> NoReturn:

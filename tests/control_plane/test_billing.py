@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -189,6 +190,44 @@ def test_the_reconciliation_names_each_difference_and_repairs_what_it_may(shop: 
     assert buyer.id not in shop.control_plane.run("stripe-reconcile").stdout
 
 
+def test_operators_compare_now_and_see_each_difference(shop: Shop, buyer: Tenant) -> None:
+    shop.purchase(buyer, "pro")
+    eventually(lambda: buyer.http.get("/v1/invoices").json()["items"][0]["status"] == "paid")
+    with shop.control_plane.client(shop.control_plane.operator_token) as operator:
+
+        def compared() -> dict[str, Any]:
+            asked = operator.post("/v1/admin/reconciliations")
+            assert asked.status_code == 202, asked.text
+
+            def ended() -> dict[str, Any]:
+                items = operator.get("/v1/admin/reconciliations").json()["items"]
+                return next(each for each in items if each["id"] == asked.json()["id"] and each["state"] == "done")
+
+            return eventually(ended)
+
+        assert buyer.id not in str(compared()["differences"])
+        shop.sql("UPDATE invoices SET total_minor = 1 WHERE tenant_id = ?", buyer.id)
+        found = compared()
+        [difference] = [each for each in found["differences"] if each["tenant_id"] == buyer.id]
+        assert difference["ours"] == "paid 1 usd"
+        assert found["differences_count"] == len(found["differences"])
+        checks = {each["id"]: each for each in operator.get("/v1/admin/overview").json()["checks"]}
+        assert checks["reconciliation"]["tone"] == "bad"
+        assert "--repair" in checks["reconciliation"]["command"]
+        assert "reconciliation.asked" in operator.get("/v1/admin/audit").text
+        # Webhooks: one that failed is red, and handled again when asked.
+        shop.sql("UPDATE stripe_events SET state = 'failed', error = 'Boom' WHERE rowid = 1")
+        checks = {each["id"]: each for each in operator.get("/v1/admin/overview").json()["checks"]}
+        assert checks["webhooks"]["tone"] == "bad"
+        [failed] = operator.get("/v1/admin/webhooks", params={"state": "failed"}).json()["items"]
+        assert failed["error"] == "Boom"
+        assert operator.post("/v1/admin/webhooks/replay", json={"events": ["evt_nothing"]}).status_code == 404
+        assert operator.post("/v1/admin/webhooks/replay", json={}).json() == {"count": 1}
+        eventually(lambda: not operator.get("/v1/admin/webhooks", params={"state": "failed"}).json()["items"])
+        shop.sql("UPDATE invoices SET total_minor = 0 WHERE tenant_id = ?", buyer.id)
+        shop.control_plane.run("stripe-reconcile", "--repair")
+
+
 def test_a_tenant_that_is_deleted_pays_its_last_invoice_first(tmp_path: Path) -> None:
     shop = Shop(tmp_path, TAILCUT_DELETION_DRAIN_TIME="PT0.1S")
     try:
@@ -208,3 +247,33 @@ def test_a_tenant_that_is_deleted_pays_its_last_invoice_first(tmp_path: Path) ->
         assert reasons == ["subscription_cycle", "subscription_create"], "the last one, with what is given back"
     finally:
         shop.stop()
+
+
+def test_a_change_at_the_end_of_the_month_waits_for_it_and_can_be_taken_back(shop: Shop, buyer: Tenant) -> None:
+    shop.purchase(buyer, "scale")
+
+    def downgrade() -> None:
+        body = {"tier": "pro", "add_ons": {"concurrency": 1}, "when": "period-end"}
+        offer = buyer.http.post("/v1/subscription/checkout", json=body).json()
+        assert offer["kind"] == "planned"
+
+    downgrade()
+    assert buyer.http.get("/v1/subscription").json()["tier"] == "scale"
+    assert buyer.http.get("/v1/invoices/upcoming").json()["total_minor"] == 2_900 + 1_000
+    shop.buy(buyer, "scale", cpu_reservation=1)
+    assert buyer.http.get("/v1/invoices/upcoming").json()["total_minor"] == 24_900 + 4_900, "the plan is taken back"
+    downgrade()
+    assert buyer.http.post("/v1/subscription/cancel").json()["cancel_at_period_end"] is True
+    assert buyer.http.post("/v1/subscription/resume").json()["cancel_at_period_end"] is False
+    downgrade()
+    downgrade()
+    shop.stripe.advance(32)
+    held = shop.wait(buyer, lambda held: held["tier"] == "pro")
+    assert held["add_ons"] == [{"name": "concurrency", "version": 1, "quantity": 1}]
+    [invoice] = shop.stripe.get("/v1/invoices", customer=shop.customer(buyer), limit=1)["data"]
+    assert invoice["total"] == 2_900 + 1_000
+    [subscription] = shop.stripe.get("/v1/subscriptions", customer=shop.customer(buyer))["data"]
+    assert subscription["schedule"] is None
+    fresh = shop.control_plane.new_tenant("nothing-paid")
+    refused = fresh.http.post("/v1/subscription/checkout", json={"tier": "pro", "when": "period-end"})
+    assert refused.status_code == 409

@@ -101,6 +101,15 @@ def test_the_audit_log_is_append_only(url: str) -> None:
     for statement in ("UPDATE audit_entries SET actor = 'nobody'", "DELETE FROM audit_entries"):
         with pytest.raises(DBAPIError, match="append-only"):
             look(url, lambda connection, text=statement: connection.exec_driver_sql(text))  # type: ignore[misc]
+    # The operators' log has no way out at all.
+    entry = (
+        "INSERT INTO operator_entries (id, actor_id, actor, action, subject, details, address, request_id, at) "
+        f"VALUES ('ope_1', 'per_1', 'ada', 'tenant.suspended', 'acme', '{{}}', '', '', '{at}')"
+    )
+    look(url, lambda connection: connection.exec_driver_sql(entry))
+    for statement in ("UPDATE operator_entries SET actor = 'nobody'", "DELETE FROM operator_entries"):
+        with pytest.raises(DBAPIError, match="append-only"):
+            look(url, lambda connection, text=statement: connection.exec_driver_sql(text))  # type: ignore[misc]
     # The one way out: with the tenant.
     look(url, lambda connection: connection.exec_driver_sql("UPDATE tenants SET status = 'deleting'"))
     look(url, lambda connection: connection.exec_driver_sql("DELETE FROM audit_entries"))

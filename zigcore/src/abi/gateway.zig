@@ -150,12 +150,14 @@ export fn zc_gateway_metrics(buffer: [*]u8, buffer_bytes: usize) usize {
     if (gateway.state == .absent) return 0;
     var each: [limits.reactors_max]*const counters.Counters = undefined;
     for (reactors(), 0..) |r, at| each[at] = r.counters;
+    var reserved: [limits.reserved_cpus_max]counters.ReservedCpu = undefined;
     const table = gateway.revisions.current();
     return counters.snapshotWrite(buffer[0..buffer_bytes], .{
         .revision = if (table) |current| current.revision else 0,
         .reactors = each[0..gateway.reactors_count],
         .cpus = gateway.cpus[0..gateway.reactors_count],
         .reserved_bytes = gateway.reserved_bytes,
+        .reserved_cpus = gateway.ledger.books(&reserved),
     }, Versions{ .table = table }, Tenants{ .table = table });
 }
 

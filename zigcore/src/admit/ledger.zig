@@ -7,6 +7,7 @@
 const std = @import("std");
 const assert = std.debug.assert;
 const limits = @import("../limits.zig");
+const ReservedCpu = @import("../meter/counters.zig").ReservedCpu;
 const Reservation = @import("../route/table.zig").Reservation;
 
 const Ledger = @This();
@@ -116,13 +117,28 @@ pub fn cpuOf(ledger: *const Ledger, index: u16) u32 {
     return ledger.cpus[ledger.claims[index].cpu].number;
 }
 
-/// Sold on all CPUs together, and what could be: for the metrics, of about this moment.
+/// Sold on all CPUs together, of about this moment.
 pub fn sold(ledger: *Ledger) u64 {
     ledger.lockTake();
     defer ledger.lockGive();
     var sum: u64 = 0;
     for (ledger.cpus[0..ledger.cpus_count]) |cpu| sum += cpu.sold;
     return sum;
+}
+
+/// CPU by CPU, for the metrics: what is sold and what could be.
+pub fn books(ledger: *Ledger, out: *[limits.reserved_cpus_max]ReservedCpu) []const ReservedCpu {
+    ledger.lockTake();
+    defer ledger.lockGive();
+    for (ledger.cpus[0..ledger.cpus_count], out[0..ledger.cpus_count]) |cpu, *row| {
+        row.* = .{ .cpu = cpu.number, .sellable_ppm = ppm(ledger.sellable), .sold_ppm = ppm(cpu.sold) };
+    }
+    return out[0..ledger.cpus_count];
+}
+
+/// Rounded: the kernel's unit is a little finer.
+fn ppm(bandwidth: u32) u32 {
+    return @intCast((@as(u64, bandwidth) * 1_000_000 + whole / 2) / whole);
 }
 
 fn lockTake(ledger: *Ledger) void {
@@ -146,6 +162,12 @@ test "no more is sold than the kernel admits, CPU by CPU, and what is given back
     }
     try testing.expectEqual(Answer.full, ledger.take(99, fifth, 0));
     try testing.expect(ledger.sold() > whole / 10 * 15 and ledger.sold() <= whole / 10 * 18);
+    var rows: [limits.reserved_cpus_max]ReservedCpu = undefined;
+    for (ledger.books(&rows), [_]u32{ 3, 5 }) |row, cpu| {
+        try testing.expectEqual(cpu, row.cpu);
+        try testing.expectEqual(900, (row.sellable_ppm + 500) / 1000);
+        try testing.expectEqual(800, (row.sold_ppm + 500) / 1000);
+    }
     ledger.give(taken[1]);
     try testing.expectEqual(3, ledger.cpuOf(ledger.take(99, fifth, 0).taken));
 }

@@ -136,6 +136,13 @@ pub const Counters = struct {
     }
 };
 
+/// A CPU whose time is sold (admit/ledger.zig), in millionths of it.
+pub const ReservedCpu = struct {
+    cpu: u32,
+    sellable_ppm: u32,
+    sold_ppm: u32,
+};
+
 pub const Snapshot = struct {
     revision: u64,
     reactors: []const *const Counters,
@@ -143,6 +150,7 @@ pub const Snapshot = struct {
     cpus: []const u32,
     /// Taken at start: address space, not what is resident.
     reserved_bytes: u64,
+    reserved_cpus: []const ReservedCpu,
 };
 
 /// Writes what fits into `buffer` and returns the bytes needed in all; the JSON is whole only if they fit.
@@ -155,6 +163,12 @@ pub fn snapshotWrite(buffer: []u8, snapshot: Snapshot, versions: anytype, tenant
     for (snapshot.reactors, snapshot.cpus, 0..) |reactor, cpu, i| {
         if (i > 0) sink.write(",");
         reactorWrite(&sink, reactor, cpu);
+    }
+    sink.write("],\"reserved_cpus\":[");
+    for (snapshot.reserved_cpus, 0..) |reserved, i| {
+        sink.print("{s}{{\"cpu\":{d},\"sellable_ppm\":{d},\"sold_ppm\":{d}}}", .{
+            if (i > 0) "," else "", reserved.cpu, reserved.sellable_ppm, reserved.sold_ppm,
+        });
     }
     sink.write("],\"versions\":[");
     var first = true;
@@ -294,7 +308,10 @@ test "the snapshot is JSON, sums the reactors, and says how much room it needs" 
     two.answered(600);
     one.queue.record(1000);
     two.run.record(5_000_000);
-    const snapshot: Snapshot = .{ .revision = 4, .reactors = &.{ one, two }, .cpus = &.{ 0, 3 }, .reserved_bytes = 1 << 30 };
+    const snapshot: Snapshot = .{ .revision = 4, .reactors = &.{ one, two }, .cpus = &.{ 0, 3 }, .reserved_bytes = 1 << 30, .reserved_cpus = &.{
+        .{ .cpu = 1, .sellable_ppm = 900_000, .sold_ppm = 0 },
+        .{ .cpu = 2, .sellable_ppm = 900_000, .sold_ppm = 250_000 },
+    } };
 
     var buffer: [8192]u8 = undefined;
     const needed = snapshotWrite(&buffer, snapshot, TestVersions{}, TestTenants{});

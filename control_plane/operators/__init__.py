@@ -1,0 +1,1 @@
+"""Operators: who they are, and what they see and do over all tenants and nodes."""
