@@ -18,7 +18,7 @@ from gateway.contract.table import NAME_PATTERN, Name
 router = APIRouter(prefix="/functions/{name}")
 Writer = Annotated[Visitor, Depends(see("functions.write"))]
 Post = Annotated[Posted, Depends(post("functions.write"))]
-FunctionName = Annotated[str, Path(max_length=63)]
+FunctionName = Annotated[str, Path(pattern=NAME_PATTERN)]
 AliasName = Annotated[str, Path(pattern=NAME_PATTERN)]
 
 

@@ -26,7 +26,7 @@ from control_plane.functions.deploying import deploy_archive
 from control_plane.problems import Problem
 from control_plane.tiers import service as tiers
 from gateway.contract.bundle import Manifest
-from gateway.contract.table import Limits, Name
+from gateway.contract.table import NAME_PATTERN, Limits, Name
 from gateway.contract.worker import State
 
 router = APIRouter(prefix="/deploy")
@@ -63,7 +63,7 @@ async def deploy_page(
     request: Request,
     context: ContextDependency,
     visitor: Writer,
-    function: Annotated[str, Query(max_length=63)] = "",
+    function: Annotated[str, Query(max_length=63, pattern=f"^$|{NAME_PATTERN}")] = "",
     way: Annotated[str, Query(max_length=10)] = "paste",
 ) -> Response:
     """With ``function``: a new version of it, which begins as its newest one is."""

@@ -25,10 +25,11 @@ from control_plane.tiers.effective import function_limits
 from control_plane.usage import service as usage
 from control_plane.usage.history import DAY
 from control_plane.usage.views import Usage
+from gateway.contract.table import NAME_PATTERN
 
 router = APIRouter(prefix="/functions")
 Reader = Annotated[Visitor, Depends(see("functions.read"))]
-FunctionName = Annotated[str, Path(max_length=63)]
+FunctionName = Annotated[str, Path(pattern=NAME_PATTERN)]
 VersionId = Annotated[str, Query(pattern=f"^$|{ids.pattern('ver')}")]
 VERSIONS_TO_CHOOSE_MAX = 50
 """In lists of versions to pick from: the newest."""

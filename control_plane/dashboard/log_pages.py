@@ -41,11 +41,12 @@ async def logs_page(
 ) -> Response:
     values = {
         "function": function.strip(), "version": version.strip(), "request_id": request_id.strip(),
-        "contains": contains.replace("\0", ""), "stream": stream, "failed": "1" if failed == "1" else "",
+        "contains": contains, "stream": stream, "failed": "1" if failed == "1" else "",
     }  # fmt: skip
+    values = {name: text.replace("\0", "") for name, text in values.items()}  # PostgreSQL's text holds none
     wanted = LogFilter(
         function=values["function"], version=values["version"], request_id=values["request_id"],
-        contains=values["contains"], stream=stream, failed=failed == "1",
+        contains=values["contains"], stream=values["stream"], failed=failed == "1",
     )  # fmt: skip
     async with context.reading() as session:
         found = await repository.list_lines(

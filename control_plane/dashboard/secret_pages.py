@@ -13,11 +13,12 @@ from control_plane.dashboard.visitor import Posted, Visitor, go, post, see
 from control_plane.problems import Problem
 from control_plane.secrets import repository, service
 from control_plane.secrets.schemas import SecretOut
+from gateway.contract.table import NAME_PATTERN
 
 router = APIRouter(prefix="/functions/{name}/secrets")
 Writer = Annotated[Visitor, Depends(see("functions.write"))]
 Post = Annotated[Posted, Depends(post("functions.write"))]
-FunctionName = Annotated[str, Path(max_length=63)]
+FunctionName = Annotated[str, Path(pattern=NAME_PATTERN)]
 SecretName = Annotated[str, Path(pattern=service.NAME_PATTERN)]
 
 

@@ -28,7 +28,7 @@ from gateway.contract.table import NAME_PATTERN
 router = APIRouter(prefix="/functions/{name}/try")
 Writer = Annotated[Visitor, Depends(see("functions.write"))]
 Post = Annotated[Posted, Depends(post("functions.write"))]
-FunctionName = Annotated[str, Path(max_length=63)]
+FunctionName = Annotated[str, Path(pattern=NAME_PATTERN)]
 _TARGET: Final = rf"{NAME_PATTERN}|{ids.pattern('ver')}"
 
 

@@ -1,5 +1,6 @@
 """/v1/logs: what functions printed, searched and followed."""
 
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
@@ -12,6 +13,7 @@ from control_plane.function_logs import repository, service
 from control_plane.function_logs.repository import LogFilter
 from control_plane.function_logs.schemas import LogLineOut, LogNews, LogPage, Stream
 from control_plane.pagination import PageDependency
+from control_plane.problems import Problem
 from gateway.contract.table import NAME_PATTERN
 
 router = APIRouter(prefix="/v1/logs", tags=["logs"])
@@ -36,9 +38,17 @@ def _filter(
         contains=contains or "",
         stream=stream or "",
         failed=failed,
-        since=since,
-        until=until,
+        since=_in_utc("since", since),
+        until=_in_utc("until", until),
     )
+
+
+def _in_utc(name: str, at: datetime | None) -> datetime | None:
+    try:
+        return None if at is None else at.astimezone(UTC)
+    except OverflowError:
+        message = f"{name} is before the year 1 or after the year 9999 in UTC."
+        raise Problem("invalid-request", message, errors=[{"field": name, "message": message}]) from None
 
 
 FilterDependency = Annotated[LogFilter, Depends(_filter)]

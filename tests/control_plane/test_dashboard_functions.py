@@ -381,6 +381,10 @@ def test_lines_are_found_followed_and_nobody_elses(
     assert "theirs" not in page.text
     assert "third" not in signed_in.open("/logs?function=g").text
     assert 'hx-trigger="every 2s"' in signed_in.open("/logs?live=1").text
+    # What a database would choke on.
+    assert owner.http.get("/v1/logs", params={"since": "0001-01-01T00:00:00+01:00"}).status_code == 422
+    assert signed_in.open("/logs?function=%00&version=%00&request_id=%00&contains=%00&stream=%00").status_code == 200
+    assert signed_in.open("/functions/%00").status_code == 422
 
 
 def test_who_prints_without_end_is_told_what_is_missing(owner: Person, valkey: Valkey, tenant: Tenant) -> None:
