@@ -10,10 +10,10 @@ ANY_PYTHON = $(shell for p in python3 /usr/bin/python3 /usr/local/bin/python3 py
 	"$$HOME"/.pyenv/versions/3*/bin/python3 python; do \
 	timeout 10 "$$p" -c 'import sys; sys.exit(sys.version_info < (3, 6))' 2>/dev/null && { echo "$$p"; break; }; done)
 
-.PHONY: help setup up test check lint-fix bench cpython fuzz lock generated clean
+.PHONY: help setup up test check lint-fix bench cpython screenshots fuzz lock generated clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 setup: ## make .venv: find a Python, install the locked dependencies, build libzigcore.so
 	@test -n "$(ANY_PYTHON)" || { echo "setup: no Python 3 runs here; install one (on Debian: apt-get install python3)"; exit 1; }
@@ -37,6 +37,10 @@ bench: setup ## our gateway beside nine others in one run, half an hour and more
 
 cpython: setup ## CPython's own test suite in jailed workers: what fails there, and why that is meant
 	@$(PY) -m tests.cpython
+
+screenshots: setup ## take docs/screenshots anew: every page, light and dark, desktop and phone (ARGS="billing tiers": these)
+	@"$(ANY_PYTHON)" deploy/local/packages.py
+	@$(PY) -m tests.browser.screenshots $(ARGS)
 
 fuzz: setup ## feed the parsers mutated input for FUZZ_SECONDS each (default 60)
 	@$(PY) tests/run.py fuzz --seconds $(or $(FUZZ_SECONDS),60)

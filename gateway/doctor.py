@@ -137,12 +137,22 @@ def diagnose(settings: JailSettings, *, beside: bool = False) -> Diagnosis:
         features=[
             Line(one.name, "active" if one.active else "missing", one.detail, one.costs, one.remedy)
             for one in features()
-        ],
+        ]
+        + [_network(Spawner(jail), whole=whole)],
         groups=groups,
         bounded=groups[0].state == "active" or settings.memory == "rlimits" or settings.mode != "on",
         leftover_groups=leftover_count(hierarchies),
         scheduling=_scheduling(beside=beside),
     )
+
+
+def _network(spawner: Spawner, *, whole: bool) -> Line:
+    """Tried as for a version that asks for it: its own lo, a socket on it, the way out of the jail."""
+    refusal = probe(spawner, network=True) if whole else "it needs the whole jail"
+    if refusal is None:
+        return Line("network of functions", "active")
+    costs = "versions that ask for a network do not start"
+    return Line("network of functions", "missing", refusal, costs, "/proc/sys writable in a new network namespace")
 
 
 def _groups(hierarchies: list[Hierarchy]) -> list[Line]:

@@ -38,13 +38,14 @@ FunctionName = Annotated[str, Path(pattern=NAME_PATTERN)]
 async def buy(request: PurchaseRequest, context: ContextDependency, caller: BillingWriter) -> OfferOut:
     """Buy a tier, or change the one that is paid for. The tier holds when Stripe says so."""
     client = _client(context)
-    offer = await purchasing.buy(context, client, await _tenant(context, caller), request.tier, request.add_ons)
+    tenant = await _tenant(context, caller)
+    offer = await purchasing.buy(context, client, tenant, request.tier, request.add_ons, request.when)
     return OfferOut(kind=offer.kind, url=offer.url, simulated=context.settings.stripe_simulated)
 
 
 @router.post("/v1/subscription/preview")
 async def preview(request: PurchaseRequest, context: ContextDependency, caller: BillingWriter) -> PreviewOut:
-    """What buying it would cost now, with what is given back for the rest of the month."""
+    """What buying it would cost now, with what is given back for the rest of the month. ``when`` is not looked at."""
     tenant = await _tenant(context, caller)
     found = await purchasing.preview(context, _client(context), tenant, request.tier, request.add_ons)
     if found is None:

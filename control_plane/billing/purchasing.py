@@ -1,25 +1,30 @@
 """Buying, changing and ending a tier. Everything here asks Stripe; what it says comes back through ``state.refresh``.
 
 Called by the endpoints and the dashboard. A new subscription goes through Checkout; one that exists is changed in
-place with proration, invoiced at once: a card that declines changes nothing. Each call to Stripe that makes something
-carries a key made from our own row, so that repeating it after a crash makes it once.
+place with proration, invoiced at once: a card that declines changes nothing; or at the end of the paid month
+(``planning``). Each call to Stripe that makes something carries a key made from our own row, so that repeating it after
+a crash makes it once.
 """
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 
-from control_plane.billing import repository
+from control_plane.billing import planning, repository
+from control_plane.billing.asking import asking, away
 from control_plane.billing.metering import Metering
 from control_plane.billing.state import refresh
-from control_plane.billing.stripe_client import Object, StripeAway, StripeClient, StripeRefused
+from control_plane.billing.stripe_client import Object, StripeAway, StripeClient
 from control_plane.context import Context
 from control_plane.ids import new_id
 from control_plane.models import Purchase, StripeObject, Subscription, Tenant, TierVersion, now
 from control_plane.problems import Problem
+from control_plane.tiers import repository as tiers
 from control_plane.tiers import service as tier_service
-from control_plane.tiers.catalog import METERS, Tier
+from control_plane.tiers.catalog import METERS, AddOn, Tier
 
+PREVIEW_GOOD_FOR: Final = timedelta(minutes=30)
 _MISSING_PRICES: Final = "Stripe does not know the price of {name} yet: the operator runs `tailcut-server stripe-sync`."
 
 
@@ -31,22 +36,43 @@ class Wanted:
     add_ons: dict[str, int]
     prices: list[tuple[StripeObject, int | None]]
     """With quantities; none for metered ones."""
+    monthly_minor: int
+    """What is paid each month whatever is used."""
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """``checkout``: the tenant pays at ``url``. ``changed``: done, and ``url`` shows the subscription."""
+    """``checkout``: the tenant pays at ``url``. ``changed``: done, ``planned``: it will be, and ``url`` shows it."""
 
-    kind: Literal["checkout", "changed"]
+    kind: Literal["checkout", "changed", "planned"]
     url: str
 
 
-async def buy(context: Context, client: StripeClient, tenant: Tenant, tier: str, add_ons: Mapping[str, int]) -> Offer:
+When = Literal["now", "period-end"]
+
+
+async def buy(
+    context: Context,
+    client: StripeClient,
+    tenant: Tenant,
+    tier: str,
+    add_ons: Mapping[str, int],
+    when: When = "now",
+    prorated_at: datetime | None = None,
+) -> Offer:
+    """``prorated_at``: of the preview that was shown, so that what is charged is what was shown."""
     wanted = await _wanted(context, tier, add_ons)
     subscription = await _with_customer(context, client, tenant)
     if subscription.stripe_subscription_id is not None:
-        await _change(context, client, subscription, wanted)
+        _check_preview(prorated_at)
+        await planning.forget(context, client, subscription)
+        if when == "period-end":
+            await planning.schedule(context, client, subscription, [_line(*each) for each in wanted.prices])
+            return Offer("planned", context.settings.upgrade_url)
+        await _change(context, client, subscription, wanted, prorated_at)
         return Offer("changed", context.settings.upgrade_url)
+    if when == "period-end":
+        raise Problem("conflict", "The tenant pays for no tier yet: there is no paid month at whose end to change it.")
     await _expire_open(context, client, tenant.id)
     purchase = Purchase(
         id=new_id("pur"),
@@ -64,7 +90,12 @@ async def buy(context: Context, client: StripeClient, tenant: Tenant, tier: str,
 
 
 async def preview(
-    context: Context, client: StripeClient, tenant: Tenant, tier: str | None, add_ons: Mapping[str, int]
+    context: Context,
+    client: StripeClient,
+    tenant: Tenant,
+    tier: str | None,
+    add_ons: Mapping[str, int],
+    prorated_at: datetime | None = None,
 ) -> Object | None:
     """What ``buy`` would cost now, or (without a tier) the next invoice as it stands. None: there is nothing to pay."""
     async with context.reading() as session:
@@ -72,28 +103,44 @@ async def preview(
     if tier is None:
         if subscription.stripe_subscription_id is None:
             return None
-        return await _asking(client.preview_invoice({"subscription": subscription.stripe_subscription_id}))
+        return await asking(client.preview_invoice({"subscription": subscription.stripe_subscription_id}))
     wanted = await _wanted(context, tier, add_ons)
     subscription = await _with_customer(context, client, tenant)
     if subscription.stripe_subscription_id is not None:
         items = await _changes(client, subscription, wanted)
-        details = {"items": items, "proration_behavior": "always_invoice"}
+        details: dict[str, Any] = {"items": items, "proration_behavior": "always_invoice"}
+        if prorated_at is not None:
+            details["proration_date"] = int(prorated_at.timestamp())
         params: dict[str, Any] = {
             "subscription": subscription.stripe_subscription_id,
             "subscription_details": details,
         }
-        return await _asking(client.preview_invoice(params))
+        return await asking(client.preview_invoice(params))
     items = [_line(price, quantity) for price, quantity in wanted.prices]
     params = {"customer": str(subscription.stripe_customer_id), "subscription_details": {"items": items}}
-    return await _asking(client.preview_invoice(params))
+    return await asking(client.preview_invoice(params))
+
+
+async def monthly_minor(context: Context, tenant_id: str, tier: str, add_ons: Mapping[str, int]) -> tuple[int, int]:
+    """What is paid each month whatever is used: of what is held, and of what is asked about."""
+    wanted = await _wanted(context, tier, add_ons)
+    async with context.reading() as session:
+        subscription = await tier_service.require_subscription(session, tenant_id)
+        version = await tiers.get_tier_version(session, subscription.tier_version_id)
+        held = await tiers.list_add_ons(session, tenant_id)
+    if version is None:
+        raise AssertionError(f"{subscription.tier_version_id} has a foreign key on it")
+    add_on_minor = sum(AddOn.model_validate(each.document).price_minor * quantity for each, quantity in held)
+    return Tier.model_validate(version.document).price_minor + add_on_minor, wanted.monthly_minor
 
 
 async def set_cancelled(context: Context, client: StripeClient, tenant_id: str, *, cancelled: bool) -> None:
     """At the end of the paid month; until then it can be taken back."""
     subscription = await _require_paid(context, tenant_id)
+    await planning.forget(context, client, subscription)
     key = f"cancel {subscription.stripe_subscription_id} {cancelled} {subscription.sync_number}"
     params = {"cancel_at_period_end": cancelled}
-    await _asking(client.update_subscription(str(subscription.stripe_subscription_id), params, key))
+    await asking(client.update_subscription(str(subscription.stripe_subscription_id), params, key))
     await refresh(context, client, str(subscription.stripe_customer_id))
 
 
@@ -101,7 +148,7 @@ async def portal_url(context: Context, client: StripeClient, tenant: Tenant) -> 
     """Stripe's own pages: payment method, address, tax number, invoices."""
     subscription = await _with_customer(context, client, tenant)
     params = {"customer": subscription.stripe_customer_id, "return_url": context.settings.upgrade_url}
-    return str((await _asking(client.create_portal(params)))["url"])
+    return str((await asking(client.create_portal(params)))["url"])
 
 
 async def final_invoice(context: Context, client: StripeClient | None, tenant_id: str) -> None:
@@ -122,10 +169,10 @@ async def final_invoice(context: Context, client: StripeClient | None, tenant_id
         while await metering.send_due(now(), tenant_id):
             continue
     except StripeAway as error:
-        raise _away(error) from None
-    for each in await _asking(client.list_subscriptions(subscription.stripe_customer_id)):
+        raise away(error) from None
+    for each in await asking(client.list_subscriptions(subscription.stripe_customer_id)):
         if each["status"] not in ("canceled", "incomplete_expired"):
-            await _asking(client.cancel_subscription(each["id"], {"invoice_now": True, "prorate": True}))
+            await asking(client.cancel_subscription(each["id"], {"invoice_now": True, "prorate": True}))
     await refresh(context, client, subscription.stripe_customer_id)
 
 
@@ -148,12 +195,15 @@ async def _wanted(context: Context, tier: str, add_ons: Mapping[str, int]) -> Wa
         prices: list[tuple[StripeObject, int | None]] = [
             (roles[role], 1 if role == "tier" else None) for role in needed
         ]
+        monthly = document.price_minor
         for version_id, quantity in chosen.items():
             found = await repository.prices_of(session, version_id)
-            if not found:
+            add_on = await tiers.get_add_on_version(session, version_id)
+            if not found or add_on is None:
                 raise Problem("conflict", _MISSING_PRICES.format(name="an add-on"))
             prices.append((found[0], quantity))
-    return Wanted(version, chosen, prices)
+            monthly += AddOn.model_validate(add_on.document).price_minor * quantity
+    return Wanted(version, chosen, prices, monthly)
 
 
 async def _with_customer(context: Context, client: StripeClient, tenant: Tenant) -> Subscription:
@@ -163,7 +213,7 @@ async def _with_customer(context: Context, client: StripeClient, tenant: Tenant)
     if subscription.stripe_customer_id is not None:
         return subscription
     params = {"name": tenant.name, "metadata": {"tailcut_tenant": tenant.id}}
-    customer = await _asking(client.create_customer(params, f"customer {tenant.id}"))
+    customer = await asking(client.create_customer(params, f"customer {tenant.id}"))
     async with context.writing() as session:
         subscription = await tier_service.require_subscription(session, tenant.id)
         subscription.stripe_customer_id = subscription.stripe_customer_id or str(customer["id"])
@@ -195,7 +245,7 @@ async def _offered(
             "customer_update": {"address": "auto", "name": "auto"},
             "tax_id_collection": {"enabled": True},
         }
-    found = await _asking(client.create_checkout(params, f"checkout {purchase.id}"))
+    found = await asking(client.create_checkout(params, f"checkout {purchase.id}"))
     async with context.writing() as session:
         row = await session.get(Purchase, purchase.id)
         if row is not None and row.state == "started":
@@ -210,11 +260,11 @@ async def _expire_open(context: Context, client: StripeClient, tenant_id: str) -
     for purchase in held:
         state = "failed"
         if purchase.stripe_session_id is not None:
-            found = await _asking(client.retrieve_checkout(purchase.stripe_session_id))
+            found = await asking(client.retrieve_checkout(purchase.stripe_session_id))
             if found["status"] == "complete":
                 raise Problem("conflict", "A purchase has just been paid; its tier will hold in a moment. Look again.")
             if found["status"] == "open":
-                await _asking(client.expire_checkout(purchase.stripe_session_id))
+                await asking(client.expire_checkout(purchase.stripe_session_id))
             state = "expired"
         async with context.writing() as session:
             row = await session.get(Purchase, purchase.id)
@@ -222,26 +272,35 @@ async def _expire_open(context: Context, client: StripeClient, tenant_id: str) -
                 row.state, row.updated_at = state, now()
 
 
-async def _change(context: Context, client: StripeClient, subscription: Subscription, wanted: Wanted) -> None:
-    params = {
+async def _change(
+    context: Context,
+    client: StripeClient,
+    subscription: Subscription,
+    wanted: Wanted,
+    prorated_at: datetime | None,
+) -> None:
+    params: dict[str, Any] = {
         "items": await _changes(client, subscription, wanted),
         "proration_behavior": "always_invoice",
         "payment_behavior": "error_if_incomplete",
     }
     if not params["items"]:
         raise Problem("conflict", f"The tenant has exactly that already: {wanted.version.tier}.")
+    if prorated_at is not None:
+        params["proration_date"] = int(prorated_at.timestamp())
     # The number makes the same change, made again later, another one.
     key = (
         f"change {subscription.stripe_subscription_id} {subscription.sync_number} {wanted.version.id} add-ons:"
         + ",".join(f"{version_id}:{quantity}" for version_id, quantity in sorted(wanted.add_ons.items()))
+        + (f" at {params['proration_date']}" if prorated_at is not None else "")
     )
-    await _asking(client.update_subscription(str(subscription.stripe_subscription_id), params, key))
+    await asking(client.update_subscription(str(subscription.stripe_subscription_id), params, key))
     await refresh(context, client, str(subscription.stripe_customer_id))
 
 
 async def _changes(client: StripeClient, subscription: Subscription, wanted: Wanted) -> list[dict[str, Any]]:
     """What to say to Stripe so that its items become the wanted ones."""
-    found = await _asking(client.list_subscriptions(str(subscription.stripe_customer_id)))
+    found = await asking(client.list_subscriptions(str(subscription.stripe_customer_id)))
     current = next(each for each in found if each["id"] == subscription.stripe_subscription_id)
     held = {item["price"]["id"]: item for item in current["items"]["data"]}
     items: list[dict[str, Any]] = []
@@ -266,24 +325,6 @@ async def _require_paid(context: Context, tenant_id: str) -> Subscription:
     return subscription
 
 
-async def _asking[Answer](call: Awaitable[Answer]) -> Answer:
-    """What goes wrong at Stripe, as a problem for our caller."""
-    try:
-        return await call
-    except StripeAway as error:
-        raise _away(error) from None
-    except StripeRefused as error:
-        if error.declined:
-            raise Problem(
-                "payment-failed", f"The payment failed: {error}. Nothing was changed; another payment method helps."
-            ) from None
-        raise Problem("conflict", f"Stripe refused: {error}") from None
-
-
-def _away(error: StripeAway) -> Problem:
-    return Problem(
-        "payment-provider-away",
-        "The payment provider does not answer; nothing is lost, try again in a moment.",
-        headers={"Retry-After": "5"},
-        reason=str(error)[:200],
-    )
+def _check_preview(prorated_at: datetime | None) -> None:
+    if prorated_at is not None and not now() - PREVIEW_GOOD_FOR <= prorated_at <= now() + timedelta(seconds=5):
+        raise Problem("conflict", "The price was shown a while ago and may be another one now; look at it again.")

@@ -16,12 +16,14 @@ class PurchaseRequest(BaseModel):
     tier: Name
     add_ons: Quantities = {}
     """Name → quantity; what is not named is not part of it."""
+    when: Literal["now", "period-end"] = "now"
+    """Of a change: ``now`` with proration, or ``period-end``, where the paid month ends; then nothing is due now."""
 
 
 class OfferOut(BaseModel):
-    kind: Literal["checkout", "changed"]
+    kind: Literal["checkout", "changed", "planned"]
     """``checkout``: pay at ``url``; the tier holds once Stripe says so. ``changed``: the existing subscription is
-    changed, the difference is invoiced."""
+    changed, the difference is invoiced. ``planned``: it will be, at the end of the paid month."""
     url: str
     simulated: bool
     """No money moves."""

@@ -6,7 +6,7 @@ reasons arrive does not matter. What always holds: a state that was read before 
 overwrites it (``sync_number``), and the effect and ``finish`` (the event's mark) are one transaction.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -73,7 +73,7 @@ async def _apply(session: AsyncSession, context: Context, subscription: Subscrip
         await _without_subscription(session, context, subscription, found)
         return
     chosen = live[0]
-    version, add_ons = await _bought(session, chosen)
+    version, add_ons = await bought(session, chosen["items"]["data"])
     item = chosen["items"]["data"][0]
     subscription.stripe_subscription_id = chosen["id"]
     subscription.period_start = _time(item["current_period_start"])
@@ -110,12 +110,13 @@ async def _without_subscription(
     await fall_back(session, context, subscription, "unpaid" if unpaid else "canceled")
 
 
-async def _bought(session: AsyncSession, chosen: Object) -> tuple[TierVersion | None, dict[str, int]]:
-    """The tier's version and the add-ons that the prices of its items stand for."""
+async def bought(session: AsyncSession, items: Sequence[Object]) -> tuple[TierVersion | None, dict[str, int]]:
+    """The tier's version, and the add-ons (version id → quantity), that the prices of the items stand for."""
     version: TierVersion | None = None
     add_ons: dict[str, int] = {}
-    for item in chosen["items"]["data"]:
-        price = await repository.find_price(session, item["price"]["id"])
+    for item in items:
+        named = item["price"]
+        price = await repository.find_price(session, named["id"] if isinstance(named, dict) else named)
         if price is None or price.version_id is None:
             continue
         if price.role == "tier":

@@ -121,6 +121,21 @@ class StripeClient:
     async def cancel_subscription(self, subscription_id: str, params: Any) -> Object:
         return await self._do(self._client.v1.subscriptions.cancel_async(subscription_id, params))
 
+    # -- what a subscription becomes at the end of its month ---------------------------------------------------------
+
+    async def create_schedule(self, subscription_id: str) -> Object:
+        call = self._client.v1.subscription_schedules.create_async({"from_subscription": subscription_id})
+        return await self._do(call)
+
+    async def retrieve_schedule(self, schedule_id: str) -> Object:
+        return await self._do(self._client.v1.subscription_schedules.retrieve_async(schedule_id))
+
+    async def update_schedule(self, schedule_id: str, params: Any) -> Object:
+        return await self._do(self._client.v1.subscription_schedules.update_async(schedule_id, params))
+
+    async def release_schedule(self, schedule_id: str) -> Object:
+        return await self._do(self._client.v1.subscription_schedules.release_async(schedule_id))
+
     # -- invoices, refunds, disputes ---------------------------------------------------------------------------------
 
     async def list_invoices(self, customer_id: str) -> list[Object]:

@@ -23,8 +23,8 @@ _HEIGHT: Final = 100.0
 _TICKS: Final = 4
 """Lines of the grid above zero, about."""
 _LABELS_MAX: Final = 6
-_FILL: Final = 0.72
-"""Of a column's place, the part that is drawn."""
+_FILL, _FILL_DENSE, _DENSE_COUNT = 0.72, 1.0, 60
+"""Of a column's place, the part that is drawn: where they are many, gaps would only flicker."""
 _LENGTHS: Final = {"minute": timedelta(minutes=1), "hour": timedelta(hours=1), "day": timedelta(days=1)}
 WARN_SHARE: Final = 0.8
 
@@ -44,6 +44,7 @@ def columns(
     """Stacked, the first series at the bottom."""
     heights = [sum(each.values[at] or 0 for each in series) for at in range(len(starts))]
     ticks = _ticks(max(heights, default=0), unit)
+    fill = _FILL if len(starts) <= _DENSE_COUNT else _FILL_DENSE
     parts = []
     for at in range(len(starts)):
         base = 0.0
@@ -53,9 +54,9 @@ def columns(
                 continue
             height = max(value / ticks[-1] * _HEIGHT, 1.2)  # what is there is seen
             y = _HEIGHT - base - height
-            x = at + (1 - _FILL) / 2
+            x = at + (1 - fill) / 2
             parts.append(
-                f'<rect class="tone-{each.tone}" x="{x:.2f}" y="{y:.2f}" width="{_FILL}" height="{height:.2f}"/>'
+                f'<rect class="tone-{each.tone}" x="{x:.2f}" y="{y:.2f}" width="{fill}" height="{height:.2f}"/>'
             )
             base += height
     return _figure(title, starts, series, step, unit, ticks, "".join(parts))

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from control_plane.dashboard.money import money as money
+
 _THOUSANDS: Final = ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))
 _SIZES: Final = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 _TIMES: Final = ((86_400_000_000, "d"), (3_600_000_000, "h"), (60_000_000, "min"), (1_000_000, "s"), (1000, "ms"))
@@ -32,14 +34,6 @@ def duration(us: float) -> str:
 def size(size_bytes: float) -> str:
     """``1.5 GiB``"""
     return _scaled(size_bytes, _SIZES, "B")
-
-
-def money(minor: float, currency: str = "usd") -> str:
-    """``$12.30``; with the currency's letters where its sign is not known."""
-    sign = {"usd": "$", "eur": "€", "gbp": "£"}.get(currency)
-    text = f"{abs(minor) / 100:,.2f}"
-    minus = "-" if minor < 0 else ""
-    return f"{minus}{sign}{text}" if sign else f"{minus}{text} {currency.upper()}"
 
 
 def percent(share: float) -> str:

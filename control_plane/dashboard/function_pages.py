@@ -17,11 +17,14 @@ from control_plane.dashboard import highlighting, pages
 from control_plane.dashboard.visitor import Visitor, see
 from control_plane.functions import repository, service, source, views
 from control_plane.functions.schemas import FunctionOut, VersionOut
-from control_plane.models import Function
+from control_plane.models import Function, now
 from control_plane.pagination import PageDependency, PageRequest
 from control_plane.problems import Problem
 from control_plane.tiers import service as tiers
 from control_plane.tiers.effective import function_limits
+from control_plane.usage import service as usage
+from control_plane.usage.history import DAY
+from control_plane.usage.views import Usage
 
 router = APIRouter(prefix="/functions")
 Reader = Annotated[Visitor, Depends(see("functions.read"))]
@@ -56,9 +59,10 @@ async def functions_page(
         items = await _out(session, context, visitor, found.items)
         held = await tiers.entitlements_of(session, visitor.tenant_id)
         count = await repository.count_functions(session, visitor.tenant_id)
+        day = await _last_day(session, visitor)
     return pages.render(
         request, context, visitor, "functions/list.html", section="functions", functions=items,
-        next_cursor=found.next_cursor, count=count, held=held,
+        next_cursor=found.next_cursor, count=count, held=held, day=day,
         is_moving=any(each.latest and each.latest.status == "preparing" for each in items),
     )  # fmt: skip
 
@@ -96,6 +100,16 @@ async def code_page(
         request, context, visitor, "functions/code.html", section="functions", tab="code", function=shown,
         version=chosen, versions=versions, source=read, lines=lines, is_cut=is_cut,
     )  # fmt: skip
+
+
+async def _last_day(session: AsyncSession, visitor: Visitor) -> dict[str, Usage]:
+    """By function, for whoever may see usage."""
+    if not visitor.may("usage.read"):
+        return {}
+    until = now()
+    return {
+        group.function: group.usage for group in await usage.by_function(session, visitor.tenant_id, until - DAY, until)
+    }
 
 
 async def load(session: AsyncSession, context: Context, visitor: Visitor, name: str) -> tuple[Function, FunctionOut]:

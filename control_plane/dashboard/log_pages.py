@@ -36,15 +36,16 @@ async def logs_page(
     request_id: Text = "",
     contains: Text = "",
     stream: Text = "",
+    failed: Annotated[str, Query(max_length=1)] = "",
     live: Annotated[str, Query(max_length=1)] = "",
 ) -> Response:
     values = {
         "function": function.strip(), "version": version.strip(), "request_id": request_id.strip(),
-        "contains": contains.replace("\0", ""), "stream": stream,
+        "contains": contains.replace("\0", ""), "stream": stream, "failed": "1" if failed == "1" else "",
     }  # fmt: skip
     wanted = LogFilter(
         function=values["function"], version=values["version"], request_id=values["request_id"],
-        contains=values["contains"], stream=stream,
+        contains=values["contains"], stream=stream, failed=failed == "1",
     )  # fmt: skip
     async with context.reading() as session:
         found = await repository.list_lines(

@@ -30,6 +30,7 @@ SECTIONS: Final = (
     Section("usage", "Usage", "/usage", "usage.read", "Build"),
     Section("keys", "Keys", "/keys", "keys.read", "Build"),
     Section("members", "Members", "/members", "members.read", "Tenant"),
+    Section("billing", "Billing", "/billing", "billing.read", "Tenant"),
     Section("audit", "Audit log", "/audit", "audit.read", "Tenant"),
     Section("settings", "Settings", "/settings", "tenant.read", "Tenant"),
 )

@@ -25,6 +25,7 @@ def _filter(
         str | None, Query(min_length=1, max_length=200, pattern=r"^[^\x00]+$", description="In the text, in any case")
     ] = None,
     stream: Annotated[Stream | None, Query()] = None,
+    failed: Annotated[bool, Query(description="Only of calls that were not answered 2xx or 3xx")] = False,
     since: Annotated[AwareDatetime | None, Query(description="RFC 3339")] = None,
     until: Annotated[AwareDatetime | None, Query(description="RFC 3339, not included")] = None,
 ) -> LogFilter:
@@ -34,6 +35,7 @@ def _filter(
         request_id=request_id or "",
         contains=contains or "",
         stream=stream or "",
+        failed=failed,
         since=since,
         until=until,
     )

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Select, delete, select, update
+from sqlalchemy import Select, and_, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from control_plane.models import LogLine, LogReader
+from control_plane.models import LogLine, LogReader, UsageRecordRow
 from control_plane.pagination import Page, PageRequest, fetch_page
 
 _ROWS_MAX: Final = 500
@@ -25,6 +25,8 @@ class LogFilter:
     request_id: str = ""
     contains: str = ""
     stream: str = ""
+    failed: bool = False
+    """Only of invocations that were not answered 2xx or 3xx."""
     since: datetime | None = None
     until: datetime | None = None
 
@@ -57,6 +59,14 @@ def _filtered(query: Select[LogLine], wanted: LogFilter) -> Select[LogLine]:
     ):
         if value:
             query = query.where(column == value)
+    if wanted.failed:
+        answered_well = and_(UsageRecordRow.outcome == "ok", UsageRecordRow.status >= 200, UsageRecordRow.status < 400)
+        of_failed = select(UsageRecordRow.invocation_id).where(
+            UsageRecordRow.tenant_id == LogLine.tenant_id,
+            UsageRecordRow.invocation_id == LogLine.request_id,
+            ~answered_well,
+        )
+        query = query.where(of_failed.exists())
     if wanted.contains:
         query = query.where(LogLine.text.icontains(wanted.contains, autoescape=True))
     if wanted.since is not None:

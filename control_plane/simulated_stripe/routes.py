@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from control_plane.simulated_stripe import catalogue, invoices, meters, payments
+from control_plane.simulated_stripe import catalogue, invoices, meters, payments, schedules
 from control_plane.simulated_stripe.checkout import Checkout
 from control_plane.simulated_stripe.forms import (
     FLAG,
@@ -106,6 +106,12 @@ def handlers(store: Store, subscriptions: Subscriptions, checkout: Checkout) -> 
         ),
         "automatic_tax": group(enabled=Kind("flag", required=True)),
     }  # fmt: skip
+    phase = groups(
+        items=groups(required=True, price=_REQUIRED, quantity=number()), start_date=number(),
+        end_date=number(), proration_behavior=_PRORATION, metadata=TEXTS,
+        duration=group(interval=text("day", "week", "month", "year", required=True), interval_count=number()),
+    )  # fmt: skip
+    schedule = {"phases": phase, "end_behavior": text("release", "cancel"), "proration_behavior": _PRORATION}
     summaries = {
         "customer": _REQUIRED, "start_time": number(required=True), "end_time": number(required=True),
         "value_grouping_window": text("hour", "day"), **_PAGE,
@@ -139,6 +145,10 @@ def handlers(store: Store, subscriptions: Subscriptions, checkout: Checkout) -> 
         ("GET", "/v1/subscriptions/{}", {}, subscriptions.get),
         ("POST", "/v1/subscriptions/{}", change, subscriptions.update),
         ("DELETE", "/v1/subscriptions/{}", {"invoice_now": FLAG, "prorate": FLAG}, subscriptions.cancel),
+        ("POST", "/v1/subscription_schedules", {"from_subscription": _REQUIRED}, of(schedules.create)),
+        ("GET", "/v1/subscription_schedules/{}", {}, retrieve("subscription_schedule")),
+        ("POST", "/v1/subscription_schedules/{}", schedule, of(schedules.update)),
+        ("POST", "/v1/subscription_schedules/{}/release", {}, of(schedules.release)),
         ("POST", "/v1/invoices/create_preview", preview, subscriptions.preview),
         ("GET", "/v1/invoices", {"customer": text(), "status": text(), "subscription": text(), **_PAGE},
          of(invoices.list_invoices)),

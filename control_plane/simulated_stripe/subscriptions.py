@@ -5,7 +5,7 @@ The billing mode is "flexible": what a metered item has counted is invoiced when
 
 from typing import Any
 
-from control_plane.simulated_stripe import invoices, webhooks
+from control_plane.simulated_stripe import invoices, schedules, webhooks
 from control_plane.simulated_stripe.months import add_months_unix
 from control_plane.simulated_stripe.objects import Object, make
 from control_plane.simulated_stripe.problems import ApiError
@@ -71,6 +71,11 @@ class Subscriptions:
         if "metadata" in given:
             subscription["metadata"].update(given["metadata"])
         if "cancel_at_period_end" in given:
+            if subscription["schedule"] is not None:
+                raise ApiError(
+                    f"The subscription is managed by the subscription schedule `{subscription['schedule']}`, and "
+                    "updating any cancelation behavior directly is not allowed. Please update the schedule instead."
+                )
             wanted = given["cancel_at_period_end"]
             subscription["cancel_at_period_end"] = wanted
             subscription["cancel_at"] = _period(subscription)[1] if wanted else None
@@ -151,6 +156,9 @@ class Subscriptions:
 
     def _end(self, subscription: Object, lines: list[Object]) -> None:
         at = self._store.now()
+        if subscription["schedule"] is not None:
+            schedules.end(self._store, self._store.get("subscription_schedule", subscription["schedule"]), "canceled")
+            subscription["schedule"] = None
         if lines:
             invoice = invoices.draw_up(self._store, subscription, lines, "subscription_cycle")
             subscription["latest_invoice"] = invoice["id"]
@@ -180,6 +188,7 @@ class Subscriptions:
         anchor = subscription["billing_cycle_anchor"]
         months = next(count for count in range(1, 10_000) if add_months_unix(anchor, count) > start)
         end = add_months_unix(anchor, months)
+        self._become_planned(subscription, start, end)
         for item in subscription["items"]["data"]:
             item["current_period_start"], item["current_period_end"] = start, end
             item[HIDDEN]["usage_from"] = start
@@ -193,6 +202,21 @@ class Subscriptions:
         paid = invoices.settle(self._store, invoice, self._base_url)
         subscription["status"] = "active" if paid and subscription["status"] == "active" else "past_due"
         webhooks.record(self._store, "customer.subscription.updated", self._store.save(subscription))
+
+    def _become_planned(self, subscription: Object, start: int, end: int) -> None:
+        """What the schedule says of the month that begins; there is no more to it, so it is released."""
+        planned = schedules.planned_items(self._store, subscription)
+        if planned is None:
+            return
+        held = {item["price"]["id"]: item for item in subscription["items"]["data"]}
+        items = []
+        for price, quantity in planned:
+            item = held.get(price["id"]) or _item(subscription, price, quantity, start, end, start)
+            item["quantity"] = quantity
+            items.append(item)
+        subscription["items"]["data"] = items
+        schedules.end(self._store, self._store.get("subscription_schedule", subscription["schedule"]), "released")
+        subscription["schedule"] = None
 
     def pay(self, given: Given, invoice_id: str) -> Object:
         """An open invoice, once more. When none is open any more, the subscription is active again."""
@@ -225,8 +249,12 @@ class Subscriptions:
         for item in subscription["items"]["data"]:
             if _is_metered(item["price"]):
                 lines.append(invoices.metered_line(self._store, subscription, item, end))
-            elif not subscription["cancel_at_period_end"]:
-                lines.append(invoices.licensed_line(subscription, item, end, add_months_unix(end, 1)))
+        if not subscription["cancel_at_period_end"]:
+            held = [(item["price"], item["quantity"]) for item in subscription["items"]["data"]]
+            for price, quantity in schedules.planned_items(self._store, subscription) or held:
+                if not _is_metered(price):
+                    item = _item(subscription, price, quantity, end, add_months_unix(end, 1), end)
+                    lines.append(invoices.licensed_line(subscription, item, end, add_months_unix(end, 1)))
         return invoices.draw_up(self._store, subscription, lines, "upcoming", preview=True)
 
     def _preview_new(self, given: Given) -> Object:

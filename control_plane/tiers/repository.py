@@ -36,6 +36,10 @@ async def get_tier_version(session: AsyncSession, version_id: str) -> TierVersio
     return await session.get(TierVersion, version_id)
 
 
+async def get_add_on_version(session: AsyncSession, version_id: str) -> AddOnVersion | None:
+    return await session.get(AddOnVersion, version_id)
+
+
 async def find_subscription(session: AsyncSession, tenant_id: str) -> Subscription | None:
     return await session.scalar(select(Subscription).where(Subscription.tenant_id == tenant_id))
 

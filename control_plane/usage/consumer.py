@@ -68,6 +68,7 @@ class UsageConsumer:
                         await asyncio.sleep(IDLE_S)
                     backoff_s = BACKOFF_FIRST_S
             except (RedisError, OSError, SQLAlchemyError) as error:
+                self._owners.clear()  # rows of a transaction that was rolled back cannot be read any more
                 log.warning("usage-failed", error=type(error).__name__, message=str(error)[:200], retry_s=backoff_s)
                 await asyncio.sleep(backoff_s)
                 backoff_s = min(backoff_s * 2, BACKOFF_LAST_S)

@@ -5,7 +5,7 @@ invoices were made of it.
 """
 
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
@@ -36,10 +36,13 @@ class Pruner:
             await asyncio.sleep(_EVERY_S)
 
     async def round(self) -> None:
-        before = now() - HOURS_KEPT
         async with self._context.writing() as session:
-            await session.execute(delete(UsageShape).where(UsageShape.span == "hour", UsageShape.start < before))
-            await session.execute(delete(UsageMinutes).where(UsageMinutes.hour < before))
+            await forget_hours(session, now() - HOURS_KEPT)
+
+
+async def forget_hours(session: AsyncSession, before: datetime) -> None:
+    await session.execute(delete(UsageShape).where(UsageShape.span == "hour", UsageShape.start < before))
+    await session.execute(delete(UsageMinutes).where(UsageMinutes.hour < before))
 
 
 async def forget_tenant(session: AsyncSession, tenant_id: str) -> bool:

@@ -1,4 +1,4 @@
-"""Installs the Debian packages that the tests start as servers, where they are missing and we are root.
+"""Installs the Debian packages that the tests start (a server, a browser), where they are missing and we are root.
 
 Called by `make test`, after setup.py. Under whatever Python 3 (>= 3.6) runs setup.py: old syntax only.
 """
@@ -13,6 +13,7 @@ import setup
 
 NEEDED = {
     "postgresql": ("the control plane's tests run on a real PostgreSQL too", "/usr/lib/postgresql/*/bin/postgres"),
+    "chromium": ("the browser tests drive it; Playwright's own downloads are not used", "/usr/bin/chromium"),
 }
 """Package → (what for, a file that it brings)"""
 

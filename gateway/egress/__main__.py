@@ -5,6 +5,7 @@ their workers' sockets over once more. Nothing is kept on disk; what runs when i
 """
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -21,6 +22,7 @@ from gateway.egress.server import Server, own_addresses
 from gateway.egress.settings import EgressSettings
 
 _OWN_HOSTS_PAUSE_S = 60.0
+_OWN_HOSTS_FIRST_S = 5.0
 _TOTALS_PAUSE_S = 60.0
 _DESCRIPTORS_BESIDES = 512
 
@@ -49,6 +51,7 @@ def main() -> int:
 
 async def _run(settings: EgressSettings, log: Log) -> None:
     own: frozenset[str] = frozenset()
+    looked_up = asyncio.Event()
 
     def is_own(address: Address) -> bool:
         return str(address) in own or is_own_address(address)
@@ -56,18 +59,20 @@ async def _run(settings: EgressSettings, log: Log) -> None:
     def note(found: frozenset[str]) -> None:
         nonlocal own
         own = found
+        looked_up.set()
 
     policy = Policy(ports=settings.ports, allow=settings.exemptions(), deny=settings.denied(), is_own=is_own)
     proxy = Proxy(settings, policy, Resolver(), settings.problem_base_url)
     server = Server(socket.socket(fileno=settings.listener_fd), settings, proxy, log)
+    known = asyncio.create_task(own_addresses(settings.own_hosts, note, _OWN_HOSTS_PAUSE_S))
+    with contextlib.suppress(TimeoutError):
+        # A name server that does not answer must not keep functions waiting for ever.
+        await asyncio.wait_for(looked_up.wait(), _OWN_HOSTS_FIRST_S if settings.own_hosts else 0)
     server.start()
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
-    tasks = [
-        asyncio.create_task(own_addresses(settings.own_hosts, note, _OWN_HOSTS_PAUSE_S)),
-        asyncio.create_task(_totals(server, log)),
-    ]
+    tasks = [known, asyncio.create_task(_totals(server, log))]
     if settings.ready_fd is not None:
         os.write(settings.ready_fd, b"ready\n")
         os.close(settings.ready_fd)

@@ -101,12 +101,12 @@ def _built_in(address: Address) -> str | None:
 def is_own_address(address: Address) -> bool:
     """Whether it is one of this machine's: the kernel would send from the very address. No packet is sent."""
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        try:
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.connect((str(address), 9))
-        except OSError:
-            return False  # nothing leads there, a connection neither
-        return bool(ipaddress.ip_address(probe.getsockname()[0]) == address)
+            return bool(ipaddress.ip_address(probe.getsockname()[0]) == address)
+    except OSError:
+        return False  # nothing leads there, a connection neither
 
 
 def exemption(text: str) -> Exemption:

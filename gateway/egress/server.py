@@ -27,6 +27,7 @@ _ACCEPTS_AT_ONCE = 16
 _REFUSING_MAX = 16
 """Connections of a version beyond its bound that may be open to be told so; more wait."""
 _AGAIN_S = 0.1
+_TELL_S = 2.0
 _TENANTS_PER_ANSWER = 100
 _TENANTS_MAX = 10_000
 """Whose counters are kept although they have no worker."""
@@ -62,6 +63,7 @@ class Server:
         self._names: dict[str, asyncio.Semaphore] = {}
         self._paused: set[_Worker] = set()
         self._peers: set[socket.socket] = set()
+        self._answers: set[asyncio.Task[None]] = set()
         self._open = 0
 
     def start(self) -> None:
@@ -100,10 +102,17 @@ class Server:
         elif question.worker and len(fds) == DESCRIPTORS:
             self._take(question, *fds)
         else:
-            with contextlib.suppress(OSError):
+            self._loop.remove_reader(peer)
+            task = self._loop.create_task(self._tell(peer, fds))
+            self._answers.add(task)
+            task.add_done_callback(self._answers.discard)
+
+    async def _tell(self, peer: socket.socket, fds: list[int]) -> None:
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(_TELL_S):
                 for part in self.counters():
-                    peer.send(part)
-            self._part(peer, fds)
+                    await self._loop.sock_sendall(peer, part)
+        self._part(peer, fds)
 
     def _part(self, peer: socket.socket, fds: list[int]) -> None:
         for fd in fds:

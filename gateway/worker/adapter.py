@@ -7,13 +7,14 @@ What always holds when ``invoke`` ends: the handler's output was sent, no task o
 import inspect
 import time
 from collections.abc import Callable
+from types import CoroutineType
 from typing import Any
 
 import msgspec
-from tailcut._handler import Context, Headers, Request
+from tailcut._handler import Context
 
 from gateway.contract.worker import SpawnSpec
-from gateway.worker import answer, event, head, output
+from gateway.worker import answer, arrived, event, head, output
 from gateway.worker.aio import Runner
 from gateway.worker.answer import Answer
 from gateway.worker.signature import Handler
@@ -39,7 +40,7 @@ def make(handler: Handler, spec: SpawnSpec, streams: output.Streams, runner: Run
     def invoke(body: bytes, raw_head: bytes | None) -> Answer:
         result = handle(body, raw_head)
         # A decorated `async def` may look like a plain function until it is called.
-        if is_async or inspect.iscoroutine(result):
+        if is_async or isinstance(result, CoroutineType):
             result = run(result)
         sent = convert(result)
         if out.rest or err.rest:
@@ -79,10 +80,10 @@ def _request(handler: Handler) -> Handle:
     function = handler.function
     name = next(iter(inspect.signature(function).parameters.values()))
     keyword = name.name if name.kind is inspect.Parameter.KEYWORD_ONLY else None
+    make = arrived.Request
 
     def handle(body: bytes, raw_head: bytes | None) -> Any:
-        about = head.read(raw_head) if raw_head is not None else _NO_HEAD
-        request = Request(about.method, about.path, about.query, Headers(about.headers), body, about.request_id)
+        request = make(body, raw_head)
         return function(request) if keyword is None else function(**{keyword: request})
 
     return handle
@@ -92,13 +93,10 @@ def _event(handler: Handler, spec: SpawnSpec) -> Handle:
     function = handler.function
 
     def handle(body: bytes, raw_head: bytes | None) -> Any:
-        about = head.read(raw_head) if raw_head is not None else _NO_HEAD
+        about = head.read(raw_head) if raw_head is not None else head.NONE
         return function(event.make_event(about, body, spec), _context(about, spec))
 
     return handle
-
-
-_NO_HEAD = head.Head("POST", "/", "", [], "", 0)
 
 
 def _context(about: head.Head, spec: SpawnSpec) -> Context:

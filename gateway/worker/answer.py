@@ -58,12 +58,14 @@ def typed(value: Any) -> Answer:
 
 def request(value: Any) -> Answer:
     """Of the request style: a Response, bytes, str, or a JSON value."""
+    if isinstance(value, bytes):
+        return 200, _BYTES_BLOCK, bytes(value)
     if isinstance(value, Response):
         return response(value)
     if isinstance(value, str):
-        return 200, block([("content-type", "text/plain; charset=utf-8")]), _text(value)
-    if isinstance(value, bytes | bytearray | memoryview):
-        return 200, block([("content-type", "application/octet-stream")]), bytes(value)
+        return 200, _TEXT_BLOCK, _text(value)
+    if isinstance(value, (bytearray, memoryview)):
+        return 200, _BYTES_BLOCK, bytes(value)
     return to_json(value)
 
 
@@ -143,6 +145,10 @@ def _header_value(name: str, value: str) -> bytes:
     if len(raw) > HEADER_BYTES_MAX:
         raise ValueError(f"header {name}: its value is {len(raw)} bytes, allowed are {HEADER_BYTES_MAX}")
     return raw
+
+
+_BYTES_BLOCK = block([("content-type", "application/octet-stream")])
+_TEXT_BLOCK = block([("content-type", "text/plain; charset=utf-8")])
 
 
 def _body(value: Any) -> tuple[bytes, str]:

@@ -27,6 +27,9 @@ class Head:
     timeout_ns: int
 
 
+NONE = Head("POST", "/", "", [], "", 0)
+
+
 def read(head: bytes) -> Head:
     (_magic, _kind, _flags, method, _sequence, invocation, path_bytes, query_bytes, count, _headers_bytes, _body_bytes,
      timeout_ns, _cpu_ns, _log_bytes, _output_bytes) = REQUEST.unpack_from(head)  # fmt: skip

@@ -30,6 +30,8 @@ _SOURCE = '''
 
 from dataclasses import dataclass
 
+from tailcut import Request
+
 
 @dataclass
 class Order:
@@ -49,6 +51,10 @@ def nested(order: Order, much: float | None = None) -> Order:
 
 async def waited(name: str) -> str:
     return name
+
+
+def asked(request: Request) -> bytes:
+    return request.body
 
 
 def event(event, context):
@@ -72,7 +78,7 @@ def rehearse() -> None:
         code_path = Path(folder)
         (code_path / f"{_MODULE}.py").write_text(_SOURCE)
         for number in range(_ROUNDS):
-            for name in ("typed", "nested", "waited", "event", "failing", "generic"):
+            for name in ("typed", "nested", "waited", "asked", "event", "failing", "generic"):
                 with _stage():
                     _play(SpawnSpec("a", "b", "c", folder, f"{_MODULE}:{name}", {}, describe=number % 2 == 0))
     asyncio.set_event_loop(None)

@@ -141,8 +141,8 @@ class Spawner:
         return pid
 
 
-def probe(spawner: Spawner) -> str | None:
-    """Tries the jail on a process that does nothing: None, or what was refused."""
+def probe(spawner: Spawner, *, network: bool = False) -> str | None:
+    """Tries the jail on a process that does nothing: None, or what was refused. ``network``: of a version with one."""
     read, write = os.pipe2(os.O_CLOEXEC)
     trees = [one.target for one in spawner.jail.mounts if one.kind is MountKind.TREE]
     trees = trees if Part.MOUNT in spawner.jail.parts else []
@@ -164,7 +164,7 @@ def probe(spawner: Spawner) -> str | None:
             os._exit(0)
 
     try:
-        forked = spawner.fork(spawner.jail.config(_TRIAL), body)
+        forked = spawner.fork(spawner.jail.config(replace(_TRIAL, network=network)), body)
     except OSError as error:
         os.close(read)
         return f"fork into a PID namespace: {error.strerror}"

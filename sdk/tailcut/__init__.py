@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tailcut._client import AsyncClient as AsyncClient
+    from tailcut._async_client import AsyncClient as AsyncClient
     from tailcut._client import Client as Client
     from tailcut._deploy import Progress as Progress
     from tailcut._errors import AnswerInvalid as AnswerInvalid
@@ -55,7 +55,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _LAZY = {
-    "_client": ("AsyncClient", "Client"),
+    "_async_client": ("AsyncClient",),
+    "_client": ("Client",),
     "_deploy": ("Progress",),
     "_errors": (
         "AnswerInvalid",

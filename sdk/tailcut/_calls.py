@@ -1,12 +1,12 @@
 """The request builder and response parser of both clients: one function per REST operation, no input or output.
 
-A ``Call`` says what to send and how to read the answer; ``_transport`` decides on retries; ``_client`` sends.
-Called by _client and _deploy. Always holds: every name that goes into a path is percent-encoded.
+A ``Call`` says what to send and how to read the answer; ``_transport`` decides on retries; the clients send.
+Called by _operations, the clients and _deploy. Always holds: every name that goes into a path is percent-encoded.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from json import dumps
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +16,7 @@ from uuid import uuid4
 from tailcut import _answers as answers
 from tailcut import _models as models
 from tailcut._answers import Answer
+from tailcut._errors import ConfigurationError
 
 Scope = Literal["deploy", "invoke", "read", "admin"]
 PAGE_SIZE_DEFAULT = 50
@@ -168,6 +169,20 @@ def buy_tier(server: str, tier: str, add_ons: Mapping[str, int]) -> Call[dict[st
     return _with_json("POST", f"{server}/v1/subscription/checkout", body, _document(dict))
 
 
+def get_usage(server: str) -> Call[dict[str, Any]]:
+    return Call("GET", f"{server}/v1/usage", _document(dict))
+
+
+def list_usage(
+    server: str, what: Literal["series", "groups"], params: Mapping[str, str | datetime | None]
+) -> Call[list[dict[str, Any]]]:
+    return Call("GET", f"{server}/v1/usage/{what}", _document(_items), params=_given(params))
+
+
+def export_usage(server: str, params: Mapping[str, str | datetime | None]) -> Call[str]:
+    return Call("GET", f"{server}/v1/usage/export", _text, params=_given(params))
+
+
 def probe_gateway(gateway_url: str) -> Call[int]:
     """Whether the gateway says that it is ready; any status is an answer."""
     return Call("GET", f"{gateway_url}/-/readyz", lambda _, answer: answer.status, read_timeout=timedelta(seconds=3))
@@ -238,6 +253,30 @@ def _document[T](parse: Callable[[models.Json], T]) -> Callable[[Call[T], Answer
         return parse(answers.document(answer, method=call.method, url=call.url))
 
     return read
+
+
+def _text(call: Call[str], answer: Answer) -> str:
+    if answer.status >= 300:
+        raise answers.refusal(answer, method=call.method, url=call.url, by_function=False)
+    return answer.content.decode("utf-8", "replace")
+
+
+def _items(document: models.Json) -> list[dict[str, Any]]:
+    items = document.get("items")
+    return [dict(item) for item in items if isinstance(item, Mapping)] if isinstance(items, list) else []
+
+
+def _given(params: Mapping[str, str | datetime | None]) -> dict[str, str]:
+    """Without what is None. Raises ConfigurationError: a time without its zone means nothing to a server."""
+    found = {}
+    for name, value in params.items():
+        if isinstance(value, datetime):
+            if value.tzinfo is None:
+                raise ConfigurationError(f"{name} is {value}, without a time zone", hint="use datetime.now(UTC)")
+            found[name] = value.isoformat()
+        elif value is not None:
+            found[name] = value
+    return found
 
 
 def _nothing(call: Call[None], answer: Answer) -> None:

@@ -1,7 +1,7 @@
 """A deploy from start to end: resolve, install, pack, upload, wait until a worker of the version is ready.
 
 A generator of steps, performed by both clients (see _transport). Nothing is uploaded before everything that can be
-checked here has been. Called by _client; calls _project, _dependencies, _bundle, _calls.
+checked here has been. Called by _operations; calls _project, _dependencies, _bundle, _calls.
 """
 
 import tempfile

@@ -1,7 +1,7 @@
 """Where server and key come from: what was given, the environment, the profile, a local server's development file.
 
 In this order. A key from a file is only ever sent to the server that stands beside it in that file: giving another
-``--server`` does not hand it a key that was not meant for it. Called by _client and the command line.
+``--server`` does not hand it a key that was not meant for it. Called by _operations and the command line.
 """
 
 import json

@@ -1,7 +1,7 @@
 """When to send again, and what each failure is called: a generator that says what to do and does nothing itself.
 
 It yields steps (send this, wait that long, run this blocking work); the synchronous and the asynchronous client
-perform them each in their way. So there is one set of rules and both clients obey it. Called by _client, _deploy.
+perform them each in their way. So there is one set of rules and both clients obey it. Called by _operations, _deploy.
 
 Sent again is only what was certainly not executed: the connection failed before a byte was sent, or Tailcut said
 429 or 503 with Retry-After. A 402 never: it will be a 402 until the month is over or the tier is higher.

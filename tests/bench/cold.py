@@ -23,6 +23,8 @@ from tests.bench.workloads import HELLO
 BURST = 100
 _IDLE_S = 6
 _ANSWER_TIMEOUT_S = 60.0
+_REST_S = 0.8
+"""A fresh worker gives half of its memory back when it has rested for half a second (docs/decisions, 0026)."""
 _FORKS = 200
 _SERVED_IN_A_ROW = 300
 _WEIGHED = 20
@@ -91,6 +93,7 @@ def _state(server: TailcutServer, prime: Target, state: str, calls: int, bursts:
         started = time.perf_counter()
         together(targets)
         bursts_ms.append((time.perf_counter() - started) * 1000)
+        time.sleep(_REST_S)
         for pid in server.workers()[:_WEIGHED]:
             # One may have been idle for long enough meanwhile.
             with contextlib.suppress(ProcessLookupError, FileNotFoundError):

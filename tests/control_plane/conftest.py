@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.control_plane.running import ControlPlane, Person, Tenant, Valkey, sign_up
+from tests.control_plane.stripe import Shop
 from tests.support.postgres import Postgres
 
 _numbers = itertools.count(1)
@@ -101,3 +102,15 @@ def own_control_plane(own_valkey: Valkey, tmp_path: Path) -> Iterator[ControlPla
     yield running
     if running.process.poll() is None:
         running.stop()
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def either_shop(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    """A shop on each database, for what concurrency and uniqueness make of money; on SQLite the module's own one."""
+    if request.param == "sqlite":
+        yield request.getfixturevalue("shop")
+        return
+    server: Postgres = request.getfixturevalue("postgres")
+    made = Shop(tmp_path_factory.mktemp("shop-on-postgresql"), DATABASE_URL=server.new_database())
+    yield made
+    made.stop()

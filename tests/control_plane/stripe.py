@@ -1,5 +1,6 @@
 """The simulated Stripe as a process of its own, and a control plane that buys there."""
 
+import asyncio
 import json
 import os
 import subprocess
@@ -8,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import httpx
 
 from tests.control_plane.running import PATIENCE_S, ControlPlane, Tenant, eventually
@@ -86,6 +88,7 @@ class Shop:
     """A control plane that sells, with a Stripe that it sells through."""
 
     def __init__(self, folder: Path, redis_url: str = "", **settings: object) -> None:
+        self._database_url = str(settings.get("DATABASE_URL", ""))
         # The control plane needs Stripe's address and Stripe the control plane's: the port is fixed first.
         self.port = free_port()
         self.stripe = SimulatedStripe(folder / "stripe", f"http://127.0.0.1:{self.port}/webhooks/stripe")
@@ -150,14 +153,33 @@ class Shop:
         return str(row[0])
 
     def sql(self, query: str, *values: object) -> list[tuple[Any, ...]]:
-        """Reads (or prepares) the database beside the running server."""
+        """Reads (or prepares) the database beside the running server; ``?`` stands for a value in both dialects."""
         import sqlite3
 
+        if self._database_url:
+            return asyncio.run(_ask_postgres(self._database_url, query, values))
         with sqlite3.connect(self.control_plane.data_dir / "control-plane" / "database.sqlite", timeout=30) as found:
             return found.execute(query, values).fetchall()
 
+    @property
+    def database_url(self) -> str:
+        """As ``control_plane.database`` takes it."""
+        path = self.control_plane.data_dir / "control-plane" / "database.sqlite"
+        return self._database_url.replace("postgresql:", "postgresql+asyncpg:") or f"sqlite+aiosqlite:///{path}"
+
     def events(self) -> dict[str, int]:
         return dict(self.sql("SELECT state, count(*) FROM stripe_events GROUP BY state"))  # type: ignore[arg-type]
+
+
+async def _ask_postgres(url: str, query: str, values: tuple[object, ...]) -> list[tuple[Any, ...]]:
+    connection = await asyncpg.connect(url)
+    try:
+        numbered = query
+        for number in range(1, len(values) + 1):
+            numbered = numbered.replace("?", f"${number}", 1)
+        return [tuple(row) for row in await connection.fetch(numbered, *values)]
+    finally:
+        await connection.close()
 
 
 def free_port() -> int:

@@ -201,8 +201,8 @@ def test_each_threshold_once_whatever_is_killed(own_valkey: Valkey, tmp_path: Pa
         percents = list(range(10, 101, 10))
         set_alerts(tenant, quota_percents=percents, webhook_url=receiver.url)
         feed = Feed(own_valkey)
-        for number in range(5):
-            feed.send(Call(version).many(20))
+        for number in range(3):
+            feed.send(Call(version).many(35))
             time.sleep(0.05 * number)  # not a wait for anything: each death comes a little later
             running.kill()
             running.restart()

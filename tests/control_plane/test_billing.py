@@ -247,3 +247,33 @@ def test_a_tenant_that_is_deleted_pays_its_last_invoice_first(tmp_path: Path) ->
         assert reasons == ["subscription_cycle", "subscription_create"], "the last one, with what is given back"
     finally:
         shop.stop()
+
+
+def test_a_change_at_the_end_of_the_month_waits_for_it_and_can_be_taken_back(shop: Shop, buyer: Tenant) -> None:
+    shop.purchase(buyer, "scale")
+
+    def downgrade() -> None:
+        body = {"tier": "pro", "add_ons": {"concurrency": 1}, "when": "period-end"}
+        offer = buyer.http.post("/v1/subscription/checkout", json=body).json()
+        assert offer["kind"] == "planned"
+
+    downgrade()
+    assert buyer.http.get("/v1/subscription").json()["tier"] == "scale"
+    assert buyer.http.get("/v1/invoices/upcoming").json()["total_minor"] == 2_900 + 1_000
+    shop.buy(buyer, "scale", cpu_reservation=1)
+    assert buyer.http.get("/v1/invoices/upcoming").json()["total_minor"] == 24_900 + 4_900, "the plan is taken back"
+    downgrade()
+    assert buyer.http.post("/v1/subscription/cancel").json()["cancel_at_period_end"] is True
+    assert buyer.http.post("/v1/subscription/resume").json()["cancel_at_period_end"] is False
+    downgrade()
+    downgrade()
+    shop.stripe.advance(32)
+    held = shop.wait(buyer, lambda held: held["tier"] == "pro")
+    assert held["add_ons"] == [{"name": "concurrency", "version": 1, "quantity": 1}]
+    [invoice] = shop.stripe.get("/v1/invoices", customer=shop.customer(buyer), limit=1)["data"]
+    assert invoice["total"] == 2_900 + 1_000
+    [subscription] = shop.stripe.get("/v1/subscriptions", customer=shop.customer(buyer))["data"]
+    assert subscription["schedule"] is None
+    fresh = shop.control_plane.new_tenant("nothing-paid")
+    refused = fresh.http.post("/v1/subscription/checkout", json={"tier": "pro", "when": "period-end"})
+    assert refused.status_code == 409

@@ -19,6 +19,7 @@ from control_plane.dashboard import (
     admin_pages,
     admin_tenant_pages,
     audit_pages,
+    billing_pages,
     change_pages,
     deploy_pages,
     function_pages,
@@ -26,8 +27,10 @@ from control_plane.dashboard import (
     log_pages,
     member_pages,
     overview_pages,
+    purchase_pages,
     secret_pages,
     security_pages,
+    spend_cap_pages,
     tenant_pages,
     try_pages,
     usage_pages,
@@ -56,9 +59,11 @@ class Browser:
         self.page = self.http.get(path)
         return self.page
 
-    def submit(self, action: str, **fields: str | list[str]) -> httpx.Response:
+    def submit(self, action: str, /, **fields: str | list[str]) -> httpx.Response:
         """The form of the present page that goes to ``action``."""
-        form = next(form for form in Forms(self.page.text).forms if form["action"] == action)
+        form = next(
+            form for form in Forms(self.page.text).forms if (form["method"], form["action"]) == ("post", action)
+        )
         url = self.page.url
         origin = f"{url.scheme}://{url.netloc.decode()}"
         self.page = self.http.post(action, data={**form["hidden"], **fields}, headers={"Origin": origin})
@@ -80,7 +85,7 @@ class Forms(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         about = dict(attrs)
         if tag == "form":
-            self.forms.append({"action": about.get("action"), "hidden": {}})
+            self.forms.append({"method": about.get("method"), "action": about.get("action"), "hidden": {}})
         elif tag == "input" and about.get("type") == "hidden" and self.forms:
             self.forms[-1]["hidden"][about["name"]] = about.get("value")  # type: ignore[index]
 
@@ -119,6 +124,7 @@ OPERATORS = (admin_pages, admin_tenant_pages, admin_billing_pages)
 OWN = (
     access_pages,
     audit_pages,
+    billing_pages,
     change_pages,
     deploy_pages,
     function_pages,
@@ -126,8 +132,10 @@ OWN = (
     log_pages,
     member_pages,
     overview_pages,
+    purchase_pages,
     secret_pages,
     security_pages,
+    spend_cap_pages,
     tenant_pages,
     try_pages,
     usage_pages,
@@ -408,7 +416,7 @@ def test_functions_versions_and_failures(
     for text in ("hello", "newest version failed", "&lt;script&gt;alert(1)"):
         assert text in page.text, text
     first = signed_in.open("/")
-    for text in ("hello", "Did not start", "&lt;script&gt;alert(1)", "&lt;img src=x"):
+    for text in ("hello", "did not start: Error", "&lt;script&gt;alert(1)"):
         assert text in first.text, text
     check_policy(first)
     detail = signed_in.open("/functions/hello")

@@ -302,7 +302,34 @@ def test_a_failed_deploy_shows_its_traceback(signed_in: Browser, owner: Person, 
     page = shows(signed_in, "/functions/fails", "did not start")
     assert "line 1 &lt;x&gt;" in page.text
     assert "Correct it" in page.text
-    assert "Did not start" in signed_in.open("/").text
+    assert "did not start: ImportError: no lib" in signed_in.open("/").text
+
+
+def test_the_overview_teaches_and_a_page_that_follows_swallows_no_message(signed_in: Browser, owner: Person) -> None:
+    page = signed_in.open("/")
+    check_policy(page)
+    assert "From nothing to a first call" in page.text
+    assert "tailcut login --server" in page.text
+    owner.http.post("/v1/keys", json={"scopes": ["invoke"]})
+    assert "tailcut login --server" not in signed_in.open("/").text  # this step is done
+    deploy(signed_in, "first")
+    page = signed_in.open("/")
+    assert "tailcut invoke first" in page.text
+    assert 'hx-select="#overview"' in page.text
+    for shown in ("hour", "day", "month"):
+        assert signed_in.open(f"/?range={shown}").status_code == 200
+    # What a page loads by itself takes no message away from whoever looks next.
+    signed_in.open("/functions/first/aliases")
+    posted = signed_in.page.text
+    form = next(form for form in Forms(posted).forms if form["action"] == "/functions/first/aliases")
+    data = {**form["hidden"], "alias": "canary", "version": live(owner, "first")}  # type: ignore[dict-item]
+    origin = str(signed_in.http.base_url).rstrip("/")
+    headers = {"Origin": origin}
+    done = signed_in.http.post("/functions/first/aliases", data=data, headers=headers, follow_redirects=False)
+    assert done.status_code == 303
+    polled = signed_in.http.get("/", headers={"HX-Request": "true"})
+    assert "canary points to" not in polled.text
+    assert "canary points to" in signed_in.open("/functions/first").text
 
 
 # -- Logs -------------------------------------------------------------------------------------------------------------

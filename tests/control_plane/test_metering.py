@@ -50,8 +50,7 @@ def use(shop: Shop, *usages: Usage) -> None:
 
 def with_database(shop: Shop, act: Callable[[Database], Awaitable[None]]) -> None:
     async def run() -> None:
-        path = shop.control_plane.data_dir / "control-plane" / "database.sqlite"
-        database = Database(f"sqlite+aiosqlite:///{path}")
+        database = Database(shop.database_url)
         try:
             await act(database)
         finally:
@@ -106,6 +105,29 @@ def test_kill_minus_9_anywhere_counts_once(shop: Shop, buyer: Tenant) -> None:
         shop.control_plane.restart()
     eventually(lambda: settled(shop))
     assert stripes(shop, buyer, "tailcut_invocations") - before == 111_111
+
+
+def test_usage_added_from_many_sides_at_once_is_counted_once(either_shop: Shop) -> None:
+    """Hours are closed, in revisions, while eight writers add to them: each unit is in exactly one."""
+    shop = either_shop
+    tenant = shop.control_plane.new_tenant("many-sides")
+    shop.purchase(tenant, "pro")
+
+    async def add(database: Database) -> None:
+        async def one(number: int) -> None:
+            for part in range(6):
+                async with database.writing() as session:
+                    hours = (used(tenant, hour_ago(2 + (number + part) % 3), cpu_us=1_700, invocations=3),)
+                    await hourly.add(session, hours)
+
+        await asyncio.gather(*(one(number) for number in range(8)))
+
+    with_database(shop, add)
+    eventually(lambda: settled(shop))
+    assert stripes(shop, tenant, "tailcut_invocations") == 8 * 6 * 3
+    assert stripes(shop, tenant, "tailcut_cpu_ms") == 8 * 6 * 1_700 // 1_000
+    [(raw,)] = shop.sql("SELECT sum(raw) FROM meter_events WHERE meter = 'invocations' AND tenant_id = ?", tenant.id)
+    assert int(raw) == 8 * 6 * 3
 
 
 def test_what_was_sent_long_ago_is_looked_up_before_it_is_sent_again(shop: Shop, buyer: Tenant) -> None:

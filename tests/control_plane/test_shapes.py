@@ -1,15 +1,20 @@
 """Shapes of usage by themselves: the error bound of quantiles, merging, the bytes, and what another tier would fail."""
 
+import asyncio
 import random
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from control_plane.database import Database
+from control_plane.models import Base
 from control_plane.tiers.catalog import Tier, load_catalog
-from control_plane.usage import minutes, shape
+from control_plane.usage import history, minutes, pruning, rollup, shape
 from control_plane.usage.shape import ERROR_MAX, NAMES, VALUE_MAX, CorruptShapeError, Histogram, Shape
 from control_plane.usage.views import Minute
 from control_plane.usage.what_if import Hour, overage_minor, what_if
@@ -121,6 +126,59 @@ def test_minutes_add_up_and_read_back() -> None:
     one.merge(minutes.decode(two.encode()))
     assert (one.calls[0], one.errors[0], one.busy_us[0], one.calls[59]) == (2, 1, 12, 1)
     assert minutes.decode(one.encode()) == one
+
+
+# -- In SQL ----------------------------------------------------------------------------------------------------------
+
+
+def row(at: datetime, tenant_id: str = "tnt_1", **changes: object) -> dict[str, Any]:
+    numbers = dict.fromkeys((*NAMES, "mib_us"), 1000)
+    return {
+        "tenant_id": tenant_id,
+        "function": "f",
+        "version_id": "v",
+        "arrived_at": at,
+        "outcome": "ok",
+        "status": 200,
+        "cold": False,
+        **numbers,
+        **changes,
+    }
+
+
+def test_rows_add_up_over_transactions_and_old_hours_go_while_days_stay(tmp_path: Path) -> None:
+    async def run() -> None:
+        database = Database(f"sqlite+aiosqlite:///{tmp_path / 'database.sqlite'}")
+        async with database.engine.begin() as connection:
+            await connection.run_sync(Base.metadata.create_all)
+        old, late = START, START + timedelta(days=2, hours=23, minutes=59)
+        rows = [*(row(old) for _ in range(3)), row(late, status=500), row(old, "tnt_2"), row(late, cold=True)]
+        for part in (rows[:2], rows[2:5], rows[5:], []):
+            async with database.writing() as session:
+                await rollup.add(session, part)
+        async with database.reading() as session:
+            day = await history.error_counts(session, "tnt_1", START + timedelta(days=2))
+            whole = [each async for each in history.shapes(session, "tnt_1", old, late)]
+        assert day == (2, 1)
+        # Two whole days as days; of the third the hours until then.
+        assert [(each.start, each.shape.calls) for each in sorted(whole, key=lambda each: each.start)] == [
+            (START, 3), (START + timedelta(days=2, hours=23), 2)
+        ]  # fmt: skip
+        async with database.writing() as session:
+            await pruning.forget_hours(session, START + timedelta(days=1))
+            await pruning.forget_tenant(session, "tnt_2")
+        async with database.reading() as session:
+            hours = [each async for each in history.shapes_by(session, "tnt_1", "hour", old, late)]
+            days = [each async for each in history.shapes_by(session, "tnt_1", "day", old, late)]
+            left = await history.minutes_of(session, "tnt_1", old, late)
+            gone = [each async for each in history.shapes_by(session, "tnt_2", "day", old, late)]
+        assert [each.start for each in hours] == [late.replace(minute=0)]
+        assert sorted(each.shape.calls for each in days) == [2, 3]
+        assert [minutes.calls[59] for minutes in left.values()] == [2]
+        assert gone == []
+        await database.close()
+
+    asyncio.run(run())
 
 
 # -- What another tier would have failed -----------------------------------------------------------------------------

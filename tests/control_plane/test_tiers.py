@@ -72,6 +72,11 @@ def test_function_limits_are_the_smaller_and_an_upgrade_is_named_only_where_it_i
     assert (cut.timeout_ms, cut.cpu_ms, cut.memory_bytes) == (10_000, 50, 256 * 2**20)
     # Pro has 512 MiB: more, and not enough for the gibibyte that is asked for.
     assert upgrades(ask, held, sold) == {"timeout_ms": "pro", "memory_bytes": "scale", "output_bytes_max": "pro"}
+    # The bounds of the network are named only where there is to be one; an operator can take it away.
+    assert cut.network_connections_max == free.invocation.network_connections_max > 0
+    assert upgrades(ask.model_copy(update={"network": True}), held, sold)["network_connections_max"] == "pro"
+    without = entitlements(free, (), Overrides(invocation={"network_connections_max": 0}))
+    assert function_limits(ask, without.invocation).network_connections_max == 0
     assert "memory_bytes" not in upgrades(ask.model_copy(update={"memory_bytes": 2**36}), held, sold)
     assert upgrades(Limits(timeout_ms=10, memory_bytes=2**24, cpu_ms=10, output_bytes_max=9), held, sold) == {}
     more = next_tier(held, sold)

@@ -2,6 +2,10 @@
 
 import csv
 import io
+import json
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -193,6 +197,35 @@ def test_the_tiers_are_compared_with_what_really_ran(tenant: Tenant, feed: Feed)
     assert found["free"]["limits"][0]["limit"] == "memory_bytes"
     assert found["free"]["limits"][0]["calls_min"] == 5
     assert (found["pro"]["failed"], found["scale"]["failed"], found["pro"]["limits"]) == (0, 0, [])
+
+
+def tailcut(tenant: Tenant, *arguments: str) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "TAILCUT_SERVER": tenant.control_plane.url, "TAILCUT_KEY": tenant.token, "COLUMNS": "200"}
+    return subprocess.run(
+        [sys.executable, "-m", "tailcut", "usage", *arguments], env=env, capture_output=True, text=True
+    )
+
+
+def test_the_command_line_shows_it(tenant: Tenant, feed: Feed) -> None:
+    assert "no calls in the last 24h" in tailcut(tenant).stderr
+    version = tenant.deploy("hello", bundle(1))["version"]
+    feed.book([*Call(version).many(9), Call(version, status=500, outcome="crashed")])
+    shown = tailcut(tenant)
+    assert shown.returncode == 0, shown.stderr
+    assert "invocations\t10\t100 k\t0.01 %" in shown.stdout
+    (row,) = [line.split("\t") for line in shown.stdout.splitlines() if line.startswith("hello\t")]
+    assert row[1:3] == ["10", "10 %"]
+    assert "\x1b" not in shown.stdout  # no colours without a terminal
+    assert version in tailcut(tenant, "--by", "version", "--function", "hello").stdout
+    assert f"{HOUR:%Y-%m-%d}" in tailcut(tenant, "--by", "day", "--last", "2d").stdout
+    found = json.loads(tailcut(tenant, "--by", "hour", "--last", "3h", "--json").stdout)
+    assert sum(item["calls"] for item in found["items"]) == 10
+    (line,) = csv.DictReader(io.StringIO(tailcut(tenant, "--csv").stdout))
+    assert (line["function"], line["calls"]) == ("hello", "10")
+    for wrong in (("--last", "soon"), ("--by", "version"), ("--csv", "--json"), ("--function", "No!")):
+        refused = tailcut(tenant, *wrong)
+        assert refused.returncode == 2, (wrong, refused.stdout)
+        assert "Traceback" not in refused.stderr
 
 
 WRONG = {

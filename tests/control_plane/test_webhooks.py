@@ -21,6 +21,7 @@ from tests.control_plane.running import PATIENCE_S, Tenant, eventually
 from tests.control_plane.stripe import WEBHOOK_SECRET, Shop
 
 _numbers = count(1)
+COMPLETED = "checkout.session.completed"
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +33,13 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
 
 @pytest.fixture
 def buyer(shop: Shop) -> Iterator[Tenant]:
-    tenant = shop.control_plane.new_tenant(f"hooked-{next(_numbers)}")
+    tenant = new_buyer(shop)
     yield tenant
     tenant.http.close()
+
+
+def new_buyer(shop: Shop) -> Tenant:
+    return shop.control_plane.new_tenant(f"hooked-{next(_numbers)}")
 
 
 def event(kind: str, named: dict[str, Any]) -> dict[str, Any]:
@@ -116,7 +121,8 @@ def test_an_event_that_is_not_understood_fails_alone_and_can_be_replayed(shop: S
     assert eventually(lambda: state_of(shop, strange["id"]) == "handled")
 
 
-def test_the_same_event_many_times_at_once_is_stored_and_handled_once(shop: Shop, buyer: Tenant) -> None:
+def test_the_same_event_many_times_at_once_is_stored_and_handled_once(either_shop: Shop) -> None:
+    shop, buyer = either_shop, new_buyer(either_shop)
     shop.purchase(buyer, "pro")
     body = event("customer.subscription.updated", {"customer": shop.customer(buyer), "id": "sub_1"})
     with ThreadPoolExecutor(12) as pool:
@@ -128,8 +134,9 @@ def test_the_same_event_many_times_at_once_is_stored_and_handled_once(shop: Shop
     assert buyer.http.get("/v1/subscription").json()["tier"] == "pro"
 
 
-def test_events_in_every_order_lead_to_the_present_state(shop: Shop, buyer: Tenant) -> None:
+def test_events_in_every_order_lead_to_the_present_state(either_shop: Shop) -> None:
     """Old payloads, in each order of three; what Stripe says now is what counts."""
+    shop, buyer = either_shop, new_buyer(either_shop)
     shop.purchase(buyer, "pro")
     customer = shop.customer(buyer)
     [subscription] = shop.stripe.get("/v1/subscriptions", customer=customer)["data"]
@@ -150,6 +157,29 @@ def test_events_in_every_order_lead_to_the_present_state(shop: Shop, buyer: Tena
     # The control: when Stripe's own state changes, one event is enough.
     shop.stripe.http.delete(f"/v1/subscriptions/{subscription['id']}")
     assert shop.wait(buyer, lambda held: held["tier"] == "free")["status"] == "canceled"
+
+
+def test_a_checkout_that_is_pressed_and_told_of_many_times_at_once_is_bought_once(either_shop: Shop) -> None:
+    """Purchases, their rows and the copy of the invoice are unique, whoever comes first."""
+    shop, buyer = either_shop, new_buyer(either_shop)
+    with ThreadPoolExecutor(6) as pool:
+        # Two offers at once may collide (409): then nothing was offered, and the other stands.
+        answers = list(pool.map(lambda _: buyer.http.post("/v1/subscription/checkout", json={"tier": "pro"}), range(6)))
+    assert {answer.status_code for answer in answers} <= {200, 409, 503}, [answer.text for answer in answers]
+    offer = shop.buy(buyer, "pro")
+    with ThreadPoolExecutor(6) as pool:
+        pressed = list(pool.map(lambda _: shop.stripe.press(offer["url"], "pay").status_code, range(6)))
+    assert set(pressed) == {303}
+    [session] = [each for each in shop.stripe.get("/v1/events", limit=100)["data"] if each["type"] == COMPLETED
+                 and each["data"]["object"]["customer"] == shop.customer(buyer)]  # fmt: skip
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(lambda _: send(shop, {**session, "id": f"{session['id']}_{_}"}), range(16))) == {200}
+    shop.wait(buyer, lambda held: held["tier"] == "pro")
+    assert eventually(lambda: shop.events().get("stored", 0) == 0)
+    assert shop.events().get("failed", 0) == 0
+    assert purchases(shop, buyer).count("completed") == 1
+    assert len(shop.stripe.get("/v1/subscriptions", customer=shop.customer(buyer))["data"]) == 1
+    assert eventually(lambda: len(buyer.http.get("/v1/invoices").json()["items"]) == 1)
 
 
 def test_a_database_that_is_busy_delays_and_loses_nothing(shop: Shop, buyer: Tenant) -> None:

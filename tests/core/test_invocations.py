@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import KEY, NO_SCOPE_KEY, OTHER_KEY, Plane, revision, route, version
+from .conftest import KEY, NO_SCOPE_KEY, OTHER_KEY, Answer, Plane, revision, route, version
 
 
 @pytest.fixture
@@ -260,3 +260,21 @@ def test_one_functions_queue_does_not_stand_before_anothers_call(make_plane: Cal
     assert time.monotonic() - began < alone
     for client in clients:
         client.close()
+
+
+def test_each_of_a_crowd_gets_its_own_answer_though_some_leave(plane: Plane) -> None:
+    """Answers of short invocations in a row are sent together: to who waits, and to nobody else."""
+    for turn in range(20):
+        stay, leave = [plane.connect() for _ in range(12)], [plane.connect() for _ in range(4)]
+        for number, client in enumerate([*stay, *leave]):
+            body = f"{turn}-{number}".encode()
+            client.sendall(b"POST /acme/echo HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+        for client in leave:
+            client.close()
+        for number, client in enumerate(stay):
+            assert Answer.read(client).body == f"{turn}-{number}".encode()
+            client.close()
+    deadline = time.monotonic() + 20
+    while plane.command("metrics")["tenants"][0]["in_flight"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

@@ -1,7 +1,10 @@
 """What a hostile function may send to its proxy: it costs itself something, and nobody else."""
 
 import contextlib
+import json
+import os
 import socket
+import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -224,7 +227,22 @@ def test_what_is_used_and_refused_is_counted_and_logged(egress: Egress) -> None:
     wait_until(lambda: '"tenant": "metered", "function": "sample"' in egress.log.read_text())
 
 
-def test_it_has_no_rights_and_no_secrets(egress: Egress) -> None:
+def test_counters_of_many_tenants_come_whole(egress: Egress) -> None:
+    worker = subprocess.Popen(["sleep", "infinity"])
+    pidfd = os.pidfd_open(worker.pid)
+    with egress.connect() as zygote:
+        for number in range(1_500):
+            with socket.socket() as listener:
+                listener.listen()
+                question = {"worker": worker.pid, "tenant": f"many-{number}", "version_id": "ver_1"}
+                socket.send_fds(zygote, [json.dumps(question).encode()], [listener.fileno(), pidfd])
+    os.close(pidfd)
+    wait_until(lambda: egress.counters("many-1499") and egress.counters("many-0"))
+    worker.kill()
+    worker.wait()
+
+
+def test_it_has_no_rights(egress: Egress) -> None:
     process = Path(f"/proc/{egress.process.pid}")
     status = dict(line.split(":\t", 1) for line in (process / "status").read_text().splitlines() if ":\t" in line)
     assert set(status["Uid"].split()) == {str(0x6FFF_FFFF)}

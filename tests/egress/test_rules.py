@@ -1,8 +1,10 @@
 """Where functions may connect to. Each refused address has a server on it, and a control that reaches it."""
 
+from pathlib import Path
+
 import pytest
 
-from tests.egress.conftest import LOCAL_6, OWN, PUBLIC_6, Egress
+from tests.egress.conftest import LOCAL_6, OWN, PUBLIC_6, Egress, World
 from tests.egress.outside import METADATA, PRIVATE, PUBLIC
 
 ADDRESSES = {
@@ -107,6 +109,19 @@ def test_other_ports_are_refused(egress: Egress, port: int) -> None:
 
 def test_control_an_allowed_port_is_reached(lax: Egress) -> None:
     assert lax.door().get(f"http://{PUBLIC}:2375/").status == 200
+
+
+def test_the_operators_lists_and_our_own_services_elsewhere(world: World, tmp_path: Path) -> None:
+    made = Egress(tmp_path, world, own_hosts="public.test", deny="20.0.0.53", allow=f"{PRIVATE}:2375,{METADATA}")
+    door = made.door()
+    try:
+        assert door.get(f"http://{PUBLIC}/").rule == "own-address"
+        assert door.get("http://20.0.0.53/").rule == "denied-by-operator"
+        assert door.get(f"http://{PRIVATE}:2375/").status == 200
+        assert door.get(f"http://{PRIVATE}/").rule == "private-address"
+        assert door.get(f"http://{METADATA}/").status == 200
+    finally:
+        made.end()
 
 
 def test_a_name_that_does_not_exist_and_a_port_where_nobody_answers(egress: Egress, lax: Egress) -> None:

@@ -2,7 +2,9 @@
 
 import importlib.util
 import json
+import os
 import shutil
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -225,15 +227,37 @@ def test_workers_outlive_the_egress(
     with Zygote(tmp_path_factory.mktemp("zygote"), before=world.inside, environment=environment) as zygote:
         held = zygote.connect()
         workers = [spawn(held, folder) for _ in range(2)]
-        for _ in range(2):
-            for worker in workers:
-                assert attempt(worker, "urllib", url="http://public.test/")["status"] == 200
-            egress.kill()
-            # Nobody accepts: the call waits in the socket's queue until the next egress is there.
-            workers[0].send(json.dumps({"what": "urllib", "url": "http://public.test/"}).encode())
-            egress.start()
-            assert workers[0].outcome().json["status"] == 200
+        for worker in workers:
+            assert attempt(worker, "urllib", url="http://public.test/")["status"] == 200
+        egress.kill()
+        # Nobody accepts: the call waits in the socket's queue until the next egress is there.
+        call = json.dumps({"what": "urllib", "url": "http://public.test/"}).encode()
+        workers[0].send(call, timeout_ns=30_000_000_000)
+        egress.start()
+        assert workers[0].outcome().json["status"] == 200
+        assert attempt(workers[1], "urllib", url="http://public.test/")["status"] == 200
     egress.end()
+
+
+def test_a_connection_outlives_the_zygote_and_ends_with_its_worker(
+    world: World, egress: Egress, folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    environment = {"TAILCUT_EGRESS_PATH": str(egress.path)}
+    with Zygote(tmp_path_factory.mktemp("zygote"), before=world.inside, environment=environment) as zygote:
+        held = zygote.connect()
+        worker = spawn(held, folder, tenant="orphan")
+        assert attempt(worker, "keep") == "kept"
+        zygote.process.kill()
+        zygote.process.wait()
+        assert attempt(worker, "urllib", url="http://public.test/")["status"] == 200
+        os.kill(worker.pid, signal.SIGKILL)
+        wait_until(lambda: egress.counters("orphan")["connections_open"] == 0)
+
+
+def test_with_processes_it_is_the_same_network(connection: Connection, folder: Path) -> None:
+    worker = spawn(connection, folder, processes=True)
+    assert attempt(worker, "urllib", url="http://public.test/")["status"] == 200
+    assert attempt(worker, "direct", url=f"{PRIVATE}:80")["refused"] in ("EACCES", "ENETUNREACH")
 
 
 def test_a_version_that_cannot_have_it_is_refused_with_the_reason(

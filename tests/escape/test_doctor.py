@@ -22,7 +22,7 @@ FEATURES = (
     *("io_uring", "pidfd_open", "landlock version", "seccomp notification", "pagemap scan"),
     *("cap_sys_admin", "cap_sys_resource", "cap_sys_nice"),
     *(f"control group {name}" for name in ("memory", "pids", "cpu", "cpuset", "freezer")),
-    *("deadline scheduling", "descriptors"),
+    *("deadline scheduling", "descriptors", "network of functions"),
 )
 NOT_ROOT = ("unshare", "--user", "--map-user=1000", "--map-group=1000")
 """Another user as far as the kernel's checks of capabilities go: none is left after exec."""
@@ -51,7 +51,7 @@ def test_here_everything_holds() -> None:
     assert states(document) == dict.fromkeys(PARTS, "active")
     features = {line["part"]: line for line in document["features"]}
     assert set(FEATURES) == set(features)
-    for name in ("io_uring", "pidfd_open", "seccomp notification", "landlock version"):
+    for name in ("io_uring", "pidfd_open", "seccomp notification", "landlock version", "network of functions"):
         assert features[name]["state"] == "active", name
     for line in features.values():
         assert (line["state"] == "active") == (not line["costs"]), line

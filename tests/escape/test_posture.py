@@ -91,9 +91,9 @@ def expected(owner: str, state: str) -> Posture:
     )
 
 
-def start(server: Server, name: str, state: str = "warm") -> int:
+def start(server: Server, name: str, state: str = "warm", *, network: bool = False) -> int:
     before = server.worker_pids()
-    server.deploy(name, FUNCTION, workers_min=1, state=state)
+    server.deploy(name, FUNCTION, workers_min=1, state=state, network=network)
     # One worker at least on each reactor: any of the new ones will do.
     return min(server.wait_for(lambda: server.worker_pids() - before, what="a worker"))
 
@@ -170,6 +170,20 @@ def test_a_fresh_worker_has_the_rewinders_descriptors_besides_and_no_view_of_phy
     with Path("/proc/self/pagemap").open("rb") as pagemap:
         pagemap.seek((id(FRAMES) >> 12) * 8)
         assert int.from_bytes(pagemap.read(8), "little") & PHYSICAL != 0
+
+
+def test_a_worker_with_a_network_has_one_interface_and_nothing_else_besides(server: Server) -> None:
+    for state in ("warm", "fresh"):
+        worker = start(server, f"posture-network-{state}", state, network=True)
+        judge(posture(Path(f"/proc/{worker}")), state)
+        assert Path(f"/proc/{worker}/net/dev").read_text().count(":") == 1
+        assert Path(f"/proc/{worker}/net/route").read_text().count("\n") <= 1
+        # One socket listens: 127.0.0.1:3128, and it is not among the worker's descriptors.
+        (listening,) = [line.split() for line in Path(f"/proc/{worker}/net/tcp").read_text().splitlines()[1:]]
+        assert listening[1] == "0100007F:0C38"
+    # The control: without one nothing listens.
+    worker = start(server, "posture-no-network")
+    assert len(Path(f"/proc/{worker}/net/tcp").read_text().splitlines()) == 1
 
 
 PHYSICAL = (1 << 55) - 1

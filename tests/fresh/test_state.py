@@ -3,10 +3,11 @@
 one does (so each of these tests can fail)."""
 
 import json
+from pathlib import Path
 
 import pytest
 
-from tests.support.frames import Worker
+from tests.support.frames import Worker, wait_until
 from tests.worker.conftest import Start
 
 # Name → what the handler evaluates as the state it found, and what it then does. Both see the same globals.
@@ -180,3 +181,19 @@ def test_a_change_is_not_seen_by_the_next_invocation(start: Start, start_unjaile
     warm = observed(start(source), 3)
     assert len(set(warm)) > 1, warm
     assert warm[0] == fresh[0]
+
+
+@pytest.mark.parametrize("name", ["growing dict", "module global", "environ of C"])
+@pytest.mark.parametrize("before", [0, 1])
+def test_the_state_is_the_same_when_the_worker_has_rested(start: Start, name: str, before: int) -> None:
+    """Its checkpoint is mapped over its memory then, before the second way back (checkpoint.zig)."""
+    setup, found, change = CHANGES[name]
+    worker = start(SOURCE.format(setup=setup, found=found, change=change), state="fresh")
+    first = observed(worker, before)
+    wait_until(lambda: settled(worker) > 1)
+    assert len(set(first + observed(worker, 3))) == 1
+
+
+def settled(worker: Worker) -> int:
+    """Mappings of the checkpoint's file: one until it is mapped over the memory."""
+    return Path(f"/proc/{worker.pid}/maps").read_text().count("tailcut-checkpoint")

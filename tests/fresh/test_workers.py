@@ -184,7 +184,7 @@ def handler(request: Request):
     start = int(shared.split("-")[0], 16)
     if request.body:
         return bytes(request.body)
-    found = ctypes.string_at(start, 1 << 18).count(b"s") + ctypes.string_at(start + 6 * 2**20, 1 << 18).count(b"s")
+    found = ctypes.string_at(start, 1 << 20).count(b"s") + ctypes.string_at(start + 6 * 2**20, 1 << 20).count(b"s")
     return Response(str(found))
 """
 
@@ -196,13 +196,14 @@ def test_large_bodies_come_and_go(start: Start) -> None:
         assert worker.invoke(body[:size]).answer.body == body[:size][::-1]
 
 
-def test_bodies_in_shared_memory_are_not_seen_by_the_next_invocation(start_unjailed: Start) -> None:
+@pytest.mark.parametrize("size", [100_000, 1_000_000])
+def test_bodies_in_shared_memory_are_not_seen_by_the_next_invocation(start_unjailed: Start, size: int) -> None:
     start = start_unjailed
     fresh, warm = start(PEEK, state="fresh"), start(PEEK)
     for worker in (fresh, warm):
-        assert worker.invoke(b"s" * 100_000).answer.body == b"s" * 100_000
+        assert worker.invoke(b"s" * size).answer.body == b"s" * size
     assert int(fresh.invoke().answer.body) == 0
-    assert int(warm.invoke().answer.body) == 200_000
+    assert int(warm.invoke().answer.body) == 2 * size
 
 
 FIGURES = """

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -80,6 +81,12 @@ def test_the_dashboards_key_only_invokes(server: Server, browser: Browser) -> No
     assert len({key["sha256"] for key in own}) == len(table["tenants"])
 
 
+def command_environment(server: Server) -> dict[str, str]:
+    """Of somebody whose profile is empty."""
+    paths = {"PATH": "/usr/bin", "HOME": "/nowhere", "PYTHONPATH": ":".join(sys.path)}
+    return {"TAILCUT_SERVER": server.control_plane_url, "TAILCUT_KEY": server.key, **paths}
+
+
 def test_tailcut_logs_follows(server: Server) -> None:
     server.deploy("teller", "def handler(word: str):\n    print('told', word)\n    return word\n")
     env = {
@@ -89,9 +96,7 @@ def test_tailcut_logs_follows(server: Server) -> None:
         "HOME": "/nowhere",
     }
     command = [sys.executable, "-m", "tailcut", "logs", "teller"]
-    follower = subprocess.Popen(
-        [*command, "-f", "--json"], stdout=subprocess.PIPE, text=True, env=env | {"PYTHONPATH": ":".join(sys.path)}
-    )
+    follower = subprocess.Popen([*command, "-f", "--json"], stdout=subprocess.PIPE, text=True, env=env)
     try:
         assert server.invoke("teller", word="one").status_code == 200
         assert follower.stdout is not None
@@ -102,6 +107,48 @@ def test_tailcut_logs_follows(server: Server) -> None:
     finally:
         follower.terminate()
         follower.wait()
-    done = subprocess.run(command, capture_output=True, text=True, env=env | {"PYTHONPATH": ":".join(sys.path)})
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
     assert done.stdout.splitlines()[-1].endswith("told two"), done.stderr
     assert server.api().delete("/v1/functions/teller").status_code == 204
+
+
+def test_tailcut_dev_deploys_on_save_to_an_alias_of_its_own(server: Server, tmp_path: Path) -> None:
+    file = tmp_path / "sketch.py"
+    file.write_text("def sketch() -> str:\n    print('one printed')\n    return 'one'\n")
+    env = command_environment(server)
+    program = subprocess.Popen(
+        [sys.executable, "-m", "tailcut", "dev", str(file), "--json"], stdout=subprocess.PIPE, text=True, env=env
+    )
+    try:
+        assert program.stdout is not None
+        assert json.loads(program.stdout.readline())["alias"] == "dev"
+        assert server.invoke("sketch@dev").json() == "one"
+        assert json.loads(program.stdout.readline())["text"] == "one printed"
+        file.write_text("def sketch() -> str:\n    return 'two'\n")
+        assert json.loads(program.stdout.readline())["function"] == "sketch"
+        assert server.invoke("sketch@dev").json() == "two"
+        assert server.invoke("sketch").status_code == 404  # live is nobody's but yours to move
+    finally:
+        program.terminate()
+        program.wait()
+    assert server.api().delete("/v1/functions/sketch").status_code == 204
+
+
+def test_tailcut_secrets_takes_the_value_from_standard_input(server: Server) -> None:
+    server.deploy("hidden", "import os\ndef handler() -> str:\n    return os.environ.get('TOKEN', 'none')\n")
+    command = [sys.executable, "-m", "tailcut", "secrets"]
+    env = command_environment(server)
+
+    def run(*arguments: str, given: str = "") -> str:
+        done = subprocess.run([*command, *arguments], input=given, capture_output=True, text=True, env=env)
+        assert done.returncode == 0, done.stderr
+        return done.stdout + done.stderr
+
+    assert "s3cret" not in run("set", "hidden", "TOKEN", given="s3cret\n")
+    assert eventually(lambda: server.invoke("hidden").json() == "s3cret")
+    listed = run("list", "hidden", "--json")
+    assert [each["name"] for each in json.loads(listed)["items"]] == ["TOKEN"]
+    assert "s3cret" not in listed
+    run("delete", "hidden", "TOKEN")
+    assert eventually(lambda: server.invoke("hidden").json() == "none")
+    assert server.api().delete("/v1/functions/hidden").status_code == 204

@@ -55,7 +55,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         taken.append(seconds)
 
     monkeypatch.setattr("tailcut._client.time.sleep", taken.append)
-    monkeypatch.setattr("tailcut._client.asyncio.sleep", pause)
+    monkeypatch.setattr("tailcut._async_client.asyncio.sleep", pause)
     return taken
 
 
@@ -156,7 +156,7 @@ def test_a_server_that_comes_up_meanwhile_is_reached(drive, monkeypatch):
             pause(seconds)
 
         monkeypatch.setattr("tailcut._client.time.sleep", pause)
-        monkeypatch.setattr("tailcut._client.asyncio.sleep", pause_async)
+        monkeypatch.setattr("tailcut._async_client.asyncio.sleep", pause_async)
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         assert drive(url, lambda client: client.invoke("hello")) == "late"
         answering.join()

@@ -91,7 +91,7 @@ def test_settings_come_from_tailcut_toml_and_the_call_wins(tmp_path):
     (tmp_path / "tailcut.toml").write_text(
         'name = "shop"\nhandler = "main:a"\ntimeout = "500ms"\nconcurrency = 8\nworkers_min = 1\npublic = true\n'
         'cpu = "200ms"\nmemory = "128MiB"\ntmp = "2MB"\noutput = "64KiB"\nlog = "512B"\n'
-        "open_files = 64\nprocesses = 8\n"
+        "open_files = 64\nprocesses = 8\nnetwork = true\n"
         'alias = "canary"\nexclude = ["*.md"]\n[env]\nMODE = "x"\n'
     )
     project = load(tmp_path, Settings(handler="main:b", public=False))
@@ -102,7 +102,7 @@ def test_settings_come_from_tailcut_toml_and_the_call_wins(tmp_path):
     assert settings.public is False
     assert settings.cpu == timedelta(milliseconds=200)
     assert (settings.memory, settings.tmp, settings.output, settings.log) == (128 * 2**20, 2 * 10**6, 64 * 1024, 512)
-    assert (settings.open_files, settings.processes) == (64, 8)
+    assert (settings.open_files, settings.processes, settings.network) == (64, 8, True)
     assert (settings.exclude, dict(settings.env)) == (("*.md",), {"MODE": "x"})
 
 

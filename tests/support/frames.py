@@ -26,6 +26,7 @@ REPLY = struct.Struct("<IB3xQiiI4xQQ")
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
 FLAG_BODY_SHARED = 1
 FLAG_LAST = 2
+FLAG_SHARED_EMPTY = 4
 KINDS = {2: "answer", 3: "failure", 4: "log", 5: "ready", 6: "failed", 7: "interrupted"}
 ZYGOTE_KINDS = {17: "spawned", 18: "refused", 19: "exited"}
 BODY_BYTES_MAX = 6 * 2**20

@@ -262,7 +262,7 @@ class Server:
         lasts = {path.name: path.read_text(errors="replace").splitlines()[-15:] for path in self.log_dir.glob("*.log")}
         return "\n".join(f"--- {name}\n" + "\n".join(lines) for name, lines in sorted(lasts.items()))
 
-    def wait_for[T](self, condition: Callable[[], T], *, what: str) -> T:
+    def wait_for[T](self, condition: Callable[[], T | None], *, what: str) -> T:
         """The first true value of ``condition``."""
         deadline = time.monotonic() + HANG_S
         while True:

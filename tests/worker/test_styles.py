@@ -44,6 +44,21 @@ def test_request(start, prefix):
     assert "Content-Length" not in outcome.headers
 
 
+def test_a_request_is_one_whatever_is_done_with_it_first(start):
+    worker = start(
+        "import copy\nimport pickle\nimport tailcut\n"
+        "def handler(request: tailcut.Request):\n"
+        "    request.method = 'SET'\n"
+        "    twin = copy.copy(request)\n"
+        "    again = pickle.loads(pickle.dumps(request)) if request.body == b'pickled' else twin\n"
+        "    return [isinstance(request, tailcut.Request), again.method, again.path, twin.headers.get('x'),\n"
+        "            hasattr(request, 'nothing'), repr(request)]\n"
+    )
+    for body in (b"plain", b"pickled"):
+        found = worker.invoke(body, path="/p", headers=[("x", "y")]).json
+        assert found == [True, "SET", "/p", "y", False, f"<Request SET /p {len(body)} bytes>"]
+
+
 @ASYNC
 def test_event(start, prefix):
     worker = start(

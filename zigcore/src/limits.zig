@@ -108,8 +108,9 @@ pub const stray_frames_max = 10_000;
 pub const starting_log_lines_max = 1_000;
 /// The runtime's own word that output was cut does not count against the bound.
 pub const log_notice_bytes = 4 * kib;
-/// Shared memory that a body of this size or more has touched is given back after the invocation.
-pub const shared_keep_bytes = 256 * kib;
+/// Shared memory that a body of this size or more has touched is given back after the invocation, other when the worker
+/// has rested: a worker that is busy with large bodies takes no page fault for them.
+pub const shared_keep_bytes = 2 * mib;
 /// From the end of a worker's process to the end of what it sent before.
 pub const exit_drain_ns = 50 * ms_ns;
 /// Workers that died in a row in the middle of invocations before the version's starts back off.
@@ -119,6 +120,10 @@ pub const exit_status_timeout_ns = 200 * ms_ns;
 /// Failed starts of one version back off from the first to the last of these.
 pub const start_backoff_first_ns = 100 * ms_ns;
 pub const start_backoff_last_ns = 30 * s_ns;
+/// Answers that may be kept back while their version's next invocations run, to be sent together: a client that sleeps is
+/// woken once for all of them. Only of a version whose invocations have been this short lately.
+pub const answers_late_max = 4;
+pub const answers_late_run_ns = 100 * us_ns;
 /// Once an invocation has run this long its reactor stops yielding and sleeps on a timer of `reactor_nap_ns`.
 pub const yield_run_max_ns = 1 * ms_ns;
 /// Yields in a row that brought nothing: after these the reactor sleeps although a worker is busy.
@@ -149,6 +154,10 @@ pub const burn_floor_pause_ns = 200 * ms_ns;
 /// for a worker and for pages of the zygote's that it comes to write to (gateway/zygote/groups.py says the same).
 pub const memory_slack_bytes = 2 * mib;
 pub const memory_slack_parts_count = 16;
+/// The peak of a worker's memory is reset after so many invocations that did not move it: what it held may be less by now.
+pub const memory_peak_reset_count = 64;
+/// And before each of so many that follow one that did.
+pub const memory_peak_moved_count = 32;
 /// Address space that may be reserved beyond the bound without being used: thread stacks, arenas, mapped libraries.
 pub const memory_reserve_bytes = 1024 * mib;
 
@@ -189,6 +198,12 @@ pub const base_gap_bytes = 0;
 
 /// Mappings of a process at its checkpoint, and later; more cannot be put back.
 pub const mappings_max = 4096;
+/// Stretches of pages that a process owns at its checkpoint, or has written to since.
+pub const own_ranges_max = 16 * kib;
+/// A checkpoint that has copied no more than this is mapped over the memory only when that pays.
+pub const unsettled_bytes_max = 4 * mib;
+/// A worker that has had no invocation for so long settles its checkpoint: half of its memory goes back.
+pub const unsettled_rest_ns = 500 * ms_ns;
 /// All private memory at the checkpoint that is not merely reserved.
 pub const checkpoint_bytes_max = 2 * 1024 * mib;
 /// The part of the stack that is in use at the checkpoint: the interpreter's frames, arguments, environment.

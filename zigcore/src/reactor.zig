@@ -15,6 +15,7 @@ const Arena = @import("io/arena.zig");
 const Connection = @import("http/connection.zig");
 const intake = @import("http/intake.zig");
 const Listener = @import("http/listener.zig");
+const transfer = @import("http/transfer.zig");
 const Table = @import("route/table.zig").Table;
 const Slots = @import("admit/slots.zig").Slots;
 const Ledger = @import("admit/ledger.zig");
@@ -173,6 +174,7 @@ fn run(r: *Reactor) void {
         r.rest();
     }
     reap.killAll(&r.pool);
+    transfer.sendLate(&r.listener);
     r.ring.enter(null) catch {};
 }
 
@@ -191,6 +193,9 @@ fn turn(r: *Reactor) void {
 
 /// Submits; then the worker's turn, or sleep.
 fn rest(r: *Reactor) void {
+    const late = r.listener.late_count;
+    // Kept back only from one short invocation to the next: not when the last one turned out to be none.
+    if (late > 0 and (late == limits.answers_late_max or r.yields > 0 or r.pool.queued == 0 or !r.pool.busyYoung())) transfer.sendLate(&r.listener);
     if (r.pool.busyYoung() and r.yields < limits.yields_idle_max) {
         if (r.ring.queued()) r.ringEnter(null);
         if (!r.ring.pending()) {
@@ -206,6 +211,7 @@ fn rest(r: *Reactor) void {
         return;
     }
     r.yields = 0;
+    transfer.sendLate(&r.listener);
     if (r.ring.ready()) return r.ringEnter(null);
     const now_ns = r.pool.now_ns;
     var until_ns = @min(r.listener.deadlines.earliest, r.pool.wakeAt(), now_ns + wait_ns_max);

@@ -34,6 +34,7 @@ def logs(
     request: Annotated[str | None, typer.Option(metavar="ID", help="Of one call: its Tailcut-Request-Id.")] = None,
     text: Annotated[str | None, typer.Option("--grep", metavar="TEXT", help="With this text, in any case.")] = None,
     stream: Annotated[str | None, typer.Option(metavar="stdout|stderr|runtime", help="Of one stream.")] = None,
+    failed: Annotated[bool, typer.Option("--failed", help="Only of calls that failed.")] = False,
     since: Annotated[str | None, typer.Option(metavar="TIME", help="Not older than: 10m, 2h.")] = None,
     server: options.Server = None,
     key: options.Key = None,
@@ -42,6 +43,8 @@ def logs(
     """Show what functions printed, oldest first. With --json: one object a line."""
     wanted = {"function": function, "version": version, "request_id": request, "contains": text, "stream": stream}
     filters = {name: value for name, value in wanted.items() if value is not None}
+    if failed:
+        filters["failed"] = "true"
     if since is not None:
         filters["since"] = (datetime.now(UTC) - projects.parse_duration(since, "--since")).isoformat()
     with options.connect(server, key) as client:

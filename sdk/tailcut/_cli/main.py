@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from tailcut import __version__
-from tailcut._cli import deploy, dev, invoke, keys, logs, manage, secrets, start, tier
+from tailcut._cli import deploy, dev, invoke, keys, logs, manage, secrets, start, tier, usage
 from tailcut._cli.console import print_error
 from tailcut._errors import TailcutError
 
@@ -48,6 +48,7 @@ app.command()(manage.alias)
 app.add_typer(keys.app, name="keys")
 app.add_typer(secrets.app, name="secrets")
 app.add_typer(tier.app, name="tier")
+app.command()(usage.usage)
 app.command("open")(start.open_)
 
 

@@ -13,8 +13,8 @@ import httpx
 
 from tailcut import _answers as answers
 from tailcut._answers import Answer
-from tailcut._client import CONNECT_TIMEOUT, NEVER_PROXIED, TIMEOUT_DEFAULT
 from tailcut._errors import ApiError, ConfigurationError, ConnectionFailed
+from tailcut._operations import CONNECT_TIMEOUT, NEVER_PROXIED, TIMEOUT_DEFAULT
 
 KEY_LIFETIME = timedelta(days=90)
 _SCOPES_OF_ROLE = {

@@ -15,6 +15,7 @@ const holes = @import("../runtime/holes.zig");
 const immortal = @import("../runtime/immortal.zig");
 const Loop = @import("../runtime/loop.zig");
 const py = @import("../runtime/python.zig");
+const reply = @import("../runtime/reply.zig");
 const soft = @import("../runtime/soft.zig");
 
 const ErrorText = extern struct { text: [512]u8 };
@@ -50,7 +51,7 @@ export fn zc_worker_soft_install(err: ?*ErrorText) c_int {
 export fn zc_worker_soft_take(allowed_ns: *u64) c_int {
     const which = soft.take();
     // At once, for what comes next may take its time: reading source files for a traceback.
-    if (which != .none) _ = Loop.worker.sayInterrupted("");
+    if (which != .none) _ = reply.sayInterrupted(&Loop.worker, "");
     allowed_ns.* = switch (which) {
         .none => 0,
         .wall_clock => Loop.worker.timeout_ns,
@@ -60,7 +61,7 @@ export fn zc_worker_soft_take(allowed_ns: *u64) c_int {
 }
 
 export fn zc_worker_soft_say(traceback: [*]const u8, traceback_bytes: usize) c_int {
-    return @backingInt(if (Loop.worker.sayInterrupted(traceback[0..traceback_bytes])) Status.ok else Status.state);
+    return @backingInt(if (reply.sayInterrupted(&Loop.worker, traceback[0..traceback_bytes])) Status.ok else Status.state);
 }
 
 export fn zc_worker_attach(channel_fd: c_int) c_int {

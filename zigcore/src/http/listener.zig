@@ -34,6 +34,10 @@ bodies: Bodies,
 /// Connections whose receive found no buffer, to be armed again; may name ones that have been closed since.
 starved: []u16,
 starved_count: u32,
+/// Answers are kept back now, and the connections whose answers have been.
+gathering: bool = false,
+late: [limits.answers_late_max]u16 = undefined,
+late_count: u32 = 0,
 accepting: bool,
 accept_again_ns: u64,
 draining: bool,
@@ -388,7 +392,7 @@ pub fn forgotten(l: *Listener, c: *Connection) void {
     l.closeDone(c);
 }
 
-fn closeDone(l: *Listener, c: *Connection) void {
+pub fn closeDone(l: *Listener, c: *Connection) void {
     assert(c.state == .closing);
     if (c.operationsLeft() or c.invocation != null) return;
     intake.bodyGiveBack(l, c);

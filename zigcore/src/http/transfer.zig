@@ -115,6 +115,28 @@ pub fn partsSend(l: *Listener, c: *Connection, parts: []const []const u8) void {
 pub fn partsSubmit(l: *Listener, c: *Connection) void {
     assert(!c.sending);
     c.sending = true;
+    if (!l.gathering or l.late_count == l.late.len) return submit(l, c);
+    l.late[l.late_count] = @intCast(l.indexOf(c));
+    l.late_count += 1;
+}
+
+/// Answers that were kept back for a moment, so that the client is woken once for several. Whoever gathers sends: before
+/// it sleeps, and before anything that may take long.
+pub fn sendLate(l: *Listener) void {
+    for (l.late[0..l.late_count]) |index| {
+        const c = &l.connections[index];
+        if (c.state != .closing) {
+            submit(l, c);
+            continue;
+        }
+        // Its end could cancel nothing yet.
+        c.sending = false;
+        l.closeDone(c);
+    }
+    l.late_count = 0;
+}
+
+fn submit(l: *Listener, c: *Connection) void {
     if (c.parts_count == 1) {
         l.ring.send(c.fd, c.parts[0].base[0..c.parts[0].len], l.tagOf(c, .client_send));
     } else {

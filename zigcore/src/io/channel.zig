@@ -24,6 +24,12 @@ pub var failed_errno: u32 = 0;
 const msg_trunc = 0x20;
 const msg_nosignal = 0x4000;
 
+/// Waits for something to receive, no longer than so long. True, too, when a signal came first.
+pub fn ready(fd: c.fd_t, wait_ms: u31) bool {
+    var fds = [_]c.pollfd{.{ .fd = fd, .events = c.POLL.IN, .revents = 0 }};
+    return c.poll(&fds, fds.len, wait_ms) != 0;
+}
+
 /// Waits for one datagram. An empty one does not exist in our wire format: zero bytes mean that the channel is closed.
 pub fn receive(fd: c.fd_t, buffer: []u8) Error![]u8 {
     const result = c.recv(fd, buffer.ptr, buffer.len, msg_trunc);

@@ -102,6 +102,15 @@ pub fn sealWrites(fd: Fd) Error!void {
     _ = try check("fcntl(F_ADD_SEALS)", linux.syscall3(.fcntl, arg(fd), add_seals, seal_seal_shrink_grow_write));
 }
 
+/// A stretch of memory.
+pub const Part = extern struct { start: usize, bytes: usize };
+
+/// Writes all of `parts`, `bytes` together, one behind the other.
+pub fn writeParts(fd: Fd, parts: []const Part, offset: usize, bytes: usize) Error!void {
+    const written = try check("pwritev", linux.syscall5(.pwritev, arg(fd), @intFromPtr(parts.ptr), parts.len, offset, 0));
+    if (written != bytes) return error.NoMemory;
+}
+
 /// A file's memory, to be written to: the limit on the size of files (RLIMIT_FSIZE) is for tenants' own.
 pub fn mapShared(fd: Fd, bytes: usize) Error![]u8 {
     const map_shared = 1;
@@ -448,6 +457,8 @@ pub fn now() u64 {
 }
 
 pub const Limit = [2]u64;
+pub const limit_file_size = 1;
+pub const limit_descriptors = 7;
 
 pub fn limitGet(resource: usize, limit: *Limit) void {
     _ = linux.syscall4(.prlimit64, 0, resource, 0, @intFromPtr(limit));

@@ -30,6 +30,7 @@ const memory = @import("memory.zig");
 const overrun = @import("overrun.zig");
 const quota = @import("quota.zig");
 const reap = @import("reap.zig");
+const shared = @import("shared.zig");
 
 /// One datagram from a worker that is starting, idle or busy.
 pub fn frameReceived(p: *Pool, w: *Worker, bytes: []const u8) void {
@@ -38,8 +39,8 @@ pub fn frameReceived(p: *Pool, w: *Worker, bytes: []const u8) void {
     var header: frame.Answer = undefined;
     @memcpy(std.mem.asBytes(&header), bytes[0..@sizeOf(frame.Answer)]);
     if (header.magic != frame.magic) return reap.die(p, w, .garbage, "sent a frame that does not start as one");
-    const shared = header.flags & frame.flag_body_shared != 0;
-    const inline_bytes: usize = if (shared) 0 else header.body_bytes;
+    const is_shared = header.flags & frame.flag_body_shared != 0;
+    const inline_bytes: usize = if (is_shared) 0 else header.body_bytes;
     const rest = bytes[@sizeOf(frame.Answer)..];
     if (rest.len != @as(usize, header.headers_bytes) + inline_bytes) return reap.die(p, w, .garbage, "sent a frame whose lengths do not add up");
     const block = rest[0..header.headers_bytes];
@@ -115,9 +116,14 @@ fn answered(p: *Pool, w: *Worker, header: *const frame.Answer, block: []const u8
     deadline.cpuTake(w, invocation);
     invocation.status = header.status;
     const c = invocation.connection orelse {
+        if (header.flags & frame.flag_body_shared != 0) _ = shared.answerOf(w, header.body_bytes);
         if (!blockValid(block, header.headers_count)) return reap.die(p, w, .garbage, "sent a header that is not one");
         return release(p, w, .ok);
     };
+    const version = &p.versions[w.version];
+    // The worker goes on with the next one at once, and will not be long.
+    p.listener.gathering = version.queue.count > 0 and !w.stop_after and version.run_recent_ns < limits.answers_late_run_ns;
+    defer p.listener.gathering = false;
     var response = begin(p, c, invocation, header.status);
     var it = frame.BlockIterator.init(block, header.headers_count, limits.answer_headers_max) catch
         return reap.die(p, w, .garbage, "sent more headers than allowed");
@@ -131,13 +137,12 @@ fn answered(p: *Pool, w: *Worker, header: *const frame.Answer, block: []const u8
     if (response.at > 2 * limits.answer_header_bytes_max) return reap.die(p, w, .garbage, "sent headers larger than allowed");
     if (header.flags & frame.flag_body_shared != 0) {
         // `output_bytes_max` is at most half of the shared memory. Copied once, then the worker may do with it what it likes.
-        const source = w.shared[limits.shared_bytes / 2 ..][0..header.body_bytes];
+        const source = shared.answerOf(w, header.body_bytes);
         // `mustWait` has seen that there is one.
         const number = intake.bodyBuffer(p.listener, .answer).?;
         assert(c.body_buffer == null);
         c.body_buffer = number;
         @memcpy(p.listener.bodies.bytes(number)[0..source.len], source);
-        w.shared_answer_bytes = header.body_bytes;
         finish(p, c, &response, header.status, .{ .pooled = header.body_bytes });
     } else {
         finish(p, c, &response, header.status, .{ .bytes = body });
@@ -209,25 +214,18 @@ fn blockValid(block: []const u8, count: u16) bool {
 fn release(p: *Pool, w: *Worker, outcome: Outcome) void {
     const invocation = &p.invocations.items[w.invocation];
     const version = &p.versions[w.version];
-    p.counters.run.record(p.now_ns -| invocation.dispatched_ns);
+    const run_ns = p.now_ns -| invocation.dispatched_ns;
+    p.counters.run.record(run_ns);
+    version.run_recent_ns = @max(run_ns, version.run_recent_ns - version.run_recent_ns / 16);
     version.crashes = 0;
     w.served += 1;
     // Threads of one that was told to end have been told nothing.
     if (w.soft != .none or w.cpu_ns > limits.worker_cpu_ns_max) w.stop_after = true;
     w.invocation = Invocation.none;
     settle(p, invocation, outcome);
-    pagesRelease(w);
+    shared.release(w);
     burn.calm(p, w);
     dispatch.next(p, w);
-}
-
-/// Large bodies leave the shared memory's pages in use: give them back.
-fn pagesRelease(w: *Worker) void {
-    const half = limits.shared_bytes / 2;
-    if (w.shared_request_bytes >= limits.shared_keep_bytes) sys.removePages(@alignCast(w.shared[0..std.mem.alignForward(usize, w.shared_request_bytes, 4096)]));
-    if (w.shared_answer_bytes >= limits.shared_keep_bytes) sys.removePages(@alignCast(w.shared[half..][0..std.mem.alignForward(usize, w.shared_answer_bytes, 4096)]));
-    w.shared_request_bytes = 0;
-    w.shared_answer_bytes = 0;
 }
 
 /// The function's failure: a block of entries instead of headers.

@@ -24,6 +24,7 @@ const memory = @import("memory.zig");
 const deadline = @import("deadline.zig");
 const reap = @import("reap.zig");
 const serve = @import("serve.zig");
+const shared = @import("shared.zig");
 
 /// A new invocation: to an idle worker, or into the queue.
 pub fn place(p: *Pool, invocation: *Invocation, function: target.Function) void {
@@ -34,6 +35,7 @@ pub fn place(p: *Pool, invocation: *Invocation, function: target.Function) void 
             reap.die(p, w, .garbage, reap.restless);
             continue;
         }
+        if (p.now_ns - w.idle_since_ns >= limits.idle_unbilled_ns) memory.rest(w);
         idleRemove(p, w);
         return run(p, w, invocation, function);
     }
@@ -231,13 +233,13 @@ fn encode(p: *Pool, w: *Worker, invocation: *const Invocation, c: *const Connect
         headers_count += 1;
     }
     const headers_bytes = at - headers_at;
-    const shared = body.len > limits.body_inline_bytes_max or at + body.len > w.frame.len;
-    if (shared) {
-        @memcpy(w.shared[0..body.len], body);
-        w.shared_request_bytes = @intCast(body.len);
-    } else copy(w.frame, &at, body);
+    const is_shared = body.len > limits.body_inline_bytes_max or at + body.len > w.frame.len;
+    if (is_shared) shared.put(w, body) else copy(w.frame, &at, body);
+    var flags: u8 = if (is_shared) frame.flag_body_shared else 0;
+    if (w.bodies.emptied) flags |= frame.flag_shared_empty;
+    w.bodies.emptied = false;
     const header: frame.Request = .{
-        .flags = if (shared) frame.flag_body_shared else 0,
+        .flags = flags,
         .method = c.parser.method,
         .sequence = w.sequence,
         .invocation_id = invocation.id,

@@ -23,6 +23,7 @@ pub const Method = enum(u8) { GET = 0, HEAD, POST, PUT, DELETE, PATCH, OPTIONS, 
 /// Bits of `flags` in Request and Answer.
 pub const flag_body_shared: u8 = 1; // the body is in the worker's shared memory, not in the frame
 pub const flag_last: u8 = 2; // of an answer: the worker ends after it, send nothing more
+pub const flag_shared_empty: u8 = 4; // of a request: the shared memory's pages have been given back since the last one
 
 /// Gateway → worker. Followed by: path, query, header block, body (unless `flag_body_shared`).
 /// The path is what follows the function's name (percent-decoded, "/" at least); the query is raw, without "?".

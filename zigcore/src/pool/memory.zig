@@ -3,7 +3,8 @@
 //! Called by dispatch (before a frame goes out), answer and reap (when an answer has come, or the process has ended). The
 //! wall is the worker's control group; the soft limit, a little below, is RLIMIT_DATA on the process, set from outside,
 //! so that honest code gets a MemoryError. Both are written only when the version's bound has changed.
-//! What always holds: `begin` and `take` cost one system call each; what a worker says about its memory is not asked.
+//! What always holds: the peak of an invocation is at most what the worker held before it, or exact; `take` costs one system
+//! call, `begin` none when the peak has not moved; what a worker says about its memory is not asked.
 const std = @import("std");
 const assert = std.debug.assert;
 const limits = @import("../limits.zig");
@@ -16,6 +17,10 @@ pub const State = struct {
     group: memory.Group = .{},
     /// The bound that its group and its process have; 0: what it was started with.
     bound_bytes: u64 = 0,
+    /// What the peak was just after its last reset; 0: not known, it is reset before the next invocation.
+    base_bytes: u64 = 0,
+    /// Invocations until the peak is reset again, or, while `base_bytes` is not known, until it is read anew.
+    left_count: u32 = 0,
     /// Of the kernel's word at its end: how many of its processes were ended because its group was full.
     oom_kills: u64 = 0,
     /// What is mapped beyond what is charged, when it was first given work: the interpreter's pages that it shares with
@@ -40,13 +45,37 @@ pub fn detach(w: *Worker) void {
 /// the bound already and cannot be brought below it.
 pub fn begin(w: *Worker, bound_bytes: u64) bool {
     if (w.memory.bound_bytes != bound_bytes and w.memory.group.kind != .none and !bind(w, bound_bytes)) return false;
-    w.memory.group.reset();
+    const state = &w.memory;
+    if (state.base_bytes > 0) return true;
+    state.group.reset();
+    if (state.left_count > 0) {
+        state.left_count -= 1;
+        return true;
+    }
+    state.base_bytes = state.group.peakBytes() orelse 0;
+    state.left_count = limits.memory_peak_reset_count;
     return true;
 }
 
-/// Peak of what has been charged to the worker since `begin`; 0 when nobody can tell any more.
-pub fn take(w: *const Worker) u64 {
-    return w.memory.group.peakBytes() orelse 0;
+/// Peak of what has been charged to the worker since `begin`; 0 when nobody can tell any more. An invocation that has not
+/// gone beyond what the worker held before it leaves the peak as it was: there is nothing to reset then. One that has is
+/// followed by others that do: what they start from is not read again at once.
+pub fn take(w: *Worker) u64 {
+    const state = &w.memory;
+    const peak_bytes = state.group.peakBytes() orelse return 0;
+    if (state.base_bytes == 0) return peak_bytes;
+    state.left_count -= 1;
+    if (peak_bytes != state.base_bytes) {
+        state.base_bytes = 0;
+        state.left_count = limits.memory_peak_moved_count;
+    } else if (state.left_count == 0) state.base_bytes = 0;
+    return peak_bytes;
+}
+
+/// The worker has had no invocation for a while, and may hold less than before.
+pub fn rest(w: *Worker) void {
+    w.memory.base_bytes = 0;
+    w.memory.left_count = 0;
 }
 
 /// Whether the kernel ended a process of the worker for its memory: the zygote's word, or, when it has none, the group's.

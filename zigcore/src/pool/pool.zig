@@ -260,8 +260,7 @@ fn startAt(p: *Pool, index: u32, improving: bool) bool {
     w.cpu_ns = 0;
     w.served = 0;
     w.stray_frames = 0;
-    w.shared_request_bytes = 0;
-    w.shared_answer_bytes = 0;
+    w.bodies = .{};
     w.answer_bytes = 0;
     w.was_starting = false;
     w.start_reported = false;

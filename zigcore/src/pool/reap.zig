@@ -26,6 +26,7 @@ const memory = @import("memory.zig");
 const deadline = @import("deadline.zig");
 const dispatch = @import("dispatch.zig");
 const overrun = @import("overrun.zig");
+const shared = @import("shared.zig");
 
 pub const restless = "used the CPU although no invocation ran";
 
@@ -89,6 +90,7 @@ pub fn expired(p: *Pool, w: *Worker) void {
             const end_ns = w.idle_since_ns + p.options.worker_idle_timeout_ns;
             const kept = version.current and version.workers <= version.workers_min;
             if (!kept and p.now_ns >= end_ns) return stop(p, w);
+            shared.rest(w);
             p.deadlines.set(p.indexOf(w), deadline.idleLookNext(p, if (kept) Deadlines.never else end_ns));
         },
         .busy => deadline.expired(p, w),

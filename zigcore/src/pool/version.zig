@@ -40,6 +40,8 @@ failures: u32 = 0,
 /// Workers that died in the middle of an invocation, in a row.
 crashes: u32 = 0,
 start_after_ns: u64 = 0,
+/// How long its longest invocation took, forgotten slowly: what the next one may be expected to take.
+run_recent_ns: u64 = 0,
 /// Of the tenant, in the revision in use.
 reservation: table.Reservation = .{},
 cpu_weight: u32 = table.cpu_weight_default,

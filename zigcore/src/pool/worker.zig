@@ -9,6 +9,7 @@ const std = @import("std");
 const assert = std.debug.assert;
 const sys = @import("../io/sys.zig");
 const Memory = @import("memory.zig").State;
+const Bodies = @import("shared.zig").State;
 const Soft = @import("frame.zig").Soft;
 
 const Worker = @This();
@@ -57,9 +58,7 @@ processes: u32,
 
 /// Log frames since its last invocation that belong to none.
 stray_frames: u32,
-/// Of the request's body that lies in `shared`, so that it can be removed.
-shared_request_bytes: u32,
-shared_answer_bytes: u32,
+bodies: Bodies,
 /// Of its answer, in `frame`, while that waits for a buffer.
 answer_bytes: u32,
 /// It was never ready.

@@ -105,7 +105,10 @@ fn noteDescriptors(own: *Belongings, known: []const self.Fd, reason: *[256]u8) ?
     own.gaps_count = 0;
     own.sockets_count = 0;
     var gap_first: ?self.Fd = null;
-    for (0..descriptors_max) |number| {
+    // Above its own limit a process opens nothing, and the filter keeps it from raising that.
+    var limit: self.Limit = undefined;
+    self.limitGet(self.limit_descriptors, &limit);
+    for (0..@min(limit[0], descriptors_max)) |number| {
         const fd: self.Fd = @intCast(number);
         if (!self.isOpen(fd)) {
             if (gap_first == null) gap_first = fd;
@@ -135,7 +138,7 @@ fn noteDescriptors(own: *Belongings, known: []const self.Fd, reason: *[256]u8) ?
             .other => return std.fmt.bufPrint(reason, "the import left a socket, pipe or the like open (descriptor {d}), whose other side cannot be put back: open it in the handler", .{fd}) catch unreachable,
         }
     }
-    own.gaps[own.gaps_count] = .{ .first = gap_first orelse descriptors_max, .last = std.math.maxInt(u32) };
+    own.gaps[own.gaps_count] = .{ .first = gap_first orelse @intCast(@min(limit[0], descriptors_max)), .last = std.math.maxInt(u32) };
     own.gaps_count += 1;
     return null;
 }

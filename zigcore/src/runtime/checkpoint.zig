@@ -2,20 +2,23 @@
 //!
 //! Called by runtime/loop. `prepare` says whether it can be done, `serve` takes the checkpoint and calls its body, and the
 //! body ends each invocation with `rewind`, which calls the body anew from the checkpoint's state.
-//! How: all private memory is copied into a sealed memory file and mapped back over itself, privately: what is written
-//! from then on becomes a page of the process's own. To go back, those pages are copied from the file (they stay, so the
-//! next invocation takes no page fault for them). Which they are, PAGEMAP_SCAN tells; and as none can be added without a
-//! page fault, the kernel's count of faults tells whether to ask at all.
+//! How: all private memory is copied into a sealed memory file (snapshot.zig) and mapped back over itself, privately: what is
+//! written from then on becomes a page of the process's own. To go back, those pages are copied from the file (they stay,
+//! so the next invocation takes no page fault for them). Which they are, PAGEMAP_SCAN tells; and as none can be added
+//! without a page fault, the kernel's count of faults tells whether to ask at all.
+//! Mapping the file over the memory costs more than copying it: a small checkpoint is not mapped ("settled") before its
+//! second way back, or before the worker has rested; until then going back copies all of it.
 //! What always holds: the state of this file lies in one mapping, outside of what is put back; the way back runs on a
 //! stack of its own in there; what cannot be put back ends the process, never passes for done.
 const std = @import("std");
 const assert = std.debug.assert;
 const limits = @import("../limits.zig");
 const self = @import("../io/self.zig");
-const base = @import("base.zig");
+const snapshot = @import("snapshot.zig");
 const Belongings = @import("belongings.zig");
 const Heap = @import("heap.zig");
 const Layout = @import("layout.zig");
+const mend = @import("mend.zig");
 const Random = @import("random.zig");
 const Watch = @import("watch.zig");
 const stack_switch = @import("switch.zig");
@@ -32,12 +35,20 @@ asked_count: u64,
 rewind_ns: u64,
 stat: Belongings.Stat,
 watch: Watch,
+/// An address in each of the two writable mappings that may be shared: the loop's buffers, and its bodies.
+shared_own: [2]usize,
 /// When the last way back began: what has happened since may have made pages dirty.
 faults: u64,
 virtual_bytes: u64,
 brk: usize,
+/// Where the memory file can be read, and how much of it there is; of that, what was copied.
 source: usize,
 total_bytes: usize,
+copied_bytes: usize,
+/// The file is mapped over what was copied from it.
+settled: bool,
+/// Not yet, and copying cannot put this invocation's changes back: it has to be now.
+unfit: bool,
 stack_bytes: usize,
 areas_count: usize,
 hot_count: usize,
@@ -45,9 +56,9 @@ hot_bytes: usize,
 random: Random,
 belongings: Belongings,
 heap: Heap,
-areas: [limits.mappings_max]Area,
+areas: [limits.mappings_max]snapshot.Area,
 hot: [limits.hot_ranges_max]Hot,
-ranges: [4096]self.PageRange,
+ranges: [limits.own_ranges_max]self.PageRange,
 baseline: Layout,
 current: Layout,
 text: [64 * limits.kib]u8,
@@ -60,23 +71,10 @@ const own_stack_bytes = 64 * limits.kib;
 /// Below the checkpoint's frame: cleared when it was used, given back below that.
 const stack_keep_bytes = 256 * limits.kib;
 
-/// A mapping whose pages the process may own.
-const Area = struct {
-    start: usize,
-    end: usize,
-    /// In the memory file.
-    offset: usize = 0,
-    /// Where its content can be read: known once the memory file is mapped; of `base` from the start.
-    source: usize = 0,
-    prot: u8 = 0,
-    /// `base`: the zygote's, and not written to before the checkpoint (base.zig).
-    kind: enum { snapshot, base, sealed, stack, ignored },
-};
-
 /// Dirty pages of one area: copied from `source`, or cleared when that is 0.
 const Hot = struct { target: usize, source: usize, bytes: usize };
 
-pub const Error = self.Error || error{ TooMany, TooLarge };
+pub const Error = self.Error || error{ TooMany, TooLarge, Shared };
 
 /// Null until `prepare` has succeeded; never changes afterwards.
 pub var control: ?*Checkpoint = null;
@@ -98,7 +96,7 @@ pub const Options = struct {
     tmp_own: bool,
     /// Whether the kernel dispatches system calls (jail/dispatch).
     dispatching: bool,
-    /// In the one writable mapping that may be shared: the loop's buffers.
+    /// The loop's buffers, which are shared and stay so.
     shared_own: usize,
     /// What jail/fds opened before the jail closed, or why it could not.
     files: union(enum) { opened: Belongings.Files, missing: []const u8 },
@@ -123,11 +121,7 @@ pub fn prepare(options: Options, reason: *[256]u8) ?[]const u8 {
     var next: usize = 0;
     _ = self.pagesOwn(c.belongings.pagemap, 0, self.address_end, c.ranges[0..1], &next) catch
         return "the kernel has no PAGEMAP_SCAN (Linux 6.7 or newer has)";
-    c.baseline.read(c.belongings.maps, &c.text) catch return "the process has too many mappings";
-    for (c.baseline.all()) |mapping| {
-        const ours = mapping.start <= options.shared_own and options.shared_own < mapping.end;
-        if (mapping.kind == .shared and mapping.prot & self.Prot.write != 0 and !ours) return "the import left writable shared memory mapped, which cannot be put back: map it in the handler";
-    }
+    c.shared_own = .{ options.shared_own, 0 };
     c.random.init(options.random);
     control = c;
     return null;
@@ -153,29 +147,23 @@ pub fn serve(c: *Checkpoint, body: stack_switch.Body, argument: *anyopaque) void
 pub fn take(c: *Checkpoint) Error!void {
     assert(c.generation == 0 and c.areas_count == 0);
     c.brk = self.brk(0);
-    try c.noteStack();
     try c.baseline.read(c.belongings.maps, &c.text);
-    try c.areasFind();
-    if (c.total_bytes > try self.sizeOf(c.belongings.memory)) return error.TooLarge;
-    try c.copyOut();
-    try self.sealWrites(c.belongings.memory);
-    c.source = try self.mapPrivate(c.belongings.memory, 0, c.total_bytes, self.Prot.read, 0);
-    // From the first of these on there is no way but forward.
-    for (c.areas[0..c.areas_count]) |*area| switch (area.kind) {
-        .snapshot, .sealed => {
-            _ = try self.mapPrivate(c.belongings.memory, area.start, area.end - area.start, area.prot, area.offset);
-            area.source = c.source + area.offset;
-        },
-        .base, .stack, .ignored => {},
-    };
+    try c.noteStack();
+    try snapshot.take(c);
     c.heap.active = true;
+    if (c.copied_bytes > limits.unsettled_bytes_max) try snapshot.settle(c) else try c.sizeNote();
     try c.random.reseed();
-    try c.baselineRead();
+}
+
+/// Between two invocations, in the checkpoint's state, before anything has changed it.
+pub fn settle(c: *Checkpoint) Error!void {
+    assert(!c.settled);
+    try snapshot.settle(c);
+    try c.random.reseed();
 }
 
 fn noteStack(c: *Checkpoint) Error!void {
-    try c.current.read(c.belongings.maps, &c.text);
-    const stack = for (c.current.all()) |mapping| {
+    const stack = for (c.baseline.all()) |mapping| {
         if (mapping.kind == .stack) break mapping;
     } else return error.Other;
     if (c.place.stack < stack.start or c.place.stack >= stack.end) return error.Other;
@@ -185,118 +173,14 @@ fn noteStack(c: *Checkpoint) Error!void {
 }
 
 /// What the mappings are now is how they are to be.
-fn baselineRead(c: *Checkpoint) Error!void {
+pub fn baselineRead(c: *Checkpoint) Error!void {
     try c.baseline.read(c.belongings.maps, &c.text);
+    try c.sizeNote();
+}
+
+fn sizeNote(c: *Checkpoint) Error!void {
     c.stat = try c.belongings.read();
     c.virtual_bytes = c.stat.virtual_bytes;
-}
-
-/// Sorts the mappings: what is copied, and what may have pages of the process's own without being looked at.
-fn areasFind(c: *Checkpoint) Error!void {
-    c.total_bytes = 0;
-    for (c.baseline.all()) |mapping| {
-        const area: Area = .{ .start = mapping.start, .end = mapping.end, .prot = mapping.prot, .kind = switch (mapping.kind) {
-            .kernel => .ignored,
-            .stack => .stack,
-            .shared => continue,
-            .private => if (c.isOwn(mapping)) .ignored else if (mapping.prot & self.Prot.write != 0) .snapshot else if (try c.hasPages(mapping)) .sealed else continue,
-        } };
-        if (area.kind == .snapshot and base.has(mapping)) try c.areasOfBase(mapping, area) else try c.areaAdd(area);
-    }
-}
-
-fn areaAdd(c: *Checkpoint, area: Area) Error!void {
-    if (c.areas_count == c.areas.len) return error.TooMany;
-    const slot = &c.areas[c.areas_count];
-    slot.* = area;
-    c.areas_count += 1;
-    if (area.kind == .stack or area.kind == .ignored or area.kind == .base) return;
-    // Unreadable, yet it has pages: nothing that is known does so.
-    if (area.prot & self.Prot.read == 0) return error.Other;
-    slot.offset = c.total_bytes;
-    c.total_bytes += area.end - area.start;
-    if (c.total_bytes > limits.checkpoint_bytes_max) return error.TooLarge;
-}
-
-/// Of the zygote's memory only what this process has written to is copied, and what lies in small gaps between.
-fn areasOfBase(c: *Checkpoint, mapping: Layout.Mapping, whole: Area) Error!void {
-    var done = mapping.start;
-    var written: ?self.PageRange = null;
-    var at = mapping.start;
-    while (at < mapping.end) {
-        const count = try self.pagesOwn(c.belongings.pagemap, at, mapping.end, &c.ranges, &at);
-        for (c.ranges[0..count]) |range| {
-            if (written) |*before| {
-                if (range.start - before.end <= limits.base_gap_bytes) {
-                    before.end = range.end;
-                    continue;
-                }
-                try c.areasPair(mapping, whole, &done, before.*);
-            }
-            written = range;
-        }
-    }
-    if (written) |last| try c.areasPair(mapping, whole, &done, last);
-    if (done < mapping.end) try c.areasPair(mapping, whole, &done, .{ .start = mapping.end, .end = mapping.end, .categories = 0 });
-}
-
-/// What lies before `written` is the zygote's, `written` is copied; `done` is its end afterwards.
-fn areasPair(c: *Checkpoint, mapping: Layout.Mapping, whole: Area, done: *usize, written: self.PageRange) Error!void {
-    var area = whole;
-    if (done.* < written.start) {
-        area.start = done.*;
-        area.end = written.start;
-        area.kind = .base;
-        area.source = base.contentOf(mapping) + (area.start - mapping.start);
-        try c.areaAdd(area);
-    }
-    done.* = written.end;
-    if (written.start == written.end) return;
-    area = whole;
-    area.start = written.start;
-    area.end = written.end;
-    try c.areaAdd(area);
-}
-
-fn isOwn(c: *const Checkpoint, mapping: Layout.Mapping) bool {
-    const heap = c.heap.bytes();
-    for ([_][2]usize{ .{ @intFromPtr(c), @sizeOf(Checkpoint) }, .{ @intFromPtr(heap.ptr), heap.len } }) |own| {
-        if (mapping.start < own[0] + own[1] and own[0] < mapping.end) return true;
-    }
-    return false;
-}
-
-fn hasPages(c: *Checkpoint, mapping: Layout.Mapping) Error!bool {
-    var next: usize = 0;
-    return try self.pagesOwn(c.belongings.pagemap, mapping.start, mapping.end, c.ranges[0..1], &next) > 0;
-}
-
-/// Of anonymous memory the pages that are there, of private files all.
-fn copyOut(c: *Checkpoint) Error!void {
-    if (c.total_bytes == 0) return;
-    const window = try self.mapShared(c.belongings.memory, c.total_bytes);
-    // Sealing the file needs that nobody has it mapped to be written to.
-    defer self.release(@intFromPtr(window.ptr), window.len) catch {};
-    var mappings = c.baseline.all();
-    for (c.areas[0..c.areas_count]) |area| {
-        if (area.kind == .stack or area.kind == .ignored or area.kind == .base) continue;
-        while (mappings[0].end <= area.start) mappings = mappings[1..];
-        if (mappings[0].inode != 0) {
-            copyPages(window[area.offset..], area.start, area.end);
-            continue;
-        }
-        var at = area.start;
-        while (at < area.end) {
-            const count = try self.pagesOwn(c.belongings.pagemap, at, area.end, &c.ranges, &at);
-            for (c.ranges[0..count]) |range| {
-                copyPages(window[area.offset + (range.start - area.start) ..], range.start, range.end);
-            }
-        }
-    }
-}
-
-fn copyPages(target: []u8, start: usize, end: usize) void {
-    @memcpy(target[0 .. end - start], @as([*]const u8, @ptrFromInt(start)));
 }
 
 /// Ends a process that cannot go back, after its answer, with the children that it left.
@@ -344,7 +228,8 @@ fn rewindHere(argument: *anyopaque) callconv(.c) noreturn {
 fn memoryBack(c: *Checkpoint, asked: bool, faulted: bool) Error!void {
     c.heap.reset();
     // Early, too: what starting has touched is not what invocations do.
-    const relearn = c.generation == limits.hot_settle_count or c.generation % limits.hot_relearn_count == limits.hot_relearn_count - 1;
+    const relearn = c.settled and (c.generation == limits.hot_settle_count or c.generation % limits.hot_relearn_count == limits.hot_relearn_count - 1);
+    const remapped = asked and c.watch.remapped;
     var moved = false;
     if (asked or relearn) {
         const brk_now = self.brk(0);
@@ -353,8 +238,12 @@ fn memoryBack(c: *Checkpoint, asked: bool, faulted: bool) Error!void {
     }
     if (relearn) c.hotDrop();
     var strange = false;
-    if (relearn or moved or faulted) strange = try c.scan();
-    if (relearn or moved or strange or asked and c.watch.remapped) try c.mend();
+    if (relearn or moved or faulted or !c.settled) strange = try c.scan();
+    if (relearn or moved or strange or remapped) try mend.mend(c);
+    if (!c.settled and (c.generation > 0 or remapped or c.unfit)) {
+        try snapshot.settle(c);
+        _ = try c.scan();
+    }
     for (c.hot[0..c.hot_count]) |hot| {
         const target = @as([*]u8, @ptrFromInt(hot.target))[0..hot.bytes];
         if (hot.source == 0) @memset(target, 0) else @memcpy(target, @as([*]const u8, @ptrFromInt(hot.source)));
@@ -394,15 +283,17 @@ fn scan(c: *Checkpoint) Error!bool {
             }
         }
     }
-    if (c.hot_bytes > limits.hot_keep_bytes) c.hotShrink();
+    if (c.hot_bytes > limits.hot_keep_bytes) {
+        if (c.settled) c.hotShrink() else c.unfit = true;
+    }
     return strange;
 }
 
-fn hotAdd(c: *Checkpoint, area: *const Area, start: usize, end: usize) void {
+fn hotAdd(c: *Checkpoint, area: *const snapshot.Area, start: usize, end: usize) void {
     const hot: Hot = switch (area.kind) {
         .ignored => return,
-        // Relocated tables and the like: written only by who unprotected them.
-        .sealed => return self.drop(start, end - start),
+        // Relocated tables and the like: written only by who unprotected them. Not settled, they are what they were.
+        .sealed => return if (c.settled) self.drop(start, end - start),
         .snapshot, .base => .{ .target = start, .source = area.source + (start - area.start), .bytes = end - start },
         .stack => hot: {
             const keep = std.mem.alignBackward(usize, c.place.stack, self.page_bytes) - stack_keep_bytes;
@@ -413,7 +304,10 @@ fn hotAdd(c: *Checkpoint, area: *const Area, start: usize, end: usize) void {
             break :hot .{ .target = first, .source = 0, .bytes = last - first };
         },
     };
-    if (c.hot_count == c.hot.len) return self.drop(start, end - start);
+    if (c.hot_count == c.hot.len) {
+        if (c.settled) self.drop(start, end - start) else c.unfit = true;
+        return;
+    }
     c.hot[c.hot_count] = hot;
     c.hot_count += 1;
     c.hot_bytes += hot.bytes;
@@ -466,66 +360,4 @@ pub fn figures(c: *const Checkpoint) Figures {
         .snapshot_bytes = c.total_bytes,
         .asked = c.asked_count,
     };
-}
-
-// -- Mappings -----------------------------------------------------------------------------------------------------
-
-/// Mappings made since go, those removed, moved or protected otherwise come back.
-fn mend(c: *Checkpoint) Error!void {
-    c.mends += 1;
-    try c.current.read(c.belongings.maps, &c.text);
-    var first: usize = 0;
-    const baseline = c.baseline.all();
-    for (c.current.all()) |mapping| {
-        if (mapping.kind == .stack or mapping.kind == .kernel) continue;
-        while (first < baseline.len and baseline[first].end <= mapping.start) first += 1;
-        var at = mapping.start;
-        for (baseline[first..]) |kept| {
-            if (kept.start >= mapping.end) break;
-            if (kept.start > at) try self.release(at, kept.start - at);
-            at = @max(at, kept.end);
-        }
-        if (at < mapping.end) try self.release(at, mapping.end - at);
-    }
-    var index: usize = 0;
-    const current = c.current.all();
-    for (baseline) |kept| {
-        if (kept.kind == .stack or kept.kind == .kernel) continue;
-        while (index < current.len and current[index].end <= kept.start) index += 1;
-        if (index < current.len and current[index].same(kept)) continue;
-        try c.remake(kept, if (index < current.len) current[index] else null);
-    }
-    try c.baselineRead();
-}
-
-/// The zygote's file cannot be mapped anew from in here: only the protection can be put back.
-fn baseBack(c: *Checkpoint, area: Area) Error!void {
-    var at = area.start;
-    for (c.current.all()) |mapping| {
-        if (mapping.end <= at) continue;
-        if (at >= area.end) break;
-        if (mapping.start > at or !base.has(mapping)) return error.Missing;
-        if (base.contentOf(mapping) + (at - mapping.start) != area.source + (at - area.start)) return error.Missing;
-        at = mapping.end;
-    }
-    if (at < area.end) return error.Missing;
-    try self.protect(area.start, area.end - area.start, area.prot);
-}
-
-fn remake(c: *Checkpoint, mapping: Layout.Mapping, found: ?Layout.Mapping) Error!void {
-    for (c.areas[0..c.areas_count]) |area| {
-        if (area.start >= mapping.end or area.end <= mapping.start) continue;
-        if (area.kind == .base) {
-            try c.baseBack(area);
-            continue;
-        }
-        if (area.kind != .snapshot and area.kind != .sealed) return error.Other;
-        _ = try self.mapPrivate(c.belongings.memory, area.start, area.end - area.start, area.prot, area.offset);
-    }
-    for (c.areas[0..c.areas_count]) |area| if (area.start < mapping.end and area.end > mapping.start) return;
-    // A private file that nothing was ever written to: only its protection can be put back.
-    const there = found orelse return error.Missing;
-    if (there.start > mapping.start or mapping.kind != .private) return error.Missing;
-    try self.protect(mapping.start, mapping.bytes(), mapping.prot);
-    self.drop(mapping.start, mapping.bytes());
 }

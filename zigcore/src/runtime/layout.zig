@@ -83,6 +83,22 @@ fn add(layout: *Layout, mapping: Mapping) Error!void {
     layout.count += 1;
 }
 
+/// One that has been made since.
+pub fn insert(layout: *Layout, mapping: Mapping) Error!void {
+    if (layout.count == layout.mappings.len) return error.TooMany;
+    var at = layout.count;
+    while (at > 0 and layout.mappings[at - 1].start > mapping.start) : (at -= 1) layout.mappings[at] = layout.mappings[at - 1];
+    layout.mappings[at] = mapping;
+    layout.count += 1;
+}
+
+/// A device as fstat(2) tells it, the way that the list of mappings does: major and minor.
+pub fn deviceOf(number: u64) u64 {
+    const major = ((number >> 8) & 0xfff) | ((number >> 32) & 0xffff_f000);
+    const minor = (number & 0xff) | ((number >> 12) & 0xffff_ff00);
+    return (major << 32) | minor;
+}
+
 /// START-END PERMISSIONS OFFSET MAJOR:MINOR INODE [NAME]
 fn parse(line: []const u8) ?Mapping {
     var words = std.mem.tokenizeScalar(u8, line, ' ');
@@ -131,6 +147,16 @@ test "lines are understood, and what is none is refused" {
     for ([_][]const u8{ "", "x", "10-20 rw-p 0 0:0", "20-10 rw-p 0 0:0 0", "10-20 rw 0 0:0 0", "10-z rw-p 0 0:0 0" }) |line| {
         try testing.expectEqual(null, parse(line));
     }
+}
+
+test "one that is inserted finds its place" {
+    const layout = try testing.allocator.create(Layout);
+    defer testing.allocator.destroy(layout);
+    layout.count = 0;
+    for ([_]usize{ 0x3000, 0x1000, 0x5000, 0x2000 }) |start| try layout.insert(.{ .start = start, .end = start + 0x1000 });
+    for (layout.all(), [_]usize{ 0x1000, 0x2000, 0x3000, 0x5000 }) |mapping, start| try testing.expectEqual(start, mapping.start);
+    try testing.expectEqual(0xfe_0000_0001, deviceOf(0xfe01));
+    try testing.expectEqual(1, deviceOf(1));
 }
 
 test "neighbours that continue each other are one" {

@@ -14,6 +14,7 @@ const frame = @import("../pool/frame.zig");
 const Checkpoint = @import("checkpoint.zig");
 const fork = @import("fork.zig");
 const py = @import("python.zig");
+const reply = @import("reply.zig");
 const soft = @import("soft.zig");
 const Tmp = @import("tmp.zig");
 const Watch = @import("watch.zig");
@@ -73,18 +74,10 @@ const log_line_bytes_max = 8 * limits.kib;
 /// Output while the function is imported.
 const log_start_bytes_max = 64 * limits.kib;
 /// A failure's text fits one frame with its head.
-const failure_bytes_max = limits.frame_bytes_max - @sizeOf(frame.Answer);
+pub const failure_bytes_max = limits.frame_bytes_max - @sizeOf(frame.Answer);
 /// The status of a worker that cannot go on (EXIT_BROKEN of gateway/zygote/child.py).
 const exit_broken = 4;
-const shared_half_bytes = limits.shared_bytes / 2;
-
-/// What nearly every answer of a typed function carries.
-const json_block = block: {
-    var buffer: [64]u8 = undefined;
-    const end = frame.entryWrite(&buffer, 0, "content-type", "application/json").?;
-    const bytes: [end]u8 = buffer[0..end].*;
-    break :block bytes;
-};
+pub const shared_half_bytes = limits.shared_bytes / 2;
 
 comptime {
     assert(@sizeOf(frame.Answer) + limits.answer_header_bytes_max + limits.body_inline_bytes_max <= limits.frame_bytes_max);
@@ -165,7 +158,7 @@ fn runForked(loop: *Loop, options: Options) Error!void {
         const pid = fork.begin(&.{ loop.fd, options.shared_fd }) catch {
             soft.end();
             loop.sequence = parts.request.sequence;
-            try loop.sendText("OSError", "no process could be made for this invocation: the function's limit of processes, or of memory, is reached");
+            try reply.sendText(loop, "OSError", "no process could be made for this invocation: the function's limit of processes, or of memory, is reached");
             continue;
         };
         if (pid == 0) loop.forkedInvocation(parts);
@@ -210,6 +203,10 @@ fn buffersClear(loop: *Loop) void {
 fn sharedClear(loop: *Loop, parts: Parts) void {
     const b = loop.buffers;
     const request_bytes = if (parts.body == null) parts.request.body_bytes else 0;
+    if (parts.request.flags & frame.flag_shared_empty != 0) {
+        b.request_bytes = 0;
+        b.answer_bytes = 0;
+    }
     // A forked process may have written what it likes into the numbers.
     if (b.request_bytes > request_bytes and b.request_bytes < limits.shared_keep_bytes) @memset(loop.shared[request_bytes..b.request_bytes], 0);
     if (b.answer_bytes < limits.shared_keep_bytes) @memset(loop.shared[shared_half_bytes..][0..b.answer_bytes], 0);
@@ -223,6 +220,7 @@ fn runFresh(loop: *Loop) Error!void {
     const c = Checkpoint.control orelse return error.System;
     heapSlack();
     loop.fresh = c;
+    c.shared_own[1] = @intFromPtr(loop.shared.ptr);
     // Open during the start; every invocation opens it for itself.
     logClose(&loop.log);
     c.heap.install();
@@ -242,10 +240,13 @@ fn freshInvocation(loop: *Loop) Error!void {
         c.take() catch |cause| return loop.announce(.failed, switch (cause) {
             error.TooLarge => untaken("it holds more memory after its import than a checkpoint may have"),
             error.TooMany => untaken("it has more mappings than a checkpoint may have"),
+            error.Shared => untaken("the import left writable shared memory mapped, which cannot be put back: map it in the handler"),
             else => untaken("the kernel refused a step of the checkpoint"),
         });
         try loop.announce(.ready, loop.options.ready);
     } else loop.buffersClear();
+    // Nobody waits for what is done now.
+    if (!c.settled and !channel.ready(loop.fd, limits.unsettled_rest_ns / limits.ms_ns)) c.settle() catch self.exit(exit_broken);
     if (loop.options.refresh) |refresh| py.call0(refresh);
     const parts = try loop.next() orelse return;
     loop.sharedClear(parts);
@@ -292,7 +293,7 @@ pub fn announce(loop: *Loop, kind: frame.Kind, document: []const u8) Error!void 
     if (document.len > failure_bytes_max) return error.TooLarge;
     logClose(&loop.log);
     const head: frame.Answer = .{ .kind = kind, .status = 0, .sequence = 0, .body_bytes = @intCast(document.len) };
-    try loop.sendParts(&head, &.{}, document);
+    try reply.sendParts(loop, &head, &.{}, document);
 }
 
 /// A request, cut into its parts. What the gateway sends is ours, yet checked: a worker must end, not run on wrong bytes.
@@ -328,10 +329,9 @@ fn serve(loop: *Loop, parts: Parts) Error!void {
     const called = loop.call(parts);
     if (loop.fresh) |c| c.watch.off();
     soft.end();
-    const result = called orelse return loop.sendException();
+    const result = called orelse return reply.sendException(loop);
     defer py.free(result);
-    if (py.bytesBorrowed(result)) |body| return loop.sendAnswer(200, &json_block, 1, body);
-    try loop.sendTuple(result);
+    try reply.sendResult(loop, result);
 }
 
 fn call(loop: *Loop, parts: Parts) ?*py.Object {
@@ -344,134 +344,6 @@ fn call(loop: *Loop, parts: Parts) ?*py.Object {
     const head = py.bytesNew(parts.head) orelse return null;
     defer py.free(head);
     return py.call2(loop.invoke, body, head);
-}
-
-/// An answer with a status and headers of its own.
-fn sendTuple(loop: *Loop, result: *py.Object) Error!void {
-    const wrong = "the adapter returned neither bytes nor (status, block, body)";
-    const status_object = py.tupleItemBorrowed(result, 3, 0) orelse return loop.sendText("SystemError", wrong);
-    const status = py.integer(status_object) orelse return loop.sendText("SystemError", wrong);
-    const block = py.bytesBorrowed(py.tupleItemBorrowed(result, 3, 1).?) orelse return loop.sendText("SystemError", wrong);
-    const body = py.bytesBorrowed(py.tupleItemBorrowed(result, 3, 2).?) orelse return loop.sendText("SystemError", wrong);
-    if (status < 100 or status > 999) return loop.sendText("ValueError", "an answer's status is 200 to 599");
-    const count = blockCount(block, limits.answer_headers_max) orelse
-        return loop.sendText("ValueError", std.fmt.comptimePrint("an answer has at most {d} headers", .{limits.answer_headers_max}));
-    if (block.len > limits.answer_header_bytes_max)
-        return loop.sendText("ValueError", std.fmt.comptimePrint("an answer's headers are at most {d} bytes", .{limits.answer_header_bytes_max}));
-    try loop.sendAnswer(@intCast(status), block, count, body);
-}
-
-/// Turns the exception that is set into a failure frame; whatever goes wrong on the way is a plain text instead.
-fn sendException(loop: *Loop) Error!void {
-    const undescribed = "the exception could not be described";
-    const exception = py.exceptionTake() orelse return loop.sendText("SystemError", "no result and no exception");
-    defer py.free(exception);
-    const block_object = py.call1(loop.failure, exception) orelse {
-        py.exceptionDrop();
-        return loop.sendText("SystemError", undescribed);
-    };
-    defer py.free(block_object);
-    const block = py.bytesBorrowed(block_object) orelse return loop.sendText("SystemError", undescribed);
-    const count = blockCount(block, limits.failure_entries_max) orelse return loop.sendText("SystemError", undescribed);
-    if (block.len > failure_bytes_max) return loop.sendText("SystemError", undescribed);
-    try loop.sendFailure(block, count);
-}
-
-fn sendText(loop: *Loop, kind: []const u8, message: []const u8) Error!void {
-    var buffer: [512]u8 = undefined;
-    const first = frame.entryWrite(&buffer, 0, "kind", "function-error").?;
-    const second = frame.entryWrite(&buffer, first, "type", kind).?;
-    const third = frame.entryWrite(&buffer, second, "message", message).?;
-    try loop.sendFailure(buffer[0..third], 3);
-}
-
-fn sendFailure(loop: *Loop, block: []const u8, count: u16) Error!void {
-    assert(block.len <= failure_bytes_max);
-    logClose(&loop.log);
-    const head: frame.Answer = .{
-        .kind = .failure,
-        .status = 500,
-        .sequence = loop.sequence,
-        .headers_count = count,
-        .headers_bytes = @intCast(block.len),
-    };
-    try loop.sendParts(&head, block, &.{});
-}
-
-fn sendAnswer(loop: *Loop, status: u16, block: []const u8, count: u16, body: []const u8) Error!void {
-    assert(block.len <= limits.answer_header_bytes_max);
-    if (body.len > loop.output_bytes_max) return loop.sendTooLarge(body.len);
-    const shared = body.len > limits.body_inline_bytes_max;
-    if (shared) {
-        @memcpy(loop.shared[shared_half_bytes..][0..body.len], body);
-        loop.buffers.answer_bytes = body.len;
-    }
-    logClose(&loop.log);
-    const head: frame.Answer = .{
-        .kind = .answer,
-        .flags = if (shared) frame.flag_body_shared else 0,
-        .status = status,
-        .sequence = loop.sequence,
-        .headers_count = count,
-        .headers_bytes = @intCast(block.len),
-        .body_bytes = @intCast(body.len),
-    };
-    try loop.sendParts(&head, block, if (shared) &.{} else body);
-}
-
-/// The body is not sent: only how long it is.
-fn sendTooLarge(loop: *Loop, body_bytes: usize) Error!void {
-    var buffer: [128]u8 = undefined;
-    var text: [20]u8 = undefined;
-    const first = frame.entryWrite(&buffer, 0, "kind", "output-limit").?;
-    const second = frame.entryWrite(&buffer, first, "message", std.fmt.bufPrint(&text, "{d}", .{body_bytes}) catch unreachable).?;
-    try loop.sendFailure(buffer[0..second], 2);
-}
-
-/// The handler is being interrupted: where it was, before the exception changes that. False: no invocation runs, or the
-/// gateway is gone. Only from the main thread, within `call`: `out` is not in use there.
-pub fn sayInterrupted(loop: *Loop, traceback: []const u8) bool {
-    const piece = traceback[0..@min(traceback.len, failure_bytes_max)];
-    const head: frame.Answer = .{ .kind = .interrupted, .status = 0, .sequence = loop.sequence, .body_bytes = @intCast(piece.len) };
-    loop.sendParts(&head, &.{}, piece) catch return false;
-    return true;
-}
-
-/// One datagram of three parts; callers have checked that they fit.
-fn sendParts(loop: *Loop, head: *const frame.Answer, block: []const u8, body: []const u8) Error!void {
-    const bytes = @sizeOf(frame.Answer) + block.len + body.len;
-    const out = &loop.buffers.out;
-    assert(bytes <= out.len);
-    @memcpy(out[0..@sizeOf(frame.Answer)], std.mem.asBytes(head));
-    @memcpy(out[@sizeOf(frame.Answer)..][0..block.len], block);
-    @memcpy(out[@sizeOf(frame.Answer) + block.len ..][0..body.len], body);
-    loop.buffers.out_bytes = bytes;
-    if (head.kind == .answer or head.kind == .failure) {
-        if (loop.holding) {
-            loop.buffers.held_bytes = bytes;
-            return;
-        }
-        // Now that everything is written down, and while the gateway can still be told.
-        if (loop.fresh) |c| {
-            loop.last = c.inspect();
-            if (loop.last) out[@offsetOf(frame.Answer, "flags")] |= frame.flag_last;
-        }
-    }
-    try channel.send(loop.fd, out[0..bytes]);
-}
-
-/// Entries of a block that Python built; null when it is cut, padded or has more than `count_max`.
-fn blockCount(block: []const u8, count_max: u16) ?u16 {
-    var count: u16 = 0;
-    var rest = block;
-    while (rest.len > 0) : (count += 1) {
-        if (count == count_max or rest.len < frame.entry_overhead_bytes) return null;
-        const entry_bytes = frame.entry_overhead_bytes +
-            @as(usize, std.mem.readInt(u16, rest[0..2], .little)) + std.mem.readInt(u16, rest[2..4], .little);
-        if (rest.len < entry_bytes) return null;
-        rest = rest[entry_bytes..];
-    }
-    return count;
 }
 
 /// Sends one line of output (any thread, without the GIL); what is over the invocation's budget becomes one record that
@@ -518,7 +390,7 @@ fn logOpen(log: *Log, bytes_max: usize, line_bytes_min: usize) void {
     log.lock.release();
 }
 
-fn logClose(log: *Log) void {
+pub fn logClose(log: *Log) void {
     log.lock.take();
     log.open = false;
     log.lock.release();

@@ -102,7 +102,7 @@ LINES = st.builds(
 )  # fmt: skip
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(st.one_of(LINES, st.lists(PIECES, max_size=12).map(b"".join)))
 def test_whatever_is_sent_is_read_in_one_way_or_refused(raw: bytes) -> None:
     try:

@@ -1,0 +1,146 @@
+"""Members of the objects that last: subscriptions, what is planned for them, and what meters count.
+
+Put together by ``objects``, which says what holds of them.
+"""
+
+from typing import Any, Final
+
+MEMBERS: Final[dict[str, dict[str, Any]]] = {
+    "subscription": {
+        "id": None,
+        "object": "subscription",
+        "automatic_tax": {"enabled": False, "liability": None, "disabled_reason": None},
+        "cancel_at_period_end": False,
+        "cancellation_details": {"comment": None, "feedback": None, "reason": None},
+        "collection_method": "charge_automatically",
+        "default_tax_rates": [],
+        "discounts": [],
+        "invoice_settings": {"account_tax_ids": None, "issuer": {"type": "self"}},
+        "livemode": False,
+        "metadata": {},
+        "payment_settings": {
+            "payment_method_options": None,
+            "payment_method_types": None,
+            "save_default_payment_method": "off",
+        },
+        "status": "active",
+        "trial_settings": {"end_behavior": {"missing_payment_method": "create_invoice"}},
+        **dict.fromkeys(
+            [
+                "application",
+                "application_fee_percent",
+                "billing_cycle_anchor",
+                "billing_cycle_anchor_config",
+                "billing_mode",
+                "billing_schedules",
+                "billing_thresholds",
+                "cancel_at",
+                "canceled_at",
+                "created",
+                "currency",
+                "customer",
+                "customer_account",
+                "days_until_due",
+                "default_payment_method",
+                "default_source",
+                "description",
+                "ended_at",
+                "items",
+                "latest_invoice",
+                "managed_payments",
+                "next_pending_invoice_item_invoice",
+                "on_behalf_of",
+                "pause_collection",
+                "pending_invoice_item_interval",
+                "pending_setup_intent",
+                "pending_update",
+                "schedule",
+                "start_date",
+                "test_clock",
+                "transfer_data",
+                "trial_end",
+                "trial_start",
+            ]
+        ),
+    },
+    "subscription_item": {
+        "id": None,
+        "object": "subscription_item",
+        "discounts": [],
+        "metadata": {},
+        "tax_rates": [],
+        **dict.fromkeys(
+            [
+                "billing_thresholds",
+                "created",
+                "current_period_end",
+                "current_period_start",
+                "plan",
+                "price",
+                "quantity",
+                "subscription",
+            ]
+        ),
+    },
+    "subscription_schedule": {
+        "id": None,
+        "object": "subscription_schedule",
+        "billing_mode": {"type": "flexible", "flexible": None},
+        "default_settings": {
+            "application_fee_percent": None,
+            "automatic_tax": {"enabled": False, "liability": None, "disabled_reason": None},
+            "billing_cycle_anchor": "automatic",
+            "billing_thresholds": None,
+            "collection_method": "charge_automatically",
+            "default_payment_method": None,
+            "description": None,
+            "invoice_settings": {"account_tax_ids": None, "days_until_due": None, "issuer": {"type": "self"}},
+            "on_behalf_of": None,
+            "transfer_data": None,
+        },
+        "end_behavior": "release",
+        "livemode": False,
+        "metadata": {},
+        "phases": [],
+        "status": "active",
+        **dict.fromkeys(
+            [
+                "application",
+                "canceled_at",
+                "completed_at",
+                "created",
+                "current_phase",
+                "customer",
+                "customer_account",
+                "released_at",
+                "released_subscription",
+                "subscription",
+                "test_clock",
+            ]
+        ),
+    },
+    "billing.meter": {
+        "id": None,
+        "object": "billing.meter",
+        "customer_mapping": {"event_payload_key": "stripe_customer_id", "type": "by_id"},
+        "livemode": False,
+        "status": "active",
+        "status_transitions": {"deactivated_at": None},
+        "value_settings": {"event_payload_key": "value"},
+        **dict.fromkeys(
+            ["created", "default_aggregation", "display_name", "event_name", "event_time_window", "updated"]
+        ),
+    },
+    "billing.meter_event": {
+        "id": None,
+        "object": "billing.meter_event",
+        "livemode": False,
+        **dict.fromkeys(["created", "event_name", "identifier", "payload", "timestamp"]),
+    },
+    "billing.meter_event_summary": {
+        "id": None,
+        "object": "billing.meter_event_summary",
+        "livemode": False,
+        **dict.fromkeys(["aggregated_value", "end_time", "meter", "start_time"]),
+    },
+}
