@@ -52,6 +52,14 @@ async def node_page(
     return render(request, context, looking, "node.html", section="admin-nodes", node=found)
 
 
+@router.get("/usage")
+async def usage_page(
+    request: Request, context: ContextDependency, redis: RedisDependency, looking: OperatorLook
+) -> Response:
+    lag = await service.usage_lag(context, redis)
+    return render(request, context, looking, "usage.html", section="admin-usage", lag=lag)
+
+
 @router.get("/settings")
 async def settings_page(request: Request, context: ContextDependency, looking: OperatorLook) -> Response:
     shown = settings_shown.settings_in_force(context.settings)

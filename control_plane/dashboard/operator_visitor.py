@@ -63,6 +63,7 @@ SECTIONS = (
     ("admin-overview", "Overview", "/admin", "overview"),
     ("admin-tenants", "Tenants", "/admin/tenants", "members"),
     ("admin-nodes", "Nodes", "/admin/nodes", "nodes"),
+    ("admin-usage", "Usage", "/admin/usage", "usage"),
     ("admin-webhooks", "Webhooks", "/admin/webhooks", "hook"),
     ("admin-reconciliation", "Reconciliation", "/admin/reconciliation", "compare"),
     ("admin-settings", "Settings", "/admin/settings", "settings"),

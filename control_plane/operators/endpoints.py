@@ -27,6 +27,7 @@ from control_plane.operators.schemas import (
     StatusSet,
     TenantDetail,
     TenantRowPage,
+    UsageLag,
     WebhookList,
     WebhookOut,
 )
@@ -107,6 +108,12 @@ async def set_tenant_status(
     async with context.writing() as session:
         await service.set_status(session, caller.actor, tenant_id, request)
     return await service.detail(context, redis, tenant_id)
+
+
+@router.get("/usage")
+async def get_usage_lag(context: ContextDependency, redis: RedisDependency, _caller: OperatorCaller) -> UsageLag:
+    """How far the books of usage are behind the nodes' journals, and what could not be booked. For operators."""
+    return await service.usage_lag(context, redis)
 
 
 @router.get("/webhooks")

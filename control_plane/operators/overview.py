@@ -29,6 +29,8 @@ _MAIL_LATE: Final = timedelta(minutes=10)
 _RECONCILED_LATE: Final = 2
 """Intervals without a comparison."""
 _DISK_LOW, _DISK_BAD = 0.15, 0.05
+_UNBOOKED_BYTES_MANY: Final = 16 * 2**20
+"""Of all journals: a hundred thousand calls and more."""
 _QUEUE_LONG: Final = 50
 """Calls that wait on one node."""
 
@@ -46,6 +48,7 @@ async def overview(context: Context, redis: Redis | None) -> Overview:
         revision = await outbox.current_revision(session)
         changed_at = await outbox.newest_change_at(session)
         checks = [*_nodes(nodes, silent, changed_at, at), await _outbox(session, redis, at)]
+        checks.append(await _usage(session, nodes))
         checks += await _money(session, context, health, at)
         checks.append(await _mail(session, context, at))
         tenants = await repository.count_by_status(session)
@@ -146,6 +149,24 @@ async def _outbox(session: AsyncSession, redis: Redis | None, at: datetime) -> C
             command="tailcut-server status", runbook="when-a-process-dies",
         )  # fmt: skip
     return Check(id="outbox", title="Changes to nodes", tone="good", value="all sent")
+
+
+async def _usage(session: AsyncSession, nodes: list[NodeOut]) -> Check:
+    count, letters = await repository.dead_letters(session, 1)
+    if count:
+        return Check(
+            id="usage", title="Usage", tone="bad", value=f"{count} records not booked",
+            detail=f"They are kept, and billed to nobody: {letters[0].reason}.", runbook="money",
+        )  # fmt: skip
+    journals = [node.state.journal for node in nodes if not node.gone and node.state.journal is not None]
+    unbooked_bytes = sum(journal.unbooked_bytes for journal in journals)
+    if unbooked_bytes > _UNBOOKED_BYTES_MANY:
+        return Check(
+            id="usage", title="Usage", tone="warn", value=f"{unbooked_bytes / 2**20:.0f} MiB not booked yet",
+            detail="Nothing is lost, but quotas and bills lag behind: is the control plane slow, or Redis away?",
+            runbook="when-a-process-dies",
+        )  # fmt: skip
+    return Check(id="usage", title="Usage", tone="good", value="booked as it comes")
 
 
 # -- Money and mail ---------------------------------------------------------------------------------------------------

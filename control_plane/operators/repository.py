@@ -15,7 +15,9 @@ from control_plane.models import (
     Subscription,
     Tenant,
     TierVersion,
+    UsageDeadLetter,
     UsageHourly,
+    UsageStream,
     Version,
 )
 from control_plane.operators.schemas import Usage
@@ -157,3 +159,18 @@ async def count_keys(session: AsyncSession, tenant_id: str) -> int:
 async def names_of(session: AsyncSession, tenant_ids: Collection[str]) -> dict[str, str]:
     query = select(Tenant.id, Tenant.name).where(Tenant.id.in_(tenant_ids))
     return {row[0]: row[1] for row in (await session.execute(query)).all()}
+
+
+# -- The books of usage -----------------------------------------------------------------------------------------------
+
+
+async def recent_streams(session: AsyncSession, count_max: int) -> Sequence[UsageStream]:
+    query = select(UsageStream).order_by(UsageStream.updated_at.desc(), UsageStream.stream).limit(count_max)
+    return (await session.scalars(query)).all()
+
+
+async def dead_letters(session: AsyncSession, count_max: int) -> tuple[int, Sequence[UsageDeadLetter]]:
+    """→ how many there are, and the newest"""
+    count = await session.scalar(select(func.count()).select_from(UsageDeadLetter)) or 0
+    query = select(UsageDeadLetter).order_by(UsageDeadLetter.noted_at.desc()).limit(count_max)
+    return count, (await session.scalars(query)).all() if count else []

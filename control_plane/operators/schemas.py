@@ -182,6 +182,44 @@ class Replayed(BaseModel):
     """Will be handled again."""
 
 
+class StreamOut(BaseModel):
+    """One reactor's journal, as far as it is booked."""
+
+    stream: str
+    """Node and start in hexadecimal, then the reactor."""
+    node: str
+    segment: int
+    offset: int
+    booked_at: datetime
+    """When something of it was last booked."""
+
+
+class DeadLetterOut(BaseModel):
+    stream: str
+    segment: int
+    offset: int
+    reason: str
+    noted_at: datetime
+
+
+class NodeLag(BaseModel):
+    node: str
+    host: str
+    unbooked_bytes: int
+    """In its journal and not in the books, by its own word."""
+    full: bool
+
+
+class UsageLag(BaseModel):
+    nodes: list[NodeLag]
+    """Those that live."""
+    streams: list[StreamOut]
+    """The last 100, by when they were booked."""
+    dead_letters_count: int
+    dead_letters: list[DeadLetterOut]
+    """The newest 50: records that could not be booked."""
+
+
 class DifferenceOut(BaseModel):
     tenant_id: str
     what: str

@@ -26,13 +26,17 @@ from control_plane.operators import repository
 from control_plane.operators.nodes import NodesUnknown, calls_by_tenant, list_nodes
 from control_plane.operators.schemas import (
     Day,
+    DeadLetterOut,
     FunctionRow,
+    NodeLag,
     NodeOut,
     OperatorEntryOut,
     StatusSet,
+    StreamOut,
     TenantDetail,
     TenantRow,
     Usage,
+    UsageLag,
 )
 from control_plane.outbox import repository as outbox
 from control_plane.pagination import Page, PageRequest
@@ -46,6 +50,8 @@ DAYS: Final = 30
 _FUNCTIONS_SHOWN_MAX: Final = 200
 _MEMBERS_SHOWN_MAX: Final = 100
 _ENTRIES_SHOWN_MAX: Final = 20
+_STREAMS_SHOWN_MAX: Final = 100
+_LETTERS_SHOWN_MAX: Final = 50
 
 
 # -- Who is an operator -----------------------------------------------------------------------------------------------
@@ -83,6 +89,50 @@ async def nodes(context: Context, redis: Redis | None) -> list[NodeOut]:
     async with context.reading() as session:
         revision = await outbox.current_revision(session)
     return await list_nodes(redis, revision)
+
+
+async def usage_lag(context: Context, redis: Redis | None) -> UsageLag:
+    """How far the books are behind the journals. With Redis away no node is heard, and there are none in the answer."""
+    try:
+        heard = await nodes(context, redis)
+    except NodesUnknown:
+        heard = []
+    async with context.reading() as session:
+        streams = await repository.recent_streams(session, _STREAMS_SHOWN_MAX)
+        count, letters = await repository.dead_letters(session, _LETTERS_SHOWN_MAX)
+    return UsageLag(
+        nodes=[
+            NodeLag(
+                node=each.node,
+                host=each.state.host,
+                unbooked_bytes=each.state.journal.unbooked_bytes,
+                full=each.state.journal.full,
+            )
+            for each in heard
+            if not each.gone and each.state.journal is not None
+        ],
+        streams=[
+            StreamOut(
+                stream=each.stream,
+                node=f"node-{each.stream[:8]}",
+                segment=each.segment,
+                offset=each.offset,
+                booked_at=each.updated_at,
+            )
+            for each in streams
+        ],
+        dead_letters_count=count,
+        dead_letters=[
+            DeadLetterOut(
+                stream=each.stream,
+                segment=each.segment,
+                offset=each.offset,
+                reason=each.reason,
+                noted_at=each.noted_at,
+            )
+            for each in letters
+        ],
+    )
 
 
 async def _calls(context: Context, redis: Redis | None) -> dict[str, float]:

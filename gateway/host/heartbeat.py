@@ -139,7 +139,7 @@ class Heartbeat:
             answers=document["answers"],
             workers_memory_bytes=self._workers_memory_bytes,
             journal=NodeJournal(unbooked_bytes=node.shipping.lag.unbooked_bytes, full=node.journal.full),
-            log_lines_lost=node.events_lost + node.function_log.lost_lines,
+            log_lines_lost=node.events.lost + node.function_log.lost_lines,
             revisions_refused=node.apply_failures,
             tenants=rates.tenants(),
             doctor=self._doctor,

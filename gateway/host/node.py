@@ -16,39 +16,28 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 
 import structlog
-from pydantic import ValidationError
 
-from gateway.contract.output import Line
 from gateway.contract.report import StartFailure, VersionReport
 from gateway.contract.revision import Revision
 from gateway.contract.table import RoutingTable, Version
-from gateway.contract.worker import JAIL_FAILED
 from gateway.core.binding import CoreError
 from gateway.core.data_plane import (
     DataPlane,
     DataPlaneConfig,
-    Drained,
-    Event,
-    EventsLost,
-    FunctionOutput,
-    LogStream,
-    WorkerExited,
-    WorkerReady,
-    WorkerStartFailed,
 )
 from gateway.features import features
 from gateway.host import routing, self_check
 from gateway.host.bundles import BundleRefused, Bundles, BundleUnavailable
-from gateway.host.function_log import FunctionLog, OutputLine, rfc3339
+from gateway.host.events import Events
+from gateway.host.function_log import FunctionLog
 from gateway.host.heartbeat import Heartbeat
 from gateway.host.indexes import Indexes, OutOfIndexes
 from gateway.host.journal import Journal
 from gateway.host.leases import Leases
-from gateway.host.memory import Memory, WorkerReadyDocument, is_version_id
+from gateway.host.memory import Memory, is_version_id
 from gateway.host.output_feed import OutputFeed
 from gateway.host.reports import Reports
 from gateway.host.reserved import sellable_ppm
@@ -59,14 +48,12 @@ from gateway.host.workers import Workers
 from gateway.settings import HostSettings
 
 _log = structlog.get_logger("node")
-_EVENT_ROUNDS_MAX = 16
 _HOUSEKEEPING_S = 30.0
 _FEED_S = 0.05
 _SYNC_S = 1.0
 """What a power cut can take of the usage records is at most what came since."""
 _FLUSH_S = 3.0
 _LAST_OUTPUT_S = 2.0
-_FAILURE_CHARACTERS_MAX = 32_000
 
 
 class Node:
@@ -105,7 +92,6 @@ class Node:
         self.applied: Revision | None = None
         self.apply_failures = 0
         self.workers = Workers()
-        self.events_lost = 0
         self.on_drain: Callable[[], None] = lambda: None
         """Called when a drain begins: the admin port is the next gateway's then."""
         self.draining = False
@@ -113,11 +99,9 @@ class Node:
         """Of the table in force, when it is not on the disk yet."""
         self._changed = asyncio.Event()
         self._drained = asyncio.Event()
+        self.events = Events(self, self._changed.set, self._drained.set)
         self._ended = asyncio.Event()
         self._fetches: set[asyncio.Task[None]] = set()
-        self._names: dict[int, Version] = {}
-        """By index: whose output an event is."""
-        self._tenant_names: dict[str, str] = {}
         self._housekept = 0.0
         self._accepts = False
         self._drain: asyncio.Task[None] | None = None
@@ -130,7 +114,7 @@ class Node:
         if not await self._open_books():
             return 0
         self.data_plane.start()
-        loop.add_reader(self.data_plane.event_fd, self._on_events)
+        loop.add_reader(self.data_plane.event_fd, self.events.take)
         if self.settings.jail != "on":
             _log.warning("WORKERS ARE NOT FULLY JAILED: run only code that you trust", jail=self.settings.jail)
         found = list(features(may_fork=False))
@@ -167,7 +151,7 @@ class Node:
         await self.leases.give_back()
         await self.shipping.flush(_FLUSH_S)
         self.data_plane.stop()
-        self._on_events()
+        self.events.take()
         await self.output_feed.flush(_LAST_OUTPUT_S)
         self.function_log.close()
         self.journal.close()
@@ -272,8 +256,7 @@ class Node:
             return False
         if revision == self.applied:
             return True
-        self._names |= {row.index: self.versions.states[row.id].version for row in revision.versions}
-        self._tenant_names = {tenant.id: tenant.name for tenant in table.tenants}
+        self.events.know({row.index: self.versions.states[row.id].version for row in revision.versions}, table)
         document = routing.encode(revision)
         try:
             await asyncio.to_thread(self.data_plane.apply, document)
@@ -389,109 +372,6 @@ class Node:
             error=outcome.error,
         )
 
-    # -- events out ------------------------------------------------------------------------------------------------
-
-    def _on_events(self) -> None:
-        with contextlib.suppress(BlockingIOError):  # the library has reset it itself
-            os.eventfd_read(self.data_plane.event_fd)
-        lines: list[OutputLine] = []
-        for_people: list[Line] = []
-        for _ in range(_EVENT_ROUNDS_MAX):
-            events = self.data_plane.events()
-            for event in events:
-                if isinstance(event, FunctionOutput):
-                    line = self._line(event)
-                    lines.append(line)
-                    for_people += self._line_for_people(event, line)
-                else:
-                    self._on_event(event)
-            if not events:
-                break
-        else:
-            asyncio.get_running_loop().call_soon(self._on_events)
-        self.function_log.write(lines)
-        self.output_feed.add(for_people)
-
-    def _on_event(self, event: Event) -> None:
-        match event:
-            case WorkerReady():
-                self._on_worker_ready(event)
-            case WorkerStartFailed():
-                self._on_worker_failed(event)
-            case WorkerExited():
-                _log.warning("worker ended", pid=event.pid, **_how(event), **self._whose(event.version))
-            case EventsLost():
-                self.events_lost += event.count
-                _log.warning("output of functions was lost: they write faster than it can be stored", lines=event.count)
-            case Drained():
-                self._drained.set()
-
-    def _on_worker_ready(self, event: WorkerReady) -> None:
-        self.workers.add(event.pid)
-        version_id = self.indexes.name(event.version)
-        state = self.versions.states.get(version_id) if version_id is not None else None
-        if state is None or state.stage is not Stage.PROBING:
-            return
-        now = time.monotonic()
-        try:
-            ready = WorkerReadyDocument.model_validate_json(event.document)
-        except ValidationError as error:
-            failure = StartFailure(type="BadWorker", message=f"the worker's first word is not valid: {error}"[:1000])
-            # Without a document the ring of events was full: our fault, tried again.
-            self.versions.worker_failed(state.version.id, failure, ours=not event.document, now=now)
-            self._changed.set()
-            return
-        self.versions.worker_ready(state.version.id, ready, now)
-        _log.info("version ready", version=state.version.id, function=state.version.function, start_us=state.start_us)
-        try:
-            self.memory.save_ready(state.version, ready, state.start_us, state.forked_because)
-        except OSError as error:
-            _log.error("a ready version could not be recorded", version=state.version.id, error=str(error))
-        self._changed.set()
-
-    def _on_worker_failed(self, event: WorkerStartFailed) -> None:
-        version_id = self.indexes.name(event.version)
-        if version_id is None:
-            return
-        try:
-            failure = StartFailure.model_validate_json(event.document)
-        except ValidationError:
-            failure = StartFailure(type="BadWorker", message=event.document[:1000].decode(errors="replace"))
-        failure = StartFailure(
-            type=failure.type[:200],
-            message=failure.message[:_FAILURE_CHARACTERS_MAX],
-            traceback=failure.traceback[-_FAILURE_CHARACTERS_MAX:],
-        )
-        ours = event.ours or failure.type == JAIL_FAILED
-        if self.versions.worker_failed(version_id, failure, ours=ours, now=time.monotonic()):
-            whose = self._whose(event.version)
-            _log.warning("version not ready", ours=ours, error=f"{failure.type}: {failure.message}"[:500], **whose)
-            self._changed.set()
-
-    def _line(self, event: FunctionOutput) -> OutputLine:
-        version = self._names.get(event.version)
-        stream = LogStream(event.stream).name.lower() if event.stream in LogStream else str(event.stream)
-        return OutputLine(
-            time=rfc3339(event.time_ns) if event.time_ns else datetime.now(UTC).isoformat(),
-            tenant=self._tenant_names.get(version.tenant_id, "") if version else "",
-            function=version.function if version else "",
-            version=version.id if version else "",
-            request_id=event.invocation_id,
-            stream=stream,
-            text=event.text.decode(errors="replace"),
-        )
-
-    def _line_for_people(self, event: FunctionOutput, line: OutputLine) -> list[Line]:
-        version = self._names.get(event.version)
-        if version is None or not line.tenant:
-            return []  # of a version that has gone, or of the gateway's own check
-        time_ns = event.time_ns or time.time_ns()
-        return [Line(time_ns, version.tenant_id, version.function, version.id, line.request_id, line.stream, line.text)]
-
-    def _whose(self, index: int) -> dict[str, str]:
-        version = self._names.get(index)
-        return {"version": version.id, "function": version.function, "tenant_id": version.tenant_id} if version else {}
-
     def _serve(self) -> None:
         """Begins to accept, without a table or with the first that the data plane took, and says so."""
         if self._accepts:
@@ -553,12 +433,3 @@ def _data_plane_config(settings: HostSettings, node: int) -> DataPlaneConfig:
         reserved_cpus=settings.reserved_cpus,
         reserved_sellable_ppm=sellable_ppm(),
     )
-
-
-def _how(event: WorkerExited) -> dict[str, int]:
-    if event.status is None:
-        return {}
-    if event.forbidden_call is not None:
-        return {"forbidden_call": event.forbidden_call}
-    code = os.waitstatus_to_exitcode(event.status)
-    return {"exit_status": code} if code >= 0 else {"signal": -code}

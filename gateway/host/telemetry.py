@@ -132,7 +132,7 @@ class Telemetry(Collector):
         for name, (help_text, value) in gauges.items():
             yield GaugeMetricFamily(name, help_text, value=value)
         yield CounterMetricFamily("tailcut_revisions_refused", "Revisions not applied", value=node.apply_failures)
-        lost = node.events_lost + node.function_log.lost_lines
+        lost = node.events.lost + node.function_log.lost_lines
         yield CounterMetricFamily("tailcut_function_log_lines_lost", "Lines of output not stored", value=lost)
         stages = GaugeMetricFamily("tailcut_versions", "Versions on this node by stage", labels=["stage"])
         for stage in Stage:

@@ -16,7 +16,7 @@ from tests.control_plane.test_dashboard import Browser, check_policy
 from tests.control_plane.test_people import enrol, totp
 
 _numbers = itertools.count(1)
-PAGES = ("", "/tenants", "/nodes", "/webhooks", "/reconciliation", "/settings", "/audit", "/runbook")
+PAGES = ("", "/tenants", "/nodes", "/usage", "/webhooks", "/reconciliation", "/settings", "/audit", "/runbook")
 
 
 class Ops(Person):

@@ -129,6 +129,7 @@ OPERATORS = {
     ("GET", "/v1/admin/tenants"),
     ("GET", "/v1/admin/tenants/{tenant_id}"),
     ("PUT", "/v1/admin/tenants/{tenant_id}/status"),
+    ("GET", "/v1/admin/usage"),
     ("GET", "/v1/admin/webhooks"),
     ("POST", "/v1/admin/webhooks/replay"),
     ("GET", "/v1/admin/reconciliations"),

@@ -72,6 +72,14 @@ def test_a_node_says_how_it_is(server: Server) -> None:
             return next((each for each in nodes if not each["gone"] and each["state"]["tenants"]), None)
 
         node = server.wait_for(said, what="a node that tells of calls")
+
+        def booked() -> bool:
+            lag = operator.get("/v1/admin/usage").json()
+            assert lag["dead_letters_count"] == 0
+            streams = {each["node"] for each in lag["streams"]}
+            return bool(lag["nodes"]) and {each["node"] for each in lag["nodes"]} <= streams
+
+        server.wait_for(booked, what="its calls in the books")
     assert node is not None
     state = node["state"]
     assert state["tenants"][server.tenant] > 0  # type: ignore[index]
