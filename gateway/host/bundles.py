@@ -15,6 +15,7 @@ import asyncio
 import hashlib
 import os
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import obstore
 from obstore.exceptions import BaseError as StoreError
@@ -43,6 +44,7 @@ class Bundles:
         """``folder`` is created; what dead processes left in it is removed."""
         self._store_url = store_url
         self._store: ObjectStore | None = None
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._folder = folder.resolve()
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o755)
         self._sweep()
@@ -55,22 +57,28 @@ class Bundles:
 
     async def fetch(self, sha256: str, size: int) -> Path:
         """The bundle's folder; fetched, verified and unpacked unless it is here already."""
-        target = self.path(sha256)
-        if target.is_dir():
-            return target
         if size > bundle.ARCHIVE_BYTES_MAX:
             raise BundleRefused(f"a bundle of {size} bytes, at most {bundle.ARCHIVE_BYTES_MAX} are allowed")
-        staging = self._folder / f"{_STAGING_PREFIX}{os.getpid()}-{sha256}"
-        packed = staging.with_name(staging.name + ".zip")
-        try:
-            await self._download(sha256, size, packed)
-            return await asyncio.to_thread(self._install, sha256, packed, staging)
-        finally:
-            await asyncio.to_thread(_remove_all, staging, packed)
+        async with self._turn(sha256):
+            target = self.path(sha256)
+            if target.is_dir():
+                return target
+            staging = self._folder / f"{_STAGING_PREFIX}{os.getpid()}-{sha256}"
+            packed = staging.with_name(staging.name + ".zip")
+            try:
+                await self._download(sha256, size, packed)
+                return await asyncio.to_thread(self._install, sha256, packed, staging)
+            finally:
+                await asyncio.to_thread(_remove_all, staging, packed)
 
     async def remove(self, sha256: str) -> None:
         """Throws the folder away, if there is one."""
-        await asyncio.to_thread(self._discard, sha256)
+        async with self._turn(sha256):
+            await asyncio.to_thread(self._discard, sha256)
+
+    def _turn(self, sha256: str) -> asyncio.Lock:
+        """One at a time for each bundle: many versions may have the same one, and they come at once."""
+        return self._turns.setdefault(sha256, asyncio.Lock())
 
     def on_disk(self) -> set[str]:
         """SHA-256 of each unpacked bundle."""

@@ -278,10 +278,10 @@ class Node:
     async def _housekeeping(self, now: float) -> None:
         """Removes versions that nothing refers to any more, and their files unless another version shares them."""
         gone = self.versions.expire(now, self.settings.version_keep.total_seconds())
-        shared = {state.version.bundle_sha256 for state in self.versions.states.values()}
         for version in gone:
             await self._on_disk(self.memory.forget_ready, version.id)
-            if version.bundle_sha256 not in shared:
+            # Asked anew each time: meanwhile a version with the same bundle may have come.
+            if all(state.version.bundle_sha256 != version.bundle_sha256 for state in self.versions.states.values()):
                 await self.bundles.remove(version.bundle_sha256)
             _log.info("version removed from this node", version=version.id, function=version.function)
         for version_id, state in self.versions.states.items():

@@ -53,6 +53,19 @@ def test_a_bundle_becomes_a_read_only_folder_once(store: Store) -> None:
     assert store.left_over() == [name]
 
 
+def test_many_versions_that_want_one_bundle_at_once_get_all_of_it(store: Store) -> None:
+    files = {f"part{number}.py": f"x = {number}\n" for number in range(300)}
+    data = bundle(files)
+    name = store.put(data)
+
+    async def all_at_once() -> list[Path]:
+        return await asyncio.gather(*(store.bundles.fetch(name, len(data)) for _ in range(20)))
+
+    folders = set(asyncio.run(all_at_once()))
+    assert {path.name for folder in folders for path in folder.iterdir()} >= set(files)
+    assert store.left_over() == [name]
+
+
 def test_wrong_bytes_are_refused_and_leave_nothing(store: Store) -> None:
     data = bundle({"main.py": "x = 1\n"})
     other = sha256(b"something else")
