@@ -173,7 +173,7 @@ def scheduling(case: Case, found: Posture) -> kernel.Scheduling:
     return kernel.Scheduling(kernel.NORMAL, nice, found.scheduling.runtime_us, 0)
 
 
-def judge(found: Posture, case: Case = Case()) -> None:  # noqa: B008  (frozen)
+def judge(found: Posture, case: Case = Case()) -> None:
     """Raises AssertionError for the first field that is not as it must be."""
     numbers = re.fullmatch(r"([0-9]+)( \1){3}", found.status.get("Uid", ""))
     assert numbers, f"one user: {found.status}"

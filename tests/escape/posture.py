@@ -1,4 +1,4 @@
-"""What a process looks like from outside, thread by thread: all that the jail has changed about it, and its scheduling."""
+"""What a process looks like from outside, thread by thread: what the jail has changed, and scheduling."""
 
 import os
 import re
