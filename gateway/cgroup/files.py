@@ -30,11 +30,11 @@ class Files:
             os.close(fd)
 
     def groups(self, folder: Path) -> list[Path]:
-        """The groups directly below."""
+        """The groups directly below. None in a group that another user's server has closed: they are not ours."""
         try:
             with os.scandir(folder) as entries:
                 return [folder / one.name for one in entries if one.is_dir(follow_symlinks=False)]
-        except FileNotFoundError:
+        except (FileNotFoundError, PermissionError):
             return []
 
     def mark(self, folder: Path, name: str) -> bytes:

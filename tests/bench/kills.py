@@ -25,7 +25,18 @@ SWALLOWS = (
 BLOCKED = (
     "import signal\ndef handler():\n    signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))\n    while True: pass\n"
 )
-CASES = {
+Cases = dict[str, tuple[str, str]]
+THREADS = (
+    "import hashlib, threading\n"
+    "def burn():\n    while True: hashlib.pbkdf2_hmac('sha256', b'x', b'y', 20_000)\n"
+    "def handler():\n"
+    "    for _ in range(3): threading.Thread(target=burn).start()\n"
+    "    threading.Event().wait()\n"
+)
+"""They hold no lock; the handler's own thread sleeps."""
+STOPPED = "import os, signal\ndef handler():\n    os.kill(os.getpid(), signal.SIGSTOP)\n    while True: pass\n"
+"""In the jail it is the first process of its PID namespace, and runs on; without one (see ``main``) it stops."""
+CASES: Cases = {
     "wall clock, sleeping": (SLEEP, "timeout_ms"),
     "wall clock, computing": (SPIN, "timeout_ms"),
     "wall clock, asleep in C, GIL held": (STUBBORN_SLEEP, "timeout_ms"),
@@ -34,19 +45,26 @@ CASES = {
     "CPU, computing": (SPIN, "cpu_ms"),
     "CPU, computing in C, GIL held": (STUBBORN_SPIN, "cpu_ms"),
     "CPU, computing, signals blocked": (BLOCKED, "cpu_ms"),
+    "wall clock, in three threads, GIL free": (THREADS, "timeout_ms"),
+    "CPU, in three threads, GIL free": (THREADS, "cpu_ms"),
+    "wall clock, stops itself (SIGSTOP), jailed": (STOPPED, "timeout_ms"),
+    "CPU, stops itself (SIGSTOP), jailed": (STOPPED, "cpu_ms"),
 }
+UNJAILED: Cases = {"wall clock, stopped by itself, no jail": (STOPPED, "timeout_ms")}
+"""Only an ordinary process stops at its own SIGSTOP."""
 
 
 def main() -> None:
     calls = int(sys.argv[1]) if len(sys.argv) > 1 else CALLS_DEFAULT
-    with tempfile.TemporaryDirectory() as folder:
-        server = Server(Path(folder) / "server", server_environment(), *FREE_PORTS, "--no-example")
-        try:
-            print(f"{calls} calls each, limit {LIMIT_MS} ms; ms beyond it: p50 p90 p99 max")
-            for name, (source, option) in CASES.items():
-                report(server, name, source, option, calls)
-        finally:
-            server.stop()
+    print(f"{calls} calls each, limit {LIMIT_MS} ms; ms beyond it: p50 p90 p99 max")
+    for jail, cases in (("on", CASES), ("off", UNJAILED)):
+        with tempfile.TemporaryDirectory() as folder:
+            server = Server(Path(folder) / "server", server_environment(jail=jail), *FREE_PORTS, "--no-example")
+            try:
+                for name, (source, option) in cases.items():
+                    report(server, name, source, option, calls)
+            finally:
+                server.stop()
 
 
 def report(server: Server, name: str, source: str, option: str, calls: int) -> None:

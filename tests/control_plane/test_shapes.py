@@ -144,6 +144,7 @@ def row(at: datetime, tenant_id: str = "tnt_1", *, status: int = 200, cold: bool
         billed=True,
         cold=cold,
         deadline=False,
+        start_us=0,
         log_bytes=0,
         mib_us=1000,
         **dict.fromkeys(NAMES, 1000),

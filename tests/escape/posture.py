@@ -1,14 +1,20 @@
-"""What a process looks like from outside, thread by thread: all that the jail has changed about it."""
+"""What a process looks like from outside, thread by thread: what the jail has changed, and scheduling."""
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.escape.kept import PR_GET_DUMPABLE, PR_GET_SECUREBITS, asked_itself
+from tests.sched import kernel
+
 NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
 STATUS = (
     *("Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"),
-    *("NoNewPrivs", "Seccomp", "Seccomp_filters"),
+    *("NoNewPrivs", "Seccomp", "Seccomp_filters", "Umask", "SigBlk", "SigIgn", "TracerPid"),
 )
+CAN_ASK = os.uname().machine == "x86_64"
+"""Whether this machine's threads can be asked what they alone are told."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +29,18 @@ class Posture:
     uid_map: list[list[str]]
     gid_map: list[list[str]]
     groups: dict[str, str]
-    """Controller → its control group, where that is not ours."""
+    """Controllers of a hierarchy → its control group there, where that is not ours."""
     root: list[str]
+    oom_score_adj: int
+    cpus: set[int]
+    """It may run on these."""
+    scheduling: kernel.Scheduling
+    timer_slack_ns: int
+    folder: str
+    files_owner: int
+    """Whose its files in /proc are: root's, of one that nobody of its own user may look into."""
+    kept: list[int]
+    """Whether it is dumpable, and its secure bits; empty where it cannot be asked."""
 
 
 def threads(pid: int) -> list[Path]:
@@ -32,6 +48,10 @@ def threads(pid: int) -> list[Path]:
 
 
 def posture(thread: Path) -> Posture:
+    number = int(thread.name)
+    kept = asked_itself(number, PR_GET_DUMPABLE, PR_GET_SECUREBITS) if CAN_ASK and number != os.getpid() else []
+    scheduling = kernel.scheduling(number)
+    assert scheduling is not None, f"thread {number} is gone"
     lines = (thread / "status").read_text().splitlines()
     fields = {line.partition(":")[0]: " ".join(line.partition(":")[2].split()) for line in lines}
     return Posture(
@@ -39,12 +59,24 @@ def posture(thread: Path) -> Posture:
         shared={name for name in NAMESPACES if _namespace(thread, name) == _namespace(Path("/proc/self"), name)},
         descriptors={int(one.name): _kind(str(one.readlink())) for one in (thread / "fd").iterdir()},
         mounts=dict(_mount(line) for line in (thread / "mountinfo").read_text().splitlines()),
-        limits={line[:25].strip(): _limit(line) for line in (thread / "limits").read_text().splitlines()[1:]},
+        limits=limits_of(thread),
         uid_map=[line.split() for line in (thread / "uid_map").read_text().splitlines()],
         gid_map=[line.split() for line in (thread / "gid_map").read_text().splitlines()],
         groups=_groups(thread),
         root=sorted(path.name for path in (thread / "root").iterdir()),
+        oom_score_adj=int((thread / "oom_score_adj").read_text()),
+        cpus=os.sched_getaffinity(number),
+        scheduling=scheduling,
+        timer_slack_ns=int(Path(f"/proc/{number}/timerslack_ns").read_text()),
+        folder=str((thread / "cwd").readlink()),
+        files_owner=(thread / "environ").stat().st_uid,
+        kept=kept,
     )
+
+
+def limits_of(process: Path) -> dict[str, tuple[str, str]]:
+    """Soft and hard."""
+    return {line[:25].strip(): _limit(line) for line in (process / "limits").read_text().splitlines()[1:]}
 
 
 def _groups(thread: Path) -> dict[str, str]:

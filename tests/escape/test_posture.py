@@ -1,17 +1,19 @@
 """A live worker, read from outside, equals an exhaustive list: cold, warm, and each of its threads."""
 
-import os
-import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-import tailcut
 
 from gateway.cgroup.hierarchy import discover
-from gateway.contract.table import Limits
-from gateway.zygote.groups import CHECKPOINT_BYTES
-from gateway.zygote.settings import JailSettings
-from tests.escape.posture import Posture, posture, threads
+from tests.escape.expected import LIMITS, Case, judge
+from tests.escape.posture import CAN_ASK, Posture, posture, threads
+from tests.sched import kernel
+from tests.sched.conftest import RESERVED_CPU, wait_for_no_partition
+from tests.sched.conftest import start as start_scheduled
 from tests.support.server import Server
 
 FUNCTION = """
@@ -21,107 +23,36 @@ def handler(threads: int):
         threading.Thread(target=threading.Event().wait, daemon=True).start()
     return threading.active_count()
 """
-LIBRARY = Path(os.__file__).parent
-READ_ONLY = "bound ro,nosuid,nodev"
-DEVICE = "bound ro,nosuid,noexec"
-SETTINGS = JailSettings()
-LIMITS = Limits()
-GROUP = "/tailcut-[0-9a-f]+-[0-9]+-[0-9]+/worker-[0-9]+-[0-9]+$"
-MAPPED_BYTES_MAX = 256 * 2**20
-"""What an interpreter has mapped at most when its function is ready."""
-NONE = "0000000000000000"
+SLEEPS = """
+import threading, time
+def handler(seconds: float):
+    threading.Thread(target=time.sleep, args=(seconds,)).start()
+    time.sleep(seconds)
+    return "slept"
+"""
 
 
-REWINDERS = {5: "/proc/PID/pagemap", 6: "/proc/PID/maps", 7: "/proc/PID/stat", 8: "/proc/PID/timers",
-             9: "/memfd:tailcut-checkpoint", 10: "/dev/null", 11: "/function", 12: "/tmp"}  # fmt: skip
-"""What a fresh function's worker has besides: all of it about itself."""
-
-
-def expected(owner: str, state: str) -> Posture:
-    trees = {str(LIBRARY), str(Path(tailcut.__file__).parent), "/usr/lib/x86_64-linux-gnu", "/function"}
-    if Path("/usr/share/zoneinfo").is_dir():
-        trees.add("/usr/share/zoneinfo")
-    hidden = {str(LIBRARY / name) for name in ("site-packages", "dist-packages") if (LIBRARY / name).is_dir()}
-    devices = {f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom")}
-    links = {path for path in ("/lib", "/lib64", "/lib32") if Path(path).is_symlink()}
-    mounts = {
-        "/": "tmpfs ro,nosuid,nodev,noexec",
-        "/tmp": "tmpfs rw,nosuid,nodev,noexec",
-        **dict.fromkeys(trees, READ_ONLY),
-        **dict.fromkeys(hidden, "tmpfs ro,nosuid,nodev,noexec"),
-        **dict.fromkeys(devices, DEVICE),
-    }
-    same = {
-        "Max file size": LIMITS.tmp_bytes,
-        "Max core file size": 0,
-        "Max cpu time": 1_800,
-        "Max locked memory": 0,
-        "Max pending signals": 256,
-        "Max msgqueue size": 0,
-        "Max nice priority": 0,
-        "Max realtime priority": 0,
-    }
-    return Posture(
-        status={
-            "Uid": " ".join([owner] * 4),
-            "Gid": " ".join([owner] * 4),
-            "Groups": "",
-            **dict.fromkeys(("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"), NONE),
-            "NoNewPrivs": "1",
-            "Seccomp": "2",
-            "Seccomp_filters": "2",
-        },
-        shared=set(),
-        descriptors={
-            **dict.fromkeys((0, 1, 2), "/dev/null"),
-            3: "socket",
-            4: "/memfd:tailcut-body",
-            **(REWINDERS if state == "fresh" else {}),
-        },
-        mounts=mounts,
-        limits={name: (str(value), str(value)) for name, value in same.items()}
-        | {
-            "Max processes": (str(LIMITS.processes_max), str(SETTINGS.threads_max)),
-            "Max open files": (str(LIMITS.open_files_max), str(SETTINGS.descriptors_max)),
-        },
-        uid_map=[["1000", owner, "1"]],
-        gid_map=[["1000", owner, "1"]],
-        groups=dict.fromkeys(("memory", "pids"), GROUP),
-        root=sorted({Path(path).parts[1] for path in (*trees, *devices, *links, "/etc", "/tmp")}),
-    )
-
-
-def start(server: Server, name: str, state: str = "warm", *, network: bool = False) -> int:
+def start(server: Server, name: str, state: str = "warm", *, network: bool = False, jailed: bool = True) -> int:
     before = server.worker_pids()
     server.deploy(name, FUNCTION, workers_min=1, state=state, network=network)
-    # One worker at least on each reactor: any of the new ones will do.
-    return min(server.wait_for(lambda: server.worker_pids() - before, what="a worker"))
+
+    # One worker at least on each reactor: any of the new ones will do that has started (a start that burns is demoted).
+    def ready() -> set[int]:
+        return {pid for pid in server.worker_pids() - before if is_ready(pid, filters=2 if jailed else 0)}
+
+    return min(server.wait_for(ready, what="a worker"))
 
 
-def judge(found: Posture, state: str = "warm") -> None:
-    owner = found.status["Uid"].split()[0]
-    assert SETTINGS.uid_min <= int(owner) < SETTINGS.uid_min + SETTINGS.uid_count, "each worker is a user of its own"
-    wanted = expected(owner, state)
-    others = {name: pair for name, pair in found.limits.items() if name not in wanted.limits}
-    judge_memory(others.pop("Max data size"), others.pop("Max address space"), state)
-    assert set(others) == {
-        "Max stack size", "Max resident set", "Max file locks", "Max realtime timeout",
-    }  # fmt: skip
-    assert set(found.groups) == set(wanted.groups)
-    for path in found.groups.values():
-        assert re.search(GROUP, path), path
-    for name in ("status", "shared", "descriptors", "mounts", "uid_map", "gid_map", "root"):
-        assert getattr(found, name) == getattr(wanted, name), name
-    assert {name: found.limits[name] for name in wanted.limits} == wanted.limits
-
-
-def judge_memory(data: tuple[str, str], address_space: tuple[str, str], state: str) -> None:
-    """The soft ones move with the version's bound, above what a worker shares with the zygote; the hard ones stay."""
-    assert data[1] == "unlimited"
-    reserved_bytes = 0 if state == "warm" else CHECKPOINT_BYTES
-    assert 0.9 * LIMITS.memory_bytes < int(data[0]) < LIMITS.memory_bytes + MAPPED_BYTES_MAX + reserved_bytes
-    assert address_space[1] == str(SETTINGS.address_space_bytes)
-    assert int(address_space[0]) <= SETTINGS.address_space_bytes
+def is_ready(pid: int, filters: int) -> bool:
+    """It waits for calls."""
+    seen = kernel.scheduling(pid)
+    status = Path(f"/proc/{pid}/status").read_text()
+    return (
+        seen is not None
+        and seen.policy != kernel.IDLE
+        and "State:\tS" in status
+        and f"Seccomp_filters:\t{filters}\n" in status
+    )
 
 
 def test_a_worker_is_in_control_groups_of_its_own_and_they_bound_it(server: Server) -> None:
@@ -163,7 +94,7 @@ def test_a_cold_and_a_warm_worker_are_jailed_in_every_thread(server: Server) -> 
 
 
 def test_a_fresh_worker_has_the_rewinders_descriptors_besides_and_no_view_of_physical_memory(server: Server) -> None:
-    judge(posture(Path(f"/proc/{start(server, 'posture-fresh', 'fresh')}")), "fresh")
+    judge(posture(Path(f"/proc/{start(server, 'posture-fresh', 'fresh')}")), Case("fresh"))
     server.deploy("frames", FRAMES, state="fresh")
     assert server.invoke("frames").json() == 0
     # The control: who has the right sees them.
@@ -175,7 +106,7 @@ def test_a_fresh_worker_has_the_rewinders_descriptors_besides_and_no_view_of_phy
 def test_a_worker_with_a_network_has_one_interface_and_nothing_else_besides(server: Server) -> None:
     for state in ("warm", "fresh"):
         worker = start(server, f"posture-network-{state}", state, network=True)
-        judge(posture(Path(f"/proc/{worker}")), state)
+        judge(posture(Path(f"/proc/{worker}")), Case(state))
         assert Path(f"/proc/{worker}/net/dev").read_text().count(":") == 1
         assert Path(f"/proc/{worker}/net/route").read_text().count("\n") <= 1
         # One socket listens: 127.0.0.1:3128, and it is not among the worker's descriptors.
@@ -204,9 +135,88 @@ def test_two_workers_share_neither_user_nor_namespaces(server: Server) -> None:
         assert Path(f"/proc/{one}/ns/{name}").readlink() != Path(f"/proc/{two}/ns/{name}").readlink(), name
 
 
+def test_a_forked_worker_and_the_process_of_its_call_are_jailed_in_every_thread(server: Server) -> None:
+    worker = start(server, "posture-forked", "forked")
+    judge(posture(Path(f"/proc/{worker}")), Case("forked"))
+    server.deploy("posture-call", SLEEPS, state="forked", timeout_ms=60_000)
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(server.invoke, "posture-call", seconds=3)
+        process = server.wait_for(lambda: sleeper(server), what="the process of the call")
+        for thread in threads(process):
+            judge(posture(thread), Case("call"))
+        assert call.result().json() == "slept", "and being looked at has not changed its call"
+
+
+def sleeper(server: Server) -> int | None:
+    """The process of a call: not the first of a PID namespace, and with the thread that its function starts."""
+    for pid in server.worker_pids():
+        numbers = Path(f"/proc/{pid}/status").read_text().partition("\nNSpid:")[2].split("\n")[0].split()
+        if len(numbers) > 1 and numbers[-1] != "1" and len(threads(pid)) > 1:
+            return pid
+    return None
+
+
+def test_a_worker_under_a_reservation_has_its_cpu_its_class_and_the_same_jail(tmp_path: Path) -> None:
+    wait_for_no_partition()
+    scheduled = start_scheduled(tmp_path / "server")
+    try:
+        scheduled.server.deploy("posture", FUNCTION, state="warm")
+        scheduled.reserve(20_000)
+        scheduled.settled("posture", threads=0)
+        if not scheduled.can:
+            assert scheduled.deadline_workers() == set()
+            return
+        assert scheduled.sched("posture", threads=2) == "deadline"
+        (worker,) = scheduled.deadline_workers()
+        case = Case(reserved_cpu=RESERVED_CPU, reservation=(20_000, 100_000))
+        assert len(threads(worker)) >= 3
+        for thread in threads(worker):
+            judge(posture(thread), replace(case, serves=int(thread.name) == worker))
+        # Controls: neither is it one without a reservation, nor one with another.
+        for other in (Case(), replace(case, reservation=(10_000, 100_000)), replace(case, serves=False)):
+            with pytest.raises(AssertionError):
+                judge(posture(Path(f"/proc/{worker}")), other)
+    finally:
+        scheduled.server.stop()
+
+
+def test_control_each_thing_that_is_read_is_judged(server: Server) -> None:
+    """A worker that differs in one of them is found out, whichever it is."""
+    found = posture(Path(f"/proc/{start(server, 'posture-judged')}"))
+    judge(found)
+    for field in fields(Posture):
+        if field.name == "kept" and not CAN_ASK:
+            continue
+        for other in perturbed(getattr(found, field.name)):
+            with pytest.raises(AssertionError):
+                judge(replace(found, **{field.name: other}))
+
+
+def perturbed(value: Any) -> Iterator[Any]:
+    """The same but for one thing, for each thing in it."""
+    match value:
+        case kernel.Scheduling():
+            yield from (replace(value, policy=kernel.BATCH), replace(value, nice=-1), replace(value, period_us=1))
+        case dict():
+            for name in value:
+                yield {key: one for key, one in value.items() if key != name}
+                yield value | {name: ("1", "1") if isinstance(value[name], tuple) else "other"}
+            yield value | {"another": "one"}
+        case set():
+            yield value | {"net"}
+        case list():
+            yield [*value, "another"]
+            for index in range(len(value)):
+                yield [*value[:index], *value[index + 1 :]]
+        case int():
+            yield value + 1
+        case str():
+            yield value + "x"
+
+
 def test_control_a_worker_without_the_jail_is_found_out(own_server) -> None:
     server = own_server(jail="off")
     with pytest.raises(AssertionError):
-        judge(posture(Path(f"/proc/{start(server, 'posture')}")))
+        judge(posture(Path(f"/proc/{start(server, 'posture', jailed=False)}")))
     assert "WORKERS ARE NOT FULLY JAILED" in (server.log_dir / "gateway.log").read_text()
     assert "WORKERS ARE NOT JAILED" in (server.log_dir / "zygote.log").read_text()

@@ -238,7 +238,6 @@ class Server:
         named = {child["pid"] for child in children.values()} | {self.process.pid}
         if "control-plane" in children:
             named |= self.process_tree(children["control-plane"]["pid"])
-        named = {child["pid"] for child in self.status().get("children", {}).values()} | {self.process.pid}
         return {pid for pid in self.process_tree() - named if self.alive(pid)}
 
     def reload(self) -> None:
