@@ -1,11 +1,12 @@
-"""Runs the real pipeline on prepared data, one step after the other, and kills itself with SIGKILL at the step asked for.
+"""Runs the real pipeline on prepared data, a step at a time, and kills itself with SIGKILL before the step asked for.
 
 A program of its own, for ``test_steps``, which gives it the address of the simulated Stripe and the key for it. It
-imports everything once, then forks a process for each line of its input (``Order`` as JSON) and answers with a line (``Outcome``). The hooks are placed from outside, in the fork: before every
-command to Redis, statement and commit of SQL, request to Stripe and change of the journal's folder. What runs is
-``run()`` of the shipper and the consumer, or of metering; who goes to sleep has ended their turn, so one thing happens
-at a time and the same step has the same number each time. So "after a step" is "before the next one"; what only reads
-is no step, for a kill before it leaves the same as one after it.
+imports everything once, then forks a process for each line of its input (``Order`` as JSON) and answers with a line
+(``Outcome``). The hooks are placed from outside, in the fork: before every command to Redis, statement and commit of
+SQL, request to Stripe and change of the journal's folder. What runs is ``run()`` of the shipper and the consumer, or of
+metering; who goes to sleep has ended their turn, so one thing happens at a time and the same step has the same number
+each time. So "after a step" is "before the next one"; what only reads is no step, for a kill before it leaves the same
+as one after it.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ import json
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -110,8 +112,8 @@ def _run(order: Order, names: Path, client: StripeClient) -> None:
             patch.object(target, name, wrong).start()
         asyncio.run(_usage(order) if order.part == "usage" else _meters(order, client))
         os._exit(0)
-    except BaseException:
-        sys.excepthook(*sys.exc_info())
+    finally:
+        traceback.print_exc()  # only what was raised comes here
         os._exit(1)
 
 

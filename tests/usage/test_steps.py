@@ -1,8 +1,9 @@
 """A kill at each step of the pipeline: journal = records = hours = shapes, and outbox = Stripe, exactly, every time.
 
-``tests.usage.steps`` runs the real shipper, consumer and metering on data prepared here and kills itself between any two
-commands to Redis, statements and commits of SQL, requests to Stripe and changes of the journal's folder. Then everything starts anew, undisturbed, and the books are compared. Random kills of the real processes under
-load are in ``test_faults``; here none is left out.
+``tests.usage.steps`` runs the real shipper, consumer and metering on data prepared here and kills itself between any
+two commands to Redis, statements and commits of SQL, requests to Stripe and changes of the journal's folder. Then
+everything starts anew, undisturbed, and the books are compared. Random kills of the real processes under load are in
+``test_faults``; here none is left out.
 """
 
 import json
