@@ -126,9 +126,14 @@ def _burst(state: str) -> Callable[[Measured], float | None]:
     return of
 
 
+_NEIGHBOUR_RATIO_MIN = 0.5
+"""Half as long beside hogs as alone: something else ran while it was alone, and a low ratio is no merit."""
+
+
 def _neighbour(place: str) -> Callable[[Measured], float | None]:
     def of(measured: Measured) -> float | None:
-        return measured.neighbours[place].ratio if place in measured.neighbours else None
+        ratio = measured.neighbours[place].ratio if place in measured.neighbours else 0.0
+        return ratio if ratio >= _NEIGHBOUR_RATIO_MIN else None
 
     return of
 

@@ -135,6 +135,13 @@ def test_a_reservation_that_is_no_better_is_said_to_be_none() -> None:
     assert judged["reserved tier: noisy p99 ÷ alone"] == "missed"
 
 
+def test_a_ratio_that_only_a_disturbed_run_alone_explains_is_no_merit() -> None:
+    found = Measured()
+    found.neighbours = {"reserved": neighbour([28], [7])}
+    judged = {row["figure"]: row["reached"] for row in figures.document(found)}
+    assert judged["reserved tier: noisy p99 ÷ alone"] == "not measured"
+
+
 def test_a_call_beside_neighbours_that_failed_fails_the_run() -> None:
     found = Measured()
     found.neighbours = {"reserved": neighbour([6], [6])}
