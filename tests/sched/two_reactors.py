@@ -1,0 +1,21 @@
+"""``python -m tests.sched.two_reactors python -m gateway.supervisor up …``: the same with two reactors on one CPU.
+
+Where one of two CPUs is reserved one reactor is left, and what happens between two cannot be seen. Called as a wrapper
+of tests.support.server. What always holds: nothing else of the server is another.
+"""
+
+import os
+import sys
+
+from gateway.supervisor import checks, cli
+
+
+def main() -> None:
+    cpu = min(os.sched_getaffinity(0))
+    checks.shared_cpus = lambda _wanted, _reserved: (cpu, cpu)
+    sys.argv = ["tailcut-server", *sys.argv[sys.argv.index("up") :]]
+    cli.main()
+
+
+if __name__ == "__main__":
+    main()
