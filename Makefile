@@ -32,7 +32,7 @@ check: setup ## the checks only: lint, types, import rules, repository rules, fo
 lint-fix: setup ## let ruff and zig fmt repair what they can
 	@$(PY) -m ruff check --fix . ; $(PY) -m ruff format . ; $(PY) -m ziglang fmt zigcore
 
-bench: setup ## our gateway beside nine others in one run, half an hour and more (ARGS="--quick": some three minutes)
+bench: setup ## our gateway beside nine others in one run, three quarters of an hour (ARGS="--quick": some five minutes)
 	@$(PY) -m tests.bench $(ARGS)
 
 soak-books: setup ## 100,000 calls, 50 times kill -9, and the books must balance to the unit (ARGS="--seed 7 --calls 20000")

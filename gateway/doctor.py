@@ -6,9 +6,11 @@ when a part cannot.
 """
 
 import argparse
+import ctypes
 import json
 import os
 import platform
+import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -23,6 +25,7 @@ from gateway.zygote.jail import Jail
 from gateway.zygote.settings import JailSettings, SettingsError, jail_settings
 from gateway.zygote.spawner import Spawner, partial_spawner, probe
 
+_PR_SET_PDEATHSIG = 1
 EXIT_FEATURE_MISSING = 5
 _WIDTH_STATE = 8
 _WIDTH_PART = 14
@@ -233,6 +236,9 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.add_argument("--beside", action="store_true", help="try nothing that a running server would notice")
     arguments = parser.parse_args()
+    if arguments.beside:
+        # Whoever asked may be killed; nobody would read the answer.
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     try:
         diagnosis = diagnose(jail_settings(), beside=arguments.beside)
     except SettingsError as error:

@@ -44,8 +44,24 @@ CHECKS = (
 
 
 PYTEST = (PYTHON, "-m", "pytest", "--durations=15", "--durations-min=5")
+LONGEST = "tests/control_plane/test_schemathesis.py"
+"""Has few tests, so it would come last, with nothing left to run beside it."""
+TWO_AT_ONCE = ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
 SIDE_BY_SIDE = tuple(
-    f"tests/{name}" for name in ("control_plane", "examples", "host", "http", "quota", "sdk", "setup", "unit", "usage")
+    f"tests/{name}"
+    for name in (
+        "control_plane",
+        "browser",
+        "egress",
+        "examples",
+        "host",
+        "http",
+        "quota",
+        "sdk",
+        "setup",
+        "unit",
+        "usage",
+    )
 )
 """Wait for SQL, starts and restarts most of their time; the others load the CPUs that they measure, and run alone."""
 
@@ -56,7 +72,7 @@ def tests(pytest_arguments: list[str]) -> tuple[Step, ...]:
         return (zig, Step("pytest", (*PYTEST, *pytest_arguments)))
     return (
         zig,
-        Step("pytest, two at once", (*PYTEST, "-n", "2", "--dist", "loadfile", *SIDE_BY_SIDE)),
+        Step("pytest, two at once", (*PYTEST, *TWO_AT_ONCE, LONGEST, *SIDE_BY_SIDE)),
         Step("pytest", (*PYTEST, *(f"--ignore={folder}" for folder in SIDE_BY_SIDE))),
     )
 

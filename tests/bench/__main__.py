@@ -2,7 +2,7 @@
 
 Peers are interleaved: each round visits all of them, beginning with another one, so that a machine that slows down
 slows all of them. The server has one CPU, the load another. A peer that cannot start, or a part that fails, is named
-and left out; a run with a failed request is no measurement: exit status 1. `--quick` takes some three minutes.
+and left out; a run with a failed request is no measurement: exit status 1. `--quick` takes some five minutes.
 """
 
 import argparse
@@ -15,14 +15,14 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from tests.bench import cold, crowd, load, openloop, report, rewind, soak
+from tests.bench import cold, crowd, load, neighbour, openloop, report, rewind, soak
 from tests.bench.figures import Measured
 from tests.bench.host import PeerError
 from tests.bench.load import ROOT, LoadError, Target
 from tests.bench.peers import PEERS, Peer, Tailcut
 from tests.bench.workloads import ECHO_LARGE, ECHO_SMALL, HELLO, SPIN_LONG, SPIN_SHORT, Workload
 
-PARTS = ("rates", "turns", "curve", "cold", "rewind", "crowd", "soak")
+PARTS = ("rates", "turns", "curve", "cold", "rewind", "crowd", "neighbour", "soak")
 MODES = ("tailcut", "tailcut-fresh", "tailcut-forked")
 CURVED = ("tailcut", "tailcut-fresh", "uvicorn")
 FUNCTIONS_IN_TURNS = 50
@@ -98,7 +98,8 @@ class Bench:
     def run(self) -> None:
         wanted = self.options.parts
         # First what wants the machine for itself.
-        for part, of in (("cold", self.cold), ("rewind", self.rewind), ("crowd", self.crowd)):
+        alone = ("cold", self.cold), ("rewind", self.rewind), ("crowd", self.crowd), ("neighbour", self.neighbour)
+        for part, of in alone:
             if part in wanted:
                 self.guarded(part, of)
         try:
@@ -241,6 +242,17 @@ class Bench:
         cpus = self.options.server_cpu, self.options.load_cpu
         self.measured.crowd = crowd.measure(self.folder / "crowd", *cpus, deployed, live, self.options.seconds, "warm")
 
+    def neighbour(self) -> None:
+        """Places one after the other: each has the CPUs for itself."""
+        for place in neighbour.PLACES:
+            self.guarded(f"neighbour, {neighbour.TITLES[place]}", partial(self.neighbour_place, place))
+
+    def neighbour_place(self, place: str) -> None:
+        cpus = neighbour.Cpus(self.options.server_cpu, self.options.load_cpu)
+        seconds, rounds = (2.0, 1) if self.options.quick else (15.0, 3)
+        folder = self.folder / f"neighbour-{place}"
+        self.measured.neighbours[place] = neighbour.measure(place, folder, cpus, seconds, rounds, say)
+
     def soak(self) -> None:
         modes = [peer for key, peer in self.peers.items() if key in MODES and isinstance(peer, Tailcut)]
         if not modes:
@@ -275,6 +287,9 @@ def verdict(measured: Measured, ratio_min: float | None) -> int:
     for key, runs in measured.runs.items():
         if errors := report.errors_of(runs):
             bad.append(f"{names.get(key[0], key[0])}, {key[1]}: {report.describe(errors)}; this is no measurement")
+    for place, found in measured.neighbours.items():
+        if found.failed:
+            bad.append(f"neighbour, {place}: {found.failed} calls failed; this is no measurement")
     if measured.soak is not None:
         if measured.soak.errors:
             bad.append(f"soak: {report.describe(measured.soak.errors)}")

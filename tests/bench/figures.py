@@ -12,11 +12,13 @@ from typing import Literal
 from tests.bench.cold import BURST, Baseline, Cold
 from tests.bench.crowd import Crowd
 from tests.bench.load import Run
+from tests.bench.neighbour import TITLES, Neighbour
 from tests.bench.openloop import Point
 from tests.bench.rewind import Rewind
 from tests.bench.soak import Soak
 
-Verdict = Literal["goal", "must", "missed", "not measured"]
+Verdict = Literal["goal", "must", "missed", "not measured", "beside it"]
+"""The last: to compare with, nothing was to be reached."""
 Key = tuple[str, str, int, int]
 """Peer, workload, connections, functions."""
 
@@ -35,6 +37,8 @@ class Measured:
     rewinds: dict[str, Rewind] = field(default_factory=dict)
     crowd: Crowd | None = None
     soak: Soak | None = None
+    neighbours: dict[str, Neighbour] = field(default_factory=dict)
+    """By place; only those that are a measurement."""
     left_out: dict[str, str] = field(default_factory=dict)
     """What was not measured, and why."""
 
@@ -46,8 +50,9 @@ class Measured:
 @dataclass(frozen=True, slots=True)
 class Figure:
     title: str
-    must: float
-    goal: float
+    must: float | None
+    goal: float | None
+    """None: there is no such bound."""
     at_least: bool
     """Otherwise: at most."""
     of: Callable[[Measured], float | None]
@@ -57,9 +62,12 @@ class Figure:
         value = self.of(measured)
         if value is None:
             return None, "not measured"
+        if self.must is None and self.goal is None:
+            return value, "beside it"
         # Distance over the bound, in the direction that is good.
         sign = 1 if self.at_least else -1
-        reached = [name for name, bound in (("goal", self.goal), ("must", self.must)) if sign * (value - bound) >= 0]
+        bounds = (("goal", self.goal), ("must", self.must))
+        reached = [name for name, bound in bounds if bound is not None and sign * (value - bound) >= 0]
         return value, "goal" if "goal" in reached else "must" if reached else "missed"
 
 
@@ -118,6 +126,18 @@ def _burst(state: str) -> Callable[[Measured], float | None]:
     return of
 
 
+_NEIGHBOUR_RATIO_MIN = 0.5
+"""Half as long beside hogs as alone: something else ran while it was alone, and a low ratio is no merit."""
+
+
+def _neighbour(place: str) -> Callable[[Measured], float | None]:
+    def of(measured: Measured) -> float | None:
+        ratio = measured.neighbours[place].ratio if place in measured.neighbours else 0.0
+        return ratio if ratio >= _NEIGHBOUR_RATIO_MIN else None
+
+    return of
+
+
 FIGURES = (
     Figure("warm requests/s ÷ raw uvicorn, 16 connections, hello", 1.5, 2.5, True, _ratio("tailcut", "uvicorn")),
     Figure("fresh requests/s ÷ raw uvicorn, same", 0.95, 1.4, True, _ratio("tailcut-fresh", "uvicorn")),
@@ -134,6 +154,11 @@ FIGURES = (
     Figure("private memory per idle worker (hello, fresh)", 3, 1.5, False, _memory("fresh"), "MiB"),
     Figure("100 cold functions at once ÷ (100 × fork ÷ CPUs), warm", 8, 3, False, _burst("warm")),
     Figure("100 cold functions at once ÷ (100 × fork ÷ CPUs), fresh", 8, 3, False, _burst("fresh")),
+    Figure("reserved tier: noisy p99 ÷ alone", None, 1.5, False, _neighbour("reserved")),
+    *(
+        Figure(f"  the same, {TITLES[place]}", None, None, False, _neighbour(place))
+        for place in ("best-effort", "weights", "gunicorn")
+    ),
 )
 
 
@@ -143,7 +168,8 @@ def rows(measured: Measured) -> list[tuple[str, ...]]:
         value, verdict = figure.verdict(measured)
         sign, unit = "≥" if figure.at_least else "≤", f" {figure.unit}" if figure.unit else ""
         shown = "–" if value is None else f"{value:.2f}{unit}"
-        table.append((figure.title, f"{sign} {figure.must:g}{unit}", f"{sign} {figure.goal:g}{unit}", shown, verdict))
+        bounds = ("–" if bound is None else f"{sign} {bound:g}{unit}" for bound in (figure.must, figure.goal))
+        table.append((figure.title, *bounds, shown, verdict))
     return table
 
 

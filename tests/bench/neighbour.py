@@ -1,38 +1,43 @@
 """The neighbour test: p99 of a function that computes for 5 ms, alone and while eight others burn CPU and memory.
 
-``python -m tests.bench.neighbour``. Three places for the same function and the same eight hogs: a tenant with a CPU
-reservation, a tenant without one, and plain processes under gunicorn, unisolated, on all CPUs that the first one had.
-The rate is fixed and open-loop: a latency counts from when the request was due. The client runs under SCHED_FIFO where
-it may, or the hogs would be measured in it. What always holds: an answer that is not 200 makes the run no measurement.
+Called by ``__main__``. Four places for the same function and the same eight hogs: a tenant with a CPU reservation; one
+without, where an invocation that burns is demoted; and plain processes under gunicorn, one for each, unisolated, with
+weights as far apart as they go (nice 0 against 19) and with equal ones. Weights alone are those of processes, since
+demotion cannot be switched off, and a switch that only a benchmark uses would be a mode that nobody else tests. The
+rate is fixed and open-loop (``neighbour_load``).
+
+Tailcut's server, the function and the hogs have one CPU, the load another. The reservation's CPU is a third; where
+there are but two it is the load's, on which the client goes before everybody but the reserved worker. Plain processes
+have all CPUs that the reserved place has, so that the reservation is compared with what its CPU would do without it.
+What always holds: a call that is not answered 200 makes no measurement, nor does a reservation that calls ran without.
 """
 
-import argparse
 import contextlib
-import http.client
 import json
 import os
 import statistics
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 
-from tests.bench.host import PeerError, environment, free_port, script
-from tests.bench.load import ROOT
+from tests.bench import neighbour_load
+from tests.bench.host import PeerError, environment, free_port, pinned, script
+from tests.bench.load import ROOT, Target
+from tests.bench.neighbour_load import Latency
 
 HOGS_COUNT = 8
-GOAL = 1.5
-"""Noisy p99 ÷ p99 alone, of the tenant with a reservation."""
-CLIENT_THREADS = 16
+RATE_PER_S = 20
+_HOGS_START_S = 2.0
+"""Until all of them burn, and those that can be demoted are."""
+_RESERVED_SHARE_MIN = 0.9
+"""Of the calls. A few may find the reserved workers busy, and run as their tier says: that is what its tenant gets."""
 FUNCTION = """
 import time
 
@@ -60,180 +65,108 @@ def application(environ, start_response):
 """
 
 
+@dataclass(slots=True)
+class Neighbour:
+    """One place, its rounds in their order."""
+
+    alone: list[Latency] = field(default_factory=list)
+    noisy: list[Latency] = field(default_factory=list)
+
+    @property
+    def ratio(self) -> float:
+        """p99 among hogs ÷ p99 alone, the median of the rounds each."""
+        return self.noisy_p99_us / statistics.median(one.p99_us for one in self.alone)
+
+    @property
+    def noisy_p99_us(self) -> float:
+        return statistics.median(one.p99_us for one in self.noisy)
+
+    @property
+    def failed(self) -> int:
+        return sum(one.failed for one in self.alone + self.noisy)
+
+
+@dataclass(frozen=True, slots=True)
+class Cpus:
+    server: int
+    load: int
+
+    @property
+    def reserved(self) -> int:
+        return next(iter(sorted(os.sched_getaffinity(0) - {self.server, self.load})), self.load)
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """What to call, and who burns meanwhile."""
 
-    url: str
-    authorization: str
-    hogs: list[tuple[str, str]]
-    """URL and Authorization of each."""
+    quick: Target
+    hogs: list[Target]
 
 
-@dataclass(frozen=True, slots=True)
-class Latency:
-    p50_us: int
-    p99_us: int
-    max_us: int
-    requests: int
-    failed: int
-    reserved: int
-    """Answers that said Tailcut-Sched: deadline."""
+def measure(name: str, folder: Path, cpus: Cpus, seconds: float, rounds: int, tell: Callable[[str], None]) -> Neighbour:
+    """``name``: of PLACES. Alone and noisy in turns."""
+    found = Neighbour()
+    with PLACES[name](folder, cpus) as place:
+        for target in (place.quick, *place.hogs):
+            until_served(target, folder)
+        for number in range(rounds):
+            alone = neighbour_load.measure(place.quick, RATE_PER_S, seconds, cpus.load)
+            with neighbour_load.burning(place.hogs, cpus.load):
+                time.sleep(_HOGS_START_S)
+                noisy = neighbour_load.measure(place.quick, RATE_PER_S, seconds, cpus.load)
+            for when, one in (("alone", alone), ("noisy", noisy)):
+                failed = f", {one.failed} FAILED" if one.failed else ""
+                times = f"p50 {one.p50_us / 1000:.1f} ms, p99 {one.p99_us / 1000:.1f} ms"
+                share = f", {one.reserved} under the reservation" if name == "reserved" else ""
+                what = f"neighbour, {name}, round {number + 1}/{rounds}, {when}"
+                tell(f"{what}: {times}, {one.requests} calls{share}{failed}")
+                if name == "reserved" and one.reserved < one.requests * _RESERVED_SHARE_MIN:
+                    raise PeerError(f"only {one.reserved} of {one.requests} calls ran under the reservation")
+            found.alone.append(alone)
+            found.noisy.append(noisy)
+    return found
 
 
-def main(arguments: list[str] | None = None) -> int:
-    options = parsed(arguments)
-    results: dict[str, dict[str, Latency]] = {}
-    with tempfile.TemporaryDirectory(prefix="tailcut-neighbour-") as folder:
-        for name in options.places:
-            print(f"neighbour: {name}: starting", flush=True)
-            with PLACES[name](Path(folder) / name) as place:
-                results[name] = measured(place, options)
-            for when, latency in results[name].items():
-                print(f"neighbour: {name}, {when}: {line(latency)}", flush=True)
-    print()
-    print(table(results))
-    if options.out:
-        document = {name: {when: asdict(one) for when, one in both.items()} for name, both in results.items()}
-        options.out.write_text(json.dumps(document, indent=2) + "\n")
-    failed = sum(one.failed for both in results.values() for one in both.values())
-    if failed:
-        print(f"neighbour: {failed} requests failed; this is no measurement")
-    return 1 if failed else 0
+# -- Tailcut ----------------------------------------------------------------------------------------------------------
 
 
-def parsed(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.neighbour", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--places", default=",".join(PLACES), help="of " + ", ".join(PLACES))
-    parser.add_argument("--seconds", type=float, default=10.0, help="of one run (default 10)")
-    parser.add_argument("--rate", type=float, default=20.0, help="requests per second (default 20)")
-    parser.add_argument("--out", type=Path, help="a file for the figures as JSON")
-    options = parser.parse_args(arguments)
-    options.places = [one.strip() for one in options.places.split(",") if one.strip()]
-    if unknown := set(options.places) - set(PLACES):
-        parser.error(f"unknown places {', '.join(sorted(unknown))}: there are {', '.join(PLACES)}")
-    if len(os.sched_getaffinity(0)) < 2:
-        parser.error("a CPU to reserve and one to share are needed; this process may use one only")
-    return options
+def reserved(folder: Path, cpus: Cpus) -> AbstractContextManager[Place]:
+    return tailcut(folder, "scale", cpus.server, cpus.reserved)
 
 
-def measured(place: Place, options: argparse.Namespace) -> dict[str, Latency]:
-    open_loop(place, options.rate, 2.0)
-    alone = open_loop(place, options.rate, options.seconds)
-    with burning(place.hogs):
-        time.sleep(2.0)
-        noisy = open_loop(place, options.rate, options.seconds)
-    return {"alone": alone, "noisy": noisy}
-
-
-# -- The client -------------------------------------------------------------------------------------------------------
-
-
-def open_loop(place: Place, rate_per_s: float, seconds: float) -> Latency:
-    found: list[tuple[float, int, bool]] = []
-    local = threading.local()
-
-    def call(due_s: float) -> None:
-        status, reserved = post(local, place.url, place.authorization)
-        found.append((time.monotonic() - due_s, status, reserved))
-
-    with ThreadPoolExecutor(CLIENT_THREADS, initializer=undisturbed) as pool:
-        first_s = time.monotonic() + 0.2
-        for number in range(int(rate_per_s * seconds)):
-            due_s = first_s + number / rate_per_s
-            time.sleep(max(0.0, due_s - time.monotonic()))
-            pool.submit(call, due_s)
-    latencies = sorted(int(latency_s * 1e6) for latency_s, _status, _reserved in found)
-    return Latency(
-        p50_us=int(statistics.median(latencies)),
-        p99_us=latencies[int(len(latencies) * 0.99)],
-        max_us=latencies[-1],
-        requests=len(found),
-        failed=sum(status != 200 for _latency, status, _reserved in found),
-        reserved=sum(reserved for _latency, _status, reserved in found),
-    )
-
-
-def undisturbed() -> None:
-    """Otherwise the client waits for its turn among the hogs, and that would be measured. Of one thread."""
-    with contextlib.suppress(OSError):
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
-
-
-def post(local: threading.local, url: str, authorization: str) -> tuple[int, bool]:
-    parts = urlsplit(url)
-    connection = getattr(local, "connection", None)
-    if connection is None:
-        connection = local.connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=60)
-    try:
-        headers = {"Authorization": authorization, "Content-Type": "application/json"}
-        connection.request("POST", parts.path, b"{}", headers)
-        answer = connection.getresponse()
-        answer.read()
-    except (OSError, http.client.HTTPException):
-        connection.close()
-        local.connection = None
-        return 0, False
-    return answer.status, answer.headers.get("Tailcut-Sched") == "deadline"
+def best_effort(folder: Path, cpus: Cpus) -> AbstractContextManager[Place]:
+    return tailcut(folder, "pro", cpus.server, None)
 
 
 @contextlib.contextmanager
-def burning(hogs: list[tuple[str, str]]) -> Iterator[None]:
-    """Each is called again as soon as it has answered, whatever it answered."""
-    ended = threading.Event()
-
-    def keep(url: str, authorization: str) -> None:
-        local = threading.local()
-        while not ended.is_set():
-            if post(local, url, authorization)[0] != 200:
-                time.sleep(0.01)
-
-    threads = [threading.Thread(target=keep, args=hog) for hog in hogs]
-    for thread in threads:
-        thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        for thread in threads:
-            thread.join()
-
-
-# -- The places -------------------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def reserved(folder: Path) -> Iterator[Place]:
-    cpu = max(os.sched_getaffinity(0))
-    with tailcut(folder, "scale", "--reserved-cpus", str(cpu)) as place:
-        yield place
-
-
-@contextlib.contextmanager
-def best_effort(folder: Path) -> Iterator[Place]:
-    with tailcut(folder, "pro", "--cpus", str(min(os.sched_getaffinity(0)))) as place:
-        yield place
-
-
-@contextlib.contextmanager
-def tailcut(folder: Path, tier: str, *options: str) -> Iterator[Place]:
+def tailcut(folder: Path, tier: str, cpu: int, reserved_cpu: int | None) -> Iterator[Place]:
     """A tenant for the function, on ``tier``, and one for each hog."""
-    ports = [option for name in ("gateway", "control-plane", "admin") for option in (f"--{name}-port", "0")]
-    command = [script("tailcut-server"), "up", "--detach", "--no-example", "--data-dir", str(folder), *ports, *options]
-    checked(command)
+    folder.mkdir()
+    folder.chmod(0o755)
+    data = folder / "data"
+    usable = [cpu] if reserved_cpu is None else [cpu, reserved_cpu]
+    command = [*pinned(",".join(map(str, usable))), script("tailcut-server"), "up", "--detach", "--no-example"]
+    command += ["--data-dir", str(data), "--cpus", str(cpu)]
+    command += [option for name in ("gateway", "control-plane", "admin") for option in (f"--{name}-port", "0")]
+    command += [] if reserved_cpu is None else ["--reserved-cpus", str(reserved_cpu)]
     try:
-        credentials = json.loads((folder / "dev-credentials.json").read_text())
+        checked(command)
+        credentials = json.loads((data / "dev-credentials.json").read_text())
         control_plane, gateway = credentials["control_plane_url"], credentials["gateway_url"]
-        token = (folder / "operator-token").read_text().strip()
+        token = (data / "operator-token").read_text().strip()
         with httpx.Client(base_url=control_plane, headers={"Authorization": f"Bearer {token}"}, timeout=60) as operator:
-            key = deployed(operator, folder, "quick", tier, FUNCTION)
-            hogs = [
-                (f"{gateway}/hog{number}/f", f"Bearer {deployed(operator, folder, f'hog{number}', 'pro', HOG)}")
-                for number in range(HOGS_COUNT)
-            ]
-        yield Place(f"{gateway}/quick/f", f"Bearer {key}", hogs)
+
+            def target(tenant: str, tier: str, source: str) -> Target:
+                key = deployed(operator, folder, tenant, tier, source)
+                return Target(f"{gateway}/{tenant}/f", "{}", f"Bearer {key}")
+
+            quick = target("quick", tier, FUNCTION)
+            hogs = [target(f"hog{number}", "pro", HOG) for number in range(HOGS_COUNT)]
+        yield Place(quick, hogs)
     finally:
-        subprocess.run([script("tailcut-server"), "down", "--data-dir", str(folder)], timeout=90, env=environment())
+        down = [script("tailcut-server"), "down", "--data-dir", str(data)]
+        subprocess.run(down, cwd=ROOT, capture_output=True, timeout=90, env=environment())
 
 
 def deployed(operator: httpx.Client, folder: Path, tenant: str, tier: str, source: str) -> str:
@@ -249,75 +182,72 @@ def deployed(operator: httpx.Client, folder: Path, tenant: str, tier: str, sourc
     return key
 
 
+def checked(command: list[str]) -> None:
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=180, env=environment())
+    if result.returncode:
+        raise PeerError(f"{' '.join(command[:8])} failed:\n{(result.stdout + result.stderr)[-3000:]}")
+
+
+# -- Plain processes --------------------------------------------------------------------------------------------------
+
+
+def weights(folder: Path, cpus: Cpus) -> AbstractContextManager[Place]:
+    return plain(folder, f"{cpus.server},{cpus.reserved}", 19)
+
+
+def equal(folder: Path, cpus: Cpus) -> AbstractContextManager[Place]:
+    return plain(folder, f"{cpus.server},{cpus.reserved}", 0)
+
+
 @contextlib.contextmanager
-def plain(folder: Path) -> Iterator[Place]:
-    """Under gunicorn, one worker for the function and one for each hog, wherever the kernel puts them."""
+def plain(folder: Path, cpus: str, hogs_nice: int) -> Iterator[Place]:
+    """A gunicorn with one worker for the function and for each hog, wherever the kernel puts them on ``cpus``."""
     folder.mkdir()
+    (folder / "quick.py").write_text(FUNCTION + WSGI)
+    (folder / "hog.py").write_text(HOG + WSGI)
     with contextlib.ExitStack() as stack:
-        (folder / "quick.py").write_text(FUNCTION + WSGI)
-        (folder / "hog.py").write_text(HOG + WSGI)
-        url = stack.enter_context(gunicorn(folder, "quick", 1))
-        hog_url = stack.enter_context(gunicorn(folder, "hog", HOGS_COUNT))
-        yield Place(url, "", [(hog_url, "")] * HOGS_COUNT)
+        quick = stack.enter_context(gunicorn(folder, "quick", cpus, 0))
+        hogs = [stack.enter_context(gunicorn(folder, "hog", cpus, hogs_nice)) for _ in range(HOGS_COUNT)]
+        yield Place(quick, hogs)
 
 
 @contextlib.contextmanager
-def gunicorn(folder: Path, module: str, workers: int) -> Iterator[str]:
+def gunicorn(folder: Path, module: str, cpus: str, nice: int) -> Iterator[Target]:
     port = free_port()
-    command = [sys.executable, "-m", "gunicorn", "--workers", str(workers), "--bind", f"127.0.0.1:{port}"]
-    # Threads only so that connections are kept alive; the interpreter's lock lets one of them compute.
-    command += ["--threads", "4", "--timeout", "120", "--log-level", "error", f"{module}:application"]
+    command = [*pinned(cpus), "nice", "-n", str(nice), sys.executable, "-m", "gunicorn", "--workers", "1"]
+    # Threads only so that connections are kept alive (a short while by default: one that closes is a request that
+    # fails); the interpreter's lock lets one of them compute.
+    command += ["--threads", "4", "--keep-alive", "75", "--timeout", "120", "--graceful-timeout", "5"]
+    command += ["--bind", f"127.0.0.1:{port}", "--log-level", "error", f"{module}:application"]
     env = environment()
     env["PYTHONPATH"] += os.pathsep + str(folder)
-    with (folder / f"{module}.log").open("wb") as log:
+    with (folder / f"{module}.log").open("ab") as log:
         process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, env=env)
     try:
-        url = f"http://127.0.0.1:{port}/"
-        deadline = time.monotonic() + 60
-        while post(threading.local(), url, "")[0] != 200:
-            if time.monotonic() > deadline or process.poll() is not None:
-                raise PeerError(f"gunicorn does not serve: {(folder / f'{module}.log').read_text()[-1500:]}")
-            time.sleep(0.05)
-        yield url
+        yield Target(f"http://127.0.0.1:{port}/", "{}")
     finally:
         process.terminate()
         process.wait(timeout=60)
 
 
-def checked(command: list[str]) -> None:
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=180, env=environment())
-    if result.returncode:
-        raise PeerError(f"{' '.join(command[:3])} failed:\n{(result.stdout + result.stderr)[-3000:]}")
+def until_served(target: Target, folder: Path) -> None:
+    deadline = time.monotonic() + 60
+    while neighbour_load.post(threading.local(), target)[0] != 200:
+        if time.monotonic() > deadline:
+            logs = "".join(path.read_text() for path in folder.glob("*.log"))
+            raise PeerError(f"{target.url} is not served: {logs[-1500:]}")
+        time.sleep(0.05)
 
 
-PLACES: dict[str, Callable[[Path], Any]] = {"reserved": reserved, "best-effort": best_effort, "gunicorn": plain}
-
-
-# -- What was found ---------------------------------------------------------------------------------------------------
-
-
-def line(one: Latency) -> str:
-    share = f", {one.reserved} under a reservation" if one.reserved else ""
-    return f"p50 {one.p50_us / 1000:.1f} ms, p99 {one.p99_us / 1000:.1f} ms, {one.requests} requests{share}"
-
-
-def table(results: dict[str, dict[str, Latency]]) -> str:
-    rows = ["place         alone p50 / p99     noisy p50 / p99     noisy ÷ alone, p99"]
-    for name, both in results.items():
-        alone, noisy = both["alone"], both["noisy"]
-        figures = [f"{one.p50_us / 1000:6.1f} / {one.p99_us / 1000:6.1f} ms" for one in (alone, noisy)]
-        ratio = noisy.p99_us / alone.p99_us
-        goal = f"   (goal: at most {GOAL})" if name == "reserved" else ""
-        rows.append(f"{name:<12}  {figures[0]}  {figures[1]}  {ratio:5.2f}{goal}")
-    if {"reserved", "best-effort"} <= set(results):
-        ratios = {name: both["noisy"].p99_us / both["alone"].p99_us for name, both in results.items()}
-        word = "beats" if ratios["reserved"] < ratios["best-effort"] else "does not beat"
-        rows.append(
-            f"\nThe reservation {word} demotion on a shared CPU: {ratios['reserved']:.2f} against "
-            f"{ratios['best-effort']:.2f}."
-        )
-    return "\n".join(rows)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+PLACES: dict[str, Callable[[Path, Cpus], AbstractContextManager[Place]]] = {
+    "reserved": reserved,
+    "best-effort": best_effort,
+    "weights": weights,
+    "gunicorn": equal,
+}
+TITLES = {
+    "reserved": "reserved tier",
+    "best-effort": "best effort, demotion",
+    "weights": "gunicorn, weights alone",
+    "gunicorn": "gunicorn",
+}

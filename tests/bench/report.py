@@ -13,6 +13,7 @@ from pathlib import Path
 from tests.bench import figures
 from tests.bench.figures import Key, Measured
 from tests.bench.load import Run
+from tests.bench.neighbour import HOGS_COUNT, RATE_PER_S, TITLES
 from tests.bench.workloads import WORKLOADS
 
 BASE = "uvicorn"
@@ -49,6 +50,8 @@ def tables(measured: Measured, names: dict[str, str]) -> str:
     parts = [table(measured, names, *place) for place in places]
     if measured.curves:
         parts.append(_curves(measured, names))
+    if measured.neighbours:
+        parts.append(_neighbours(measured))
     parts.append(_others(measured))
     parts.append("Figures to reach\n" + aligned(figures.rows(measured)))
     if measured.left_out:
@@ -64,6 +67,39 @@ def _curves(measured: Measured, names: dict[str, str]) -> str:
             rate = statistics.median(point.rate_per_s for point in points)
             rows.append((names.get(peer, peer), f"{share}", f"{rate:,.0f}", *(f"{us / 1000:.2f}" for us in middle)))
     return "Latency at a given rate (open loop, random arrivals, counted from when a request was due)\n" + aligned(rows)
+
+
+def _neighbours(measured: Measured) -> str:
+    """Medians of the rounds; and whether the reservation is worth its price."""
+    rows: list[tuple[str, ...]] = [
+        ("", "alone p50 ms", "p99 ms", "noisy p50 ms", "p99 ms", "p99 of each round", "÷ alone")
+    ]
+    for place, found in measured.neighbours.items():
+        times = [
+            f"{statistics.median(getattr(one, name) for one in runs) / 1000:.2f}"
+            for runs in (found.alone, found.noisy)
+            for name in ("p50_us", "p99_us")
+        ]
+        each = " ".join(f"{one.p99_us / 1000:.1f}" for one in found.noisy)
+        rows.append((TITLES[place], *times, each, f"{found.ratio:.2f}"))
+    head = f"5 ms of CPU, {RATE_PER_S} calls/s (open loop), alone and beside {HOGS_COUNT} that burn CPU and memory\n"
+    return head + aligned(rows) + _reservation(measured)
+
+
+def _reservation(measured: Measured) -> str:
+    """Against each other place, in words: by the ratio, and by the noisy p99 itself."""
+    mine = measured.neighbours.get("reserved")
+    if mine is None:
+        return ""
+    lines = ""
+    for place in (place for place in ("best-effort", "weights") if place in measured.neighbours):
+        other = measured.neighbours[place]
+        word = "beats" if mine.ratio < other.ratio and mine.noisy_p99_us < other.noisy_p99_us else "DOES NOT BEAT"
+        lines += (
+            f"\nThe reservation {word} {TITLES[place]}: {mine.ratio:.2f} against {other.ratio:.2f},"
+            f" noisy p99 {mine.noisy_p99_us / 1000:.2f} against {other.noisy_p99_us / 1000:.2f} ms"
+        )
+    return lines
 
 
 def _others(measured: Measured) -> str:
@@ -135,6 +171,10 @@ def document(measured: Measured, peers: dict[str, dict[str, str]], facts: dict[s
         "rewinds": {name: asdict(each) for name, each in measured.rewinds.items()},
         "crowd": asdict(measured.crowd) if measured.crowd else None,
         "soak": asdict(measured.soak) if measured.soak else None,
+        "neighbours": {
+            place: {"p99_noisy_over_alone": round(found.ratio, 3), **asdict(found)}
+            for place, found in measured.neighbours.items()
+        },
         "left_out": measured.left_out,
     }
     whole = {

@@ -5,17 +5,21 @@ import json
 import mmap
 import os
 import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
-from tests.bench import figures, load, openloop, report
+from tests.bench import figures, load, neighbour_load, openloop, report
 from tests.bench.__main__ import verdict
 from tests.bench.cold import BURST, Baseline, Cold
 from tests.bench.figures import Measured
 from tests.bench.host import PeerError
+from tests.bench.neighbour import Neighbour
+from tests.bench.neighbour_load import Latency
 from tests.bench.peers import PEERS, Peer
 from tests.bench.soak import Sample, Soak
 from tests.bench.tailcut_server import private_bytes
@@ -99,6 +103,53 @@ def test_figures_are_judged_and_what_was_not_measured_says_so() -> None:
     assert judged["our warm requests/s ÷ floor"] == (None, "not measured")
 
 
+def neighbour(alone_ms: list[int], noisy_ms: list[int], failed: int = 0) -> Neighbour:
+    """p99 of each round."""
+    alone, noisy = (
+        [Latency(5000, p99 * 1000, p99 * 1000, 300, failed, 0) for p99 in each] for each in (alone_ms, noisy_ms)
+    )
+    return Neighbour(alone, noisy)
+
+
+def test_neighbours_are_reported_by_the_medians_of_their_rounds() -> None:
+    found = Measured()
+    found.neighbours = {"reserved": neighbour([6, 7, 60], [8, 9, 7]), "weights": neighbour([6, 6, 6], [12, 90, 15])}
+    judged = {row["figure"]: (row["value"], row["reached"]) for row in figures.document(found)}
+    assert judged["reserved tier: noisy p99 ÷ alone"] == (8 / 7, "goal")
+    assert judged["  the same, gunicorn, weights alone"] == (2.5, "beside it")
+    assert judged["  the same, gunicorn"] == (None, "not measured")
+    text = report.tables(found, NAMES)
+    assert "8.0 9.0 7.0" in text
+    assert "The reservation beats gunicorn, weights alone: 1.14 against 2.50, noisy p99 8.00 against 15.00 ms" in text
+    document = json.loads(report.document(found, {}, {}))
+    assert document["neighbours"]["reserved"]["p99_noisy_over_alone"] == 1.143
+    assert [one["p99_us"] for one in document["neighbours"]["weights"]["noisy"]] == [12_000, 90_000, 15_000]
+
+
+def test_a_reservation_that_is_no_better_is_said_to_be_none() -> None:
+    found = Measured()
+    # A better ratio, but only since alone is worse.
+    found.neighbours = {"reserved": neighbour([10], [17]), "best-effort": neighbour([6], [12])}
+    assert "The reservation DOES NOT BEAT best effort" in report.tables(found, NAMES)
+    judged = {row["figure"]: row["reached"] for row in figures.document(found)}
+    assert judged["reserved tier: noisy p99 ÷ alone"] == "missed"
+
+
+def test_a_ratio_that_only_a_disturbed_run_alone_explains_is_no_merit() -> None:
+    found = Measured()
+    found.neighbours = {"reserved": neighbour([28], [7])}
+    judged = {row["figure"]: row["reached"] for row in figures.document(found)}
+    assert judged["reserved tier: noisy p99 ÷ alone"] == "not measured"
+
+
+def test_a_call_beside_neighbours_that_failed_fails_the_run() -> None:
+    found = Measured()
+    found.neighbours = {"reserved": neighbour([6], [6])}
+    assert verdict(found, None) == 0
+    found.neighbours = {"reserved": neighbour([6], [6], failed=1)}
+    assert verdict(found, None) == 1
+
+
 def test_private_memory_counts_what_is_written_and_not_what_is_shared() -> None:
     # Mapped anew: what an allocator hands out may have been written to before, and counted.
     with mmap.mmap(-1, 16 * 2**20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as block:
@@ -140,6 +191,63 @@ def test_a_server_that_stalls_cannot_hide_the_requests_that_were_due(tmp_path: P
     assert point.answered == point.due > 10
     assert point.p90_us > 500_000
     assert point.errors == {}
+
+
+class Stalls(Answers):
+    """Nothing is answered for 2.5 s from the first request on."""
+
+    asked = threading.Lock()
+    stall = threading.Event()
+    released = threading.Event()
+
+    def do_POST(self) -> None:
+        if self.asked.acquire(blocking=False):
+            threading.Timer(2.5, self.released.set).start()
+        self.released.wait()
+        self.stall.set()
+        super().do_POST()
+
+
+class Prompt(Answers):
+    stall = threading.Event()
+    stall.set()
+
+
+@contextmanager
+def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[load.Target]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield load.Target(f"http://127.0.0.1:{server.server_port}/", "{}")
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_the_neighbours_client_counts_from_when_a_call_was_due() -> None:
+    """More calls are due during the stall than the client has threads, so some are sent after it, and answered at once:
+    they have waited all the same."""
+    with serving(Stalls) as target:
+        found = neighbour_load.measure(target, 40, 2.0, min(os.sched_getaffinity(0)))
+    assert (found.requests, found.failed, found.reserved) == (80, 0, 0)
+    assert found.max_us > 500_000
+    assert found.p50_us > 200_000
+
+
+def test_hogs_are_called_until_the_end_and_one_that_never_answers_is_no_neighbour() -> None:
+    cpu = min(os.sched_getaffinity(0))
+    with serving(Prompt) as target:
+        with neighbour_load.burning([target, target], cpu):
+            threading.Event().wait(0.5)
+        silent = load.Target("http://127.0.0.1:1/", "{}")
+        with pytest.raises(PeerError, match="not every hog"), neighbour_load.burning([target, silent], cpu):
+            threading.Event().wait(0.5)
+
+
+def test_percentiles_are_those_of_the_nearest_rank() -> None:
+    assert neighbour_load.percentile(list(range(1, 201)), 99) == 198
+    assert neighbour_load.percentile([7], 99) == 7
+    assert neighbour_load.percentile([1, 2, 3], 50) == 2
 
 
 @pytest.mark.parametrize(

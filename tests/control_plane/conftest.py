@@ -17,11 +17,21 @@ FILES_ONLY = ("test_archive", "test_uploads")
 """Modules about archives: SQL is not what they are about, once is enough."""
 
 
+SAME_QUERIES = (
+    "test_roles",
+    "test_naming_another_tenant_finds_nothing",
+    "test_another_tenants_ids_are_not_there",
+    "test_ids_of_another_tenant_under_an_own_function",
+)
+"""Ask every endpoint again as somebody else: ``test_scopes`` has sent the same statements to both databases."""
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Everything that uses the control plane runs on SQLite and on a real PostgreSQL."""
     if "database" in metafunc.fixturenames:
         is_about_files = metafunc.module.__name__.rpartition(".")[2].startswith(FILES_ONLY)
-        names = ["sqlite"] if is_about_files else ["sqlite", "postgresql"]
+        once = is_about_files or metafunc.function.__name__ in SAME_QUERIES
+        names = ["sqlite"] if once else ["sqlite", "postgresql"]
         metafunc.parametrize("database", names, indirect=True, scope="session")
 
 

@@ -3,6 +3,7 @@
 import itertools
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -166,6 +167,39 @@ def test_tiers_are_compared_on_the_tenants_own_calls(
         assert "All of your 100 calls" in other
     assert "fits your calls" in pro
     assert "fits your calls" not in scale
+
+
+def test_booked_usage_is_money_in_the_preview_and_on_the_page(
+    shop: Shop, buyer: Person, browser: Browser, feed_valkey: Valkey
+) -> None:
+    """A month's work in five records: they are booked, their hour is closed, Stripe hears of it and draws up."""
+    shop.stripe.post("/simulator/advance", seconds=-3 * 3600)  # usage of an hour that is over, and paid for already
+    buy(shop, browser, "pro")
+    shop.stripe.post("/simulator/advance", seconds=3 * 3600)
+    preview = buyer.http.get("/v1/invoices/upcoming").json()
+    assert preview["total_minor"] == 2_900
+    assert [line["amount_minor"] for line in preview["lines"] if "CPU" in line["description"]] == [0]
+    key = buyer.http.post("/v1/keys", json={"scopes": ["admin"]}).json()
+    tenant = Tenant(shop.control_plane, {"id": "", "name": buyer.http.headers["Tailcut-Tenant"], "key": key})
+    version = tenant.deploy("hello", bundle(1))["version"]
+    an_hour_ago = datetime.now(UTC).replace(minute=30, second=0, microsecond=0) - timedelta(hours=1)
+    Feed(feed_valkey).send(Call(version, arrived_at=an_hour_ago, cpu_us=60_000 * 1_000_000).many(5))
+    eventually(lambda: buyer.http.get("/v1/invoices/upcoming").json()["total_minor"] > 2_900)
+    preview = eventually(
+        lambda: (
+            shop.sql("SELECT count(*) FROM meter_events WHERE state IN ('new', 'sending')") == [(0,)]
+            and buyer.http.get("/v1/invoices/upcoming").json()
+        )
+    )
+    assert preview["total_minor"] == preview["due_minor"] == 2_900 + 400, "100,000 CPU-seconds over, 4 a thousand"
+    lines = {line["description"]: (line["quantity"], line["amount_minor"]) for line in preview["lines"]}
+    [cpu] = [value for text, value in lines.items() if "CPU" in text]
+    assert cpu == (300_000_000, 400)
+    assert sum(amount for _, amount in lines.values()) == 3_300
+    page = browser.open("/billing").text
+    assert "$33.00</strong> as it stands" in page
+    assert re.search(r'<dt class="metered">[^<]*CPU[^<]*</dt><dd>\$4\.00</dd>', page), page
+    assert '<dd class="total">$33.00</dd>' in page
 
 
 def test_spend_caps_by_browser(shop: Shop, buyer: Person, browser: Browser) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.control_plane.bundles import bundle
-from tests.control_plane.running import ControlPlane, Tenant, sign_up
+from tests.control_plane.running import ControlPlane, Tenant, Valkey, sign_up
 
 CALLERS = (("nobody", "sqlite"), ("key", "postgresql"), ("person", "postgresql"), ("operator", "sqlite"))
 
@@ -28,9 +28,11 @@ def token_of(running: ControlPlane, caller: str) -> str:
 
 @pytest.mark.parametrize(("caller", "kind"), CALLERS)
 @pytest.mark.timeout(600)
-def test_made_up_requests(caller: str, kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_made_up_requests(
+    caller: str, kind: str, own_valkey: Valkey, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     url = request.getfixturevalue("postgres").new_database() if kind == "postgresql" else ""
-    running = ControlPlane(tmp_path / "var", DATABASE_URL=url)
+    running = ControlPlane(tmp_path / "var", own_valkey.url, DATABASE_URL=url)
     try:
         token = token_of(running, caller)
         header = ("--header", f"Authorization: Bearer {token}") if token else ()

@@ -5,7 +5,6 @@ import random
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -15,6 +14,7 @@ from control_plane.database import Database
 from control_plane.models import Base
 from control_plane.tiers.catalog import Tier, load_catalog
 from control_plane.usage import history, minutes, pruning, rollup, shape
+from control_plane.usage.booking import Row
 from control_plane.usage.shape import ERROR_MAX, NAMES, VALUE_MAX, CorruptShapeError, Histogram, Shape
 from control_plane.usage.views import Minute
 from control_plane.usage.what_if import Hour, overage_minor, what_if
@@ -131,19 +131,24 @@ def test_minutes_add_up_and_read_back() -> None:
 # -- In SQL ----------------------------------------------------------------------------------------------------------
 
 
-def row(at: datetime, tenant_id: str = "tnt_1", **changes: object) -> dict[str, Any]:
-    numbers = dict.fromkeys((*NAMES, "mib_us"), 1000)
-    return {
-        "tenant_id": tenant_id,
-        "function": "f",
-        "version_id": "v",
-        "arrived_at": at,
-        "outcome": "ok",
-        "status": 200,
-        "cold": False,
-        **numbers,
-        **changes,
-    }
+def row(at: datetime, tenant_id: str = "tnt_1", *, status: int = 200, cold: bool = False) -> Row:
+    return Row(
+        id=1,
+        invocation_id="00",
+        tenant_id=tenant_id,
+        function="f",
+        version_id="v",
+        arrived_unix_us=int(at.timestamp()) * 1_000_000,
+        outcome="ok",
+        status=status,
+        billed=True,
+        cold=cold,
+        deadline=False,
+        start_us=0,
+        log_bytes=0,
+        mib_us=1000,
+        **dict.fromkeys(NAMES, 1000),
+    )
 
 
 def test_rows_add_up_over_transactions_and_old_hours_go_while_days_stay(tmp_path: Path) -> None:

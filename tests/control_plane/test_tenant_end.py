@@ -108,7 +108,8 @@ def rows_about(control_plane: ControlPlane, tenant_id: str) -> dict[str, int]:
 
 KEPT = {"tenants", "outbox", "subscriptions", "subscription_add_ons", "usage_hours", "usage_hourly", "invoices"}
 KEPT |= {"purchases", "meter_events", "meter_carries", "billing_notes", "stripe_objects", "usage_versions"}
-"""What invoices and the relay need."""
+KEPT |= {"operator_entries"}
+"""What invoices and the relay need, and the log of what operators did."""
 
 
 def test_a_deleted_tenant_is_gone_but_for_what_invoices_need(ending: ControlPlane, own_valkey: Valkey) -> None:

@@ -141,7 +141,9 @@ def test_a_warmup_that_raises_fails_the_start(start: Start) -> None:
 
 def test_files_in_tmp_are_gone_with_the_invocation(start: Start) -> None:
     source = (
-        "import pathlib\ntmp = pathlib.Path('/tmp')\ndef handler() -> int:\n    found = len(list(tmp.iterdir()))\n"
+        # Where this repository lies in /tmp, its folder is there from the start.
+        "import pathlib\ntmp = pathlib.Path('/tmp')\nbefore = len(list(tmp.iterdir()))\n"
+        "def handler() -> int:\n    found = len(list(tmp.iterdir())) - before\n"
         "    (tmp / 'a').mkdir(exist_ok=True)\n    (tmp / 'a' / 'b').write_text('x')\n    return found\n"
     )
     forked = start(source, state="forked")

@@ -233,11 +233,11 @@ class Server:
 
     def worker_pids(self) -> set[int]:
         """The workers: everything below that is neither the supervisor nor one of its named children, nor theirs that
-        books usage."""
+        books usage or asks the doctor."""
         children = self.status().get("children", {})
         named = {child["pid"] for child in children.values()} | {self.process.pid}
-        if "control-plane" in children:
-            named |= self.process_tree(children["control-plane"]["pid"])
+        for name in {"control-plane", "gateway"} & children.keys():
+            named |= self.process_tree(children[name]["pid"])
         return {pid for pid in self.process_tree() - named if self.alive(pid)}
 
     def reload(self) -> None:

@@ -114,10 +114,10 @@ class JournalCopy:
                 fields = SLOT.unpack(slot)
                 assert fields[0] == crc32c(slot[4:]), f"{path.name} at {at}"
                 assert fields[1] == KIND_USAGE
-                yield fields[2].hex(), fields[17].rstrip(b"\0").decode(), _entry(fields)
+                yield fields[2].hex(), fields[17].rstrip(b"\0").decode(), entry_of(fields)
 
 
-def _entry(fields: tuple[int, ...]) -> Entry:
+def entry_of(fields: tuple[int, ...]) -> Entry:
     """Counted once more, and not with the code that is tested."""
     wall_ns, cpu_ns, memory_bytes, status, outcome, flags = (fields[n] for n in (6, 7, 8, 13, 14, 15))
     name = OUTCOMES[outcome]
