@@ -6,15 +6,21 @@ of tests.support.server. What always holds: nothing else of the server is anothe
 
 import os
 import sys
+from collections.abc import Iterable
 
 from gateway.supervisor import checks, cli
 
 
 def main() -> None:
-    cpu = min(os.sched_getaffinity(0))
-    checks.shared_cpus = lambda _wanted, _reserved: (cpu, cpu)
+    checks.shared_cpus = twice_the_first
     sys.argv = ["tailcut-server", *sys.argv[sys.argv.index("up") :]]
     cli.main()
+
+
+def twice_the_first(wanted: Iterable[int], reserved: Iterable[int]) -> tuple[int, ...]:
+    del wanted
+    cpu = min(os.sched_getaffinity(0) - set(reserved))
+    return (cpu, cpu)
 
 
 if __name__ == "__main__":
