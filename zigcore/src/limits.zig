@@ -190,6 +190,8 @@ pub const overrun_patience_ns = 3 * ms_ns;
 pub const traceback_bytes_max = 32 * kib;
 /// How often the CPU clock of an idle worker is looked at; all of a reactor's at the same time.
 pub const idle_look_ns = 1 * s_ns;
+/// The same of one with a reservation: a call at another reactor may be waiting for it.
+pub const idle_reserved_look_ns = 50 * ms_ns;
 /// After this time without an invocation the clock is also looked at before the next: what was used is not billed to it.
 pub const idle_unbilled_ns = 1 * ms_ns;
 /// What an idle worker may use, for ending its answer and going back to its checkpoint; with more it is replaced.

@@ -34,6 +34,16 @@ pub const Claim = struct {
     tenant: u64 = 0,
     cpu: u8 = 0,
     bandwidth: u32 = 0,
+    /// By a call that waits at a reactor without a worker for it.
+    wanted: Wanted = .no,
+};
+
+pub const Wanted = enum {
+    no,
+    /// For another worker of the same tenant.
+    own,
+    /// For another tenant's.
+    any,
 };
 
 pub const none: u16 = std.math.maxInt(u16);
@@ -101,6 +111,23 @@ pub fn give(ledger: *Ledger, index: u16) void {
     assert(claim.tenant != 0 and ledger.cpus[claim.cpu].sold >= claim.bandwidth);
     ledger.cpus[claim.cpu].sold -= claim.bandwidth;
     claim.* = .{};
+}
+
+/// A call of `tenant` waits for what others hold: they give it up as soon as they do nothing. `own`: it has as many as it
+/// may, one of its own must go; otherwise anybody's.
+pub fn ask(ledger: *Ledger, tenant: u64, own: bool) void {
+    ledger.lockTake();
+    defer ledger.lockGive();
+    for (&ledger.claims) |*claim| {
+        if (claim.tenant == tenant) claim.wanted = .own else if (claim.tenant != 0 and !own and claim.wanted == .no) claim.wanted = .any;
+    }
+}
+
+pub fn wanted(ledger: *Ledger, index: u16) Wanted {
+    ledger.lockTake();
+    defer ledger.lockGive();
+    assert(ledger.claims[index].tenant != 0);
+    return ledger.claims[index].wanted;
 }
 
 /// Nothing more is sold on the CPU of that claim for a while.
@@ -183,6 +210,21 @@ test "a tenant has as many as it bought, whatever is free" {
     _ = ledger.take(8, two, 0).taken;
     ledger.give(first);
     _ = ledger.take(7, two, 0).taken;
+}
+
+test "who waits asks the tenant's own claims, or everybody's, and what is given back is asked no more" {
+    var ledger: Ledger = .{};
+    ledger.open(&.{1}, whole / 10 * 9);
+    const mine = ledger.take(7, fifth, 0).taken;
+    const others = ledger.take(8, fifth, 0).taken;
+    try testing.expectEqual(Wanted.no, ledger.wanted(mine));
+    ledger.ask(7, true);
+    try testing.expectEqual(Wanted.own, ledger.wanted(mine));
+    try testing.expectEqual(Wanted.no, ledger.wanted(others));
+    ledger.ask(7, false);
+    try testing.expectEqual(Wanted.any, ledger.wanted(others));
+    ledger.give(mine);
+    try testing.expectEqual(Wanted.no, ledger.wanted(ledger.take(9, fifth, 0).taken));
 }
 
 test "a CPU that the kernel refused is left alone for a while; without CPUs nothing is sold" {

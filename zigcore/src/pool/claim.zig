@@ -39,7 +39,8 @@ pub fn placeFor(p: *Pool, version: *const Version, improving: bool) Place {
             if (improving) return .wait;
             if (version.reservation.fallback) return .shared;
             if (version.probe) return .shared_once;
-            if (answer == .full) _ = evict(p, version, .any);
+            // Other reactors' workers may be in the way, too: they look (`isWanted`).
+            if (!(answer == .full and evict(p, version, .any)) and version.workers == 0) p.ledger.ask(version.tenant_key, answer == .spent);
             return .wait;
         },
         // Not on this machine: said in every answer, and by the doctor.
@@ -115,6 +116,17 @@ pub fn renew(p: *Pool, index: u32) void {
             .free, .stopping, .dying => {},
         }
     }
+}
+
+/// Whether a worker that does nothing must make room for a call that waits at another reactor, or for another version.
+pub fn isWanted(p: *Pool, w: *const Worker) bool {
+    if (w.claim == Ledger.none) return false;
+    const version = &p.versions[w.version];
+    return switch (p.ledger.wanted(w.claim)) {
+        .no => false,
+        .own => true,
+        .any => version.workers > version.workers_min,
+    };
 }
 
 /// Ends the worker with a reservation that has been idle longest; true: room is on its way.

@@ -10,6 +10,7 @@
 const std = @import("std");
 const assert = std.debug.assert;
 const limits = @import("../limits.zig");
+const Ledger = @import("../admit/ledger.zig");
 const sys = @import("../io/sys.zig");
 const clock = @import("../io/clock.zig");
 const family = @import("../io/family.zig");
@@ -147,8 +148,14 @@ pub fn restEnd(p: *const Pool, w: *Worker) bool {
     return true;
 }
 
+/// Whether this look at an idle worker with a reservation is the one of a whole pause.
+pub fn idleLookWhole(now_ns: u64) bool {
+    return now_ns / limits.idle_look_ns != (now_ns - limits.idle_reserved_look_ns) / limits.idle_look_ns;
+}
+
 /// When an idle worker is looked at next: all at the same time, so that a quiet node wakes once for them.
-pub fn idleLookNext(p: *const Pool, end_ns: u64) u64 {
-    const next_ns = ((p.now_ns + limits.idle_look_ns / 2) / limits.idle_look_ns + 1) * limits.idle_look_ns;
+pub fn idleLookNext(p: *const Pool, w: *const Worker, end_ns: u64) u64 {
+    const pause_ns: u64 = if (w.claim == Ledger.none) limits.idle_look_ns else limits.idle_reserved_look_ns;
+    const next_ns = ((p.now_ns + pause_ns / 2) / pause_ns + 1) * pause_ns;
     return @min(next_ns, @max(end_ns, p.now_ns));
 }

@@ -56,6 +56,8 @@ pub fn place(p: *Pool, invocation: *Invocation, function: target.Function) void 
 pub fn next(p: *Pool, w: *Worker) void {
     assert(w.state == .busy or w.state == .starting);
     const version = &p.versions[w.version];
+    // Not before it has served one: two reactors would take it from each other for ever.
+    if (w.state == .busy and claim.isWanted(p, w)) w.stop_after = true;
     if (w.state == .busy) p.busy -= 1 else version.starting -= 1;
     w.to(.idle);
     if (version.reservation.runtime_us > 0 and !w.deadline) claim.improve(p, w.version);
@@ -72,7 +74,7 @@ pub fn next(p: *Pool, w: *Worker) void {
     version.idle += 1;
     idlePush(p, version, w);
     w.idle_since_ns = p.now_ns;
-    p.deadlines.set(p.indexOf(w), deadline.idleLookNext(p, p.now_ns + p.options.worker_idle_timeout_ns));
+    p.deadlines.set(p.indexOf(w), deadline.idleLookNext(p, w, p.now_ns + p.options.worker_idle_timeout_ns));
     if (!version.current or w.stop_after) reap.stop(p, w);
 }
 

@@ -102,13 +102,15 @@ pub fn expired(p: *Pool, w: *Worker) void {
         .free => {},
         .starting => die(p, w, .start, "The worker was not ready in time."),
         .idle => {
-            if (!deadline.restful(w)) return die(p, w, .garbage, restless);
+            // One with a reservation is looked at more often, its clock as seldom as any other's: what is allowed is per look.
+            const whole_look = w.claim == Ledger.none or deadline.idleLookWhole(p.now_ns);
+            if (whole_look and !deadline.restful(w)) return die(p, w, .garbage, restless);
             const version = &p.versions[w.version];
             const end_ns = w.idle_since_ns + p.options.worker_idle_timeout_ns;
             const kept = version.current and version.workers <= version.workers_min;
-            if (!kept and p.now_ns >= end_ns) return stop(p, w);
-            shared.rest(w);
-            p.deadlines.set(p.indexOf(w), deadline.idleLookNext(p, if (kept) Deadlines.never else end_ns));
+            if (!kept and p.now_ns >= end_ns or claim.isWanted(p, w)) return stop(p, w);
+            if (whole_look) shared.rest(w);
+            p.deadlines.set(p.indexOf(w), deadline.idleLookNext(p, w, if (kept) Deadlines.never else end_ns));
         },
         .busy => deadline.expired(p, w),
         .stopping => {
