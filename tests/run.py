@@ -53,7 +53,6 @@ SIDE_BY_SIDE = tuple(
         "control_plane",
         "browser",
         "egress",
-        "escape",
         "examples",
         "faults",
         "host",

@@ -1,4 +1,8 @@
-"""One browser for all tests of this folder, one server whose free month is tiny, a fenced page for each test."""
+"""One browser for all tests of this folder, one server whose free month is tiny, a fenced page for each test.
+
+Of the package, not of the session: Playwright keeps a loop running in this thread until it ends, and other tests have
+loops of their own.
+"""
 
 import json
 import re
@@ -16,13 +20,13 @@ from tests.support.server import Server
 FREE_INVOCATIONS = 4
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     with launched() as running:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Sells through the simulated checkout; usage is in SQL and on the bill as soon as it may be."""
     folder = tmp_path_factory.mktemp("shop")

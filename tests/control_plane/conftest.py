@@ -13,8 +13,15 @@ from tests.support.postgres import Postgres
 _numbers = itertools.count(1)
 
 
-FILES_ONLY = ("test_archive", "test_uploads")
-"""Modules about archives: SQL is not what they are about, once is enough."""
+FILES_ONLY = (
+    "test_archive",
+    "test_uploads",
+    "test_dashboard",
+    "test_http",
+    "test_command_line_login",
+    "test_usage_page",
+)
+"""Modules about archives, HTTP and pages: SQL is not what they are about, once is enough."""
 
 
 SAME_QUERIES = (

@@ -210,7 +210,7 @@ def test_an_upload_is_cut_at_its_bound_while_it_streams(tmp_path: Path) -> None:
 
 def test_slow_uploads_end_and_many_are_told_to_wait(tmp_path: Path) -> None:
     running = ControlPlane(
-        tmp_path / "var", TAILCUT_UPLOADS_MAX=1, TAILCUT_UPLOAD_IDLE_TIMEOUT=json.dumps("PT3S").strip('"')
+        tmp_path / "var", TAILCUT_UPLOADS_MAX=1, TAILCUT_UPLOAD_IDLE_TIMEOUT=json.dumps("PT6S").strip('"')
     )
     try:
         tenant = running.new_tenant("acme")
