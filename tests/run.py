@@ -44,8 +44,8 @@ CHECKS = (
 
 
 PYTEST = (PYTHON, "-m", "pytest", "--durations=15", "--durations-min=5")
-LONGEST = "tests/control_plane/test_schemathesis.py"
-"""Has few tests, so it would come last, with nothing left to run beside it."""
+LONGEST = ("tests/fresh/test_programs.py", "tests/control_plane/test_schemathesis.py")
+"""Have few tests, so they would come last, with nothing left to run beside them."""
 TWO_AT_ONCE = ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
 SIDE_BY_SIDE = tuple(
     f"tests/{name}"
@@ -55,6 +55,7 @@ SIDE_BY_SIDE = tuple(
         "egress",
         "examples",
         "faults",
+        "fresh",
         "host",
         "http",
         "quota",
@@ -62,6 +63,7 @@ SIDE_BY_SIDE = tuple(
         "setup",
         "unit",
         "usage",
+        "worker",
     )
 )
 """Wait for SQL, starts and restarts most of their time; the others load the CPUs that they measure, and run alone."""
@@ -73,7 +75,7 @@ def tests(pytest_arguments: list[str]) -> tuple[Step, ...]:
         return (zig, Step("pytest", (*PYTEST, *pytest_arguments)))
     return (
         zig,
-        Step("pytest, two at once", (*PYTEST, *TWO_AT_ONCE, LONGEST, *SIDE_BY_SIDE)),
+        Step("pytest, two at once", (*PYTEST, *TWO_AT_ONCE, *LONGEST, *SIDE_BY_SIDE)),
         Step("pytest", (*PYTEST, *(f"--ignore={folder}" for folder in SIDE_BY_SIDE))),
     )
 
