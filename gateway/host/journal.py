@@ -91,6 +91,8 @@ class Journal:
         self._next = [1] * reactors
         self._open: dict[int, list[int]] = {reactor: [] for reactor in range(reactors)}
         """Descriptors of the segments that may be written still: the last two."""
+        self._full: list[int] = []
+        """Of those before: ``sync`` writes them out and closes them, so that ``feed`` never waits for the disk."""
         folder.mkdir(parents=True, exist_ok=True)
 
     def begin(self) -> None:
@@ -125,6 +127,10 @@ class Journal:
         for descriptors in list(self._open.values()):
             for descriptor in list(descriptors):
                 os.fdatasync(descriptor)
+        while self._full:
+            descriptor = self._full.pop()
+            os.fdatasync(descriptor)
+            os.close(descriptor)
 
     @property
     def node(self) -> str:
@@ -181,7 +187,7 @@ class Journal:
 
     def close(self) -> None:
         """The locks go with the process, too; a draining gateway lets go when it has answered everything."""
-        for descriptor in [*self._locks, *(one for each in self._open.values() for one in each)]:
+        for descriptor in [*self._locks, *self._full, *(one for each in self._open.values() for one in each)]:
             os.close(descriptor)
         self._locks, self._open = [], {}
 
@@ -212,9 +218,7 @@ class Journal:
         kept = self._open[reactor]
         kept.append(descriptor)
         while len(kept) > 2:
-            done = kept.pop(0)
-            os.fdatasync(done)
-            os.close(done)
+            self._full.append(kept.pop(0))
 
     # -- recovery --------------------------------------------------------------------------------------------------
 
