@@ -91,7 +91,7 @@ class Journal:
         self._next = [1] * reactors
         self._open: dict[int, list[int]] = {reactor: [] for reactor in range(reactors)}
         """Descriptors of the segments that may be written still: the last two."""
-        self._full: list[int] = []
+        self._written: list[int] = []
         """Of those before: ``sync`` writes them out and closes them, so that ``feed`` never waits for the disk."""
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -127,8 +127,8 @@ class Journal:
         for descriptors in list(self._open.values()):
             for descriptor in list(descriptors):
                 os.fdatasync(descriptor)
-        while self._full:
-            descriptor = self._full.pop()
+        while self._written:
+            descriptor = self._written.pop()
             os.fdatasync(descriptor)
             os.close(descriptor)
 
@@ -187,7 +187,7 @@ class Journal:
 
     def close(self) -> None:
         """The locks go with the process, too; a draining gateway lets go when it has answered everything."""
-        for descriptor in [*self._locks, *self._full, *(one for each in self._open.values() for one in each)]:
+        for descriptor in [*self._locks, *self._written, *(one for each in self._open.values() for one in each)]:
             os.close(descriptor)
         self._locks, self._open = [], {}
 
@@ -218,7 +218,7 @@ class Journal:
         kept = self._open[reactor]
         kept.append(descriptor)
         while len(kept) > 2:
-            self._full.append(kept.pop(0))
+            self._written.append(kept.pop(0))
 
     # -- recovery --------------------------------------------------------------------------------------------------
 
