@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from sqlalchemy import Connection, event
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
 BUSY_TIMEOUT_MS: Final = 10_000
@@ -37,6 +38,12 @@ class Database:
 
     async def close(self) -> None:
         await self.engine.dispose()
+
+
+def insert_into(session: AsyncSession, model: Any) -> Any:
+    """The dialect's own INSERT: ON CONFLICT is not in the SQL that both share."""
+    is_sqlite = session.get_bind().dialect.name == "sqlite"
+    return (sqlite if is_sqlite else postgresql).insert(model)
 
 
 def make_engine(url: str) -> AsyncEngine:

@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import delete, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.alerts.rules import Reached
+from control_plane.database import insert_into
 from control_plane.ids import new_id
 from control_plane.models import (
     Member,
@@ -48,7 +47,7 @@ async def insert(session: AsyncSession, tenant_id: str, found: Reached) -> Usage
         "used": found.used,
         "created_at": now(),
     }
-    query = _insert(session, UsageAlert).values(row).on_conflict_do_nothing().returning(UsageAlert)
+    query = insert_into(session, UsageAlert).values(row).on_conflict_do_nothing().returning(UsageAlert)
     alert: UsageAlert | None = (await session.scalars(query)).one_or_none()
     return alert
 
@@ -122,9 +121,3 @@ async def forget_alerts(session: AsyncSession, tenant_id: str) -> bool:
     await session.execute(delete(UsageAlert).where(UsageAlert.tenant_id == tenant_id))
     await session.execute(delete(UsageAlertSettings).where(UsageAlertSettings.tenant_id == tenant_id))
     return True
-
-
-def _insert(session: AsyncSession, model: Any) -> Any:
-    """The dialect's own INSERT: ON CONFLICT is not in the SQL that both share."""
-    is_sqlite = session.get_bind().dialect.name == "sqlite"
-    return (sqlite if is_sqlite else postgresql).insert(model)

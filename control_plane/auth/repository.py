@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import case, delete, func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from control_plane.database import insert_into
 from control_plane.models import IdempotencyRecord, Key, Member, Person, Session, Tenant, Throttle
 from control_plane.pagination import Page, PageRequest, fetch_page
 
@@ -159,10 +159,9 @@ async def memberships_of(session: AsyncSession, person_id: str) -> list[tuple[Me
 
 async def count_attempt(session: AsyncSession, sha256: str, now_s: int, until_s: int) -> tuple[int, int]:
     """One statement, so that attempts at once are all counted. → (attempts in this window, its end)"""
-    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
     is_over = Throttle.until_s <= now_s
     query = (
-        insert(Throttle)
+        insert_into(session, Throttle)
         .values(sha256=sha256, attempts_count=1, until_s=until_s)
         .on_conflict_do_update(
             index_elements=[Throttle.sha256],

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import delete, func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from control_plane.database import insert_into
 from control_plane.models import (
     BillingNote,
     Invoice,
@@ -114,9 +114,7 @@ async def find_purchase_by_session(session: AsyncSession, stripe_session_id: str
 async def store_event(session: AsyncSession, event: StripeEvent) -> bool:
     """False: it is there already."""
     values = {column.key: getattr(event, column.key) for column in StripeEvent.__table__.columns}
-    is_sqlite = session.get_bind().dialect.name == "sqlite"
-    insert = sqlite.insert(StripeEvent) if is_sqlite else postgresql.insert(StripeEvent)
-    query = insert.values(**values).on_conflict_do_nothing().returning(StripeEvent.id)
+    query = insert_into(session, StripeEvent).values(**values).on_conflict_do_nothing().returning(StripeEvent.id)
     return (await session.scalars(query)).one_or_none() is not None
 
 

@@ -6,9 +6,9 @@ from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import Select, and_, delete, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from control_plane.database import insert_into
 from control_plane.models import LogLine, LogReader, UsageRecordRow
 from control_plane.pagination import Page, PageRequest, fetch_page
 
@@ -86,7 +86,7 @@ async def position(session: AsyncSession, stream: str) -> str | None:
 async def move(session: AsyncSession, stream: str, before: str | None, after: str) -> bool:
     """False: it is not at ``before`` any more."""
     if before is None:
-        insert = _insert(session, LogReader).values(stream=stream, position=after).on_conflict_do_nothing()
+        insert = insert_into(session, LogReader).values(stream=stream, position=after).on_conflict_do_nothing()
         return (await session.scalars(insert.returning(LogReader.stream))).one_or_none() is not None
     query = (
         update(LogReader)
@@ -101,7 +101,7 @@ async def move(session: AsyncSession, stream: str, before: str | None, after: st
 async def insert(session: AsyncSession, rows: Sequence[dict[str, Any]]) -> None:
     for at in range(0, len(rows), _ROWS_MAX):
         part = list(rows[at : at + _ROWS_MAX])
-        await session.execute(_insert(session, LogLine).values(part).on_conflict_do_nothing())
+        await session.execute(insert_into(session, LogLine).values(part).on_conflict_do_nothing())
 
 
 async def tenants_with_lines(session: AsyncSession) -> Sequence[str]:
@@ -123,9 +123,3 @@ async def keep_newest(session: AsyncSession, tenant_id: str, count: int) -> None
 async def delete_lines(session: AsyncSession, tenant_id: str) -> None:
     """With its tenant."""
     await session.execute(delete(LogLine).where(LogLine.tenant_id == tenant_id))
-
-
-def _insert(session: AsyncSession, model: Any) -> Any:
-    """The dialect's own INSERT: ON CONFLICT is not in the SQL that both share."""
-    is_sqlite = session.get_bind().dialect.name == "sqlite"
-    return (sqlite if is_sqlite else postgresql).insert(model)

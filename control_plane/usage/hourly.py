@@ -9,12 +9,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from control_plane.database import insert_into
 from control_plane.models import UsageHour, UsageHourly
 
 
@@ -88,7 +87,7 @@ async def close_hour(session: AsyncSession, tenant_id: str, hour: datetime) -> C
 
 async def _lock_hour(session: AsyncSession, tenant_id: str, hour: datetime) -> int:
     """→ the open revision, locked until the transaction ends."""
-    insert = _insert(session, UsageHour).values(tenant_id=tenant_id, hour=hour, open_revision=0, dirty=True)
+    insert = insert_into(session, UsageHour).values(tenant_id=tenant_id, hour=hour, open_revision=0, dirty=True)
     query = insert.on_conflict_do_update(
         index_elements=[UsageHour.tenant_id, UsageHour.hour], set_={"dirty": True}
     ).returning(UsageHour.open_revision)
@@ -96,7 +95,7 @@ async def _lock_hour(session: AsyncSession, tenant_id: str, hour: datetime) -> i
 
 
 async def _add_rows(session: AsyncSession, usages: Sequence[Usage], revision: int) -> None:
-    insert = _insert(session, UsageHourly)
+    insert = insert_into(session, UsageHourly)
     added = {name: getattr(UsageHourly, name) + insert.excluded[name] for name in _SUMS}
     query = insert.on_conflict_do_update(index_elements=[getattr(UsageHourly, name) for name in _KEY], set_=added)
     rows = sorted((asdict(usage) | {"revision": revision} for usage in usages), key=lambda row: row["version_id"])
@@ -106,9 +105,3 @@ async def _add_rows(session: AsyncSession, usages: Sequence[Usage], revision: in
 
 _KEY = ("tenant_id", "function", "version_id", "hour", "revision")
 _SUMS = ("invocations", "errors", "cpu_us", "mib_us")
-
-
-def _insert(session: AsyncSession, model: Any) -> Any:
-    """The dialect's own INSERT: ON CONFLICT is not in the SQL that both share."""
-    is_sqlite = session.get_bind().dialect.name == "sqlite"
-    return (sqlite if is_sqlite else postgresql).insert(model)

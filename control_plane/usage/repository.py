@@ -2,14 +2,14 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from asyncpg.exceptions import UniqueViolationError  # type: ignore[import-untyped]
 from sqlalchemy import delete, func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from control_plane.database import insert_into
 from control_plane.models import UsageDeadLetter, UsageRecordRow, UsageStream, UsageVersion, now
 from control_plane.usage.booking import Dead, Owner, Row
 from gateway.contract.usage import START, Position
@@ -36,7 +36,7 @@ async def streams(session: AsyncSession, names: Collection[str]) -> dict[str, St
 
 async def add_streams(session: AsyncSession, names: Collection[str]) -> None:
     rows = [{"stream": name, "segment": START.number, "offset": START.offset, "updated_at": now()} for name in names]
-    await session.execute(_insert(session, UsageStream).values(rows).on_conflict_do_nothing())
+    await session.execute(insert_into(session, UsageStream).values(rows).on_conflict_do_nothing())
 
 
 async def move_watermark(session: AsyncSession, number: int, after: Position, end: Position) -> bool:
@@ -90,7 +90,7 @@ async def insert_dead(session: AsyncSession, stream: str, dead: Sequence[Dead]) 
     ]
     for start in range(0, len(rows), _ROWS_MAX):
         part = rows[start : start + _ROWS_MAX]
-        await session.execute(_insert(session, UsageDeadLetter).values(part).on_conflict_do_nothing())
+        await session.execute(insert_into(session, UsageDeadLetter).values(part).on_conflict_do_nothing())
 
 
 async def dead_letters(session: AsyncSession, count_max: int, stream: str | None = None) -> Sequence[UsageDeadLetter]:
@@ -127,7 +127,7 @@ async def owners(session: AsyncSession, version_ids: Collection[str]) -> dict[st
 async def note_version(session: AsyncSession, version_id: str, tenant_id: str, function: str) -> None:
     """At a deploy, in its transaction: from now on usage of the version has an owner, also after it was deleted."""
     row = {"version_id": version_id, "tenant_id": tenant_id, "function": function}
-    await session.execute(_insert(session, UsageVersion).values(row).on_conflict_do_nothing())
+    await session.execute(insert_into(session, UsageVersion).values(row).on_conflict_do_nothing())
 
 
 async def _insert_new(session: AsyncSession, rows: Sequence[Row]) -> None:
@@ -146,7 +146,9 @@ async def _insert_missing(session: AsyncSession, rows: Sequence[Row]) -> list[Ro
     for at in range(0, len(rows), _ROWS_MAX):
         part = rows[at : at + _ROWS_MAX]
         values = [dict(zip(_COLUMNS, row, strict=True)) for row in _with_times(part)]
-        query = _insert(session, UsageRecordRow).values(values).on_conflict_do_nothing().returning(UsageRecordRow.id)
+        query = (
+            insert_into(session, UsageRecordRow).values(values).on_conflict_do_nothing().returning(UsageRecordRow.id)
+        )
         kept = set((await session.scalars(query)).all())
         inserted += [row for row in part if row.id in kept]
     return inserted
@@ -169,9 +171,3 @@ def _with_times(rows: Sequence[Row]) -> Iterator[tuple[object, ...]]:
         if this != second:
             second, base = this, datetime.fromtimestamp(this, UTC)
         yield (*row[:_ARRIVED], base.replace(microsecond=us), *row[_ARRIVED + 1 :])
-
-
-def _insert(session: AsyncSession, model: Any) -> Any:
-    """The dialect's own INSERT: ON CONFLICT is not in the SQL that both share."""
-    is_sqlite = session.get_bind().dialect.name == "sqlite"
-    return (sqlite if is_sqlite else postgresql).insert(model)

@@ -12,9 +12,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import select, tuple_
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from control_plane.database import insert_into
 from control_plane.models import UsageMinutes, UsageShape
 from control_plane.usage import minutes, shape
 from control_plane.usage.booking import Row
@@ -84,7 +84,7 @@ def _shape_of(rows: Sequence[Row]) -> shape.Shape:
 async def _merge_shapes(session: AsyncSession, added: dict[Key, shape.Shape]) -> None:
     columns = [getattr(UsageShape, name) for name in Key._fields]
     empty = [key._asdict() | {"calls": 0, "errors": 0, "cold": 0, "shape": shape.Shape().encode()} for key in added]
-    await session.execute(_insert(session, UsageShape).values(empty).on_conflict_do_nothing())
+    await session.execute(insert_into(session, UsageShape).values(empty).on_conflict_do_nothing())
     held = (
         select(*columns, UsageShape.shape)
         .where(tuple_(*columns).in_([tuple(key) for key in added]))
@@ -99,7 +99,7 @@ async def _merge_shapes(session: AsyncSession, added: dict[Key, shape.Shape]) ->
         changed.append(
             key._asdict() | {"calls": total.calls, "errors": total.errors, "cold": total.cold, "shape": total.encode()}
         )
-    insert = _insert(session, UsageShape).values(changed)
+    insert = insert_into(session, UsageShape).values(changed)
     new = {name: insert.excluded[name] for name in ("calls", "errors", "cold", "shape")}
     await session.execute(insert.on_conflict_do_update(index_elements=columns, set_=new))
 
@@ -108,7 +108,7 @@ async def _merge_minutes(session: AsyncSession, added: dict[tuple[str, datetime]
     columns = [UsageMinutes.tenant_id, UsageMinutes.hour]
     nothing = minutes.Minutes().encode()
     empty = [{"tenant_id": tenant_id, "hour": hour, "minutes": nothing} for tenant_id, hour in added]
-    await session.execute(_insert(session, UsageMinutes).values(empty).on_conflict_do_nothing())
+    await session.execute(insert_into(session, UsageMinutes).values(empty).on_conflict_do_nothing())
     held = (
         select(*columns, UsageMinutes.minutes)
         .where(tuple_(*columns).in_(list(added)))
@@ -121,13 +121,7 @@ async def _merge_minutes(session: AsyncSession, added: dict[tuple[str, datetime]
         total = minutes.decode(data)
         total.merge(added[tenant_id, hour])
         changed.append({"tenant_id": tenant_id, "hour": hour, "minutes": total.encode()})
-    insert = _insert(session, UsageMinutes).values(changed)
+    insert = insert_into(session, UsageMinutes).values(changed)
     await session.execute(
         insert.on_conflict_do_update(index_elements=columns, set_={"minutes": insert.excluded["minutes"]})
     )
-
-
-def _insert(session: AsyncSession, model: Any) -> Any:
-    """The dialect's own INSERT: ON CONFLICT is not in the SQL that both share."""
-    is_sqlite = session.get_bind().dialect.name == "sqlite"
-    return (sqlite if is_sqlite else postgresql).insert(model)
