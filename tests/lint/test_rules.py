@@ -30,7 +30,7 @@ SAMPLES: dict[str, list[tuple[dict[str, str], dict[str, str]]]] = {
         ({"a.py": PY}, {"a.py": PY + "raise NotImplemented" + "Error\n"}),
     ],
     "machine-paths": [
-        ({"a.sh": "cd var/work/x; ls https://h/root/x"}, {"a.sh": "ls /ro" + "ot/x"}),
+        ({"a.sh": "cd var/wo" + "rk/x; ls https://h/ro" + "ot/x"}, {"a.sh": "ls /ro" + "ot/x"}),
         ({"a.md": "the home of /homework/"}, {"a.md": "see /wo" + "rk/main"}),
     ],
     "registries": [
