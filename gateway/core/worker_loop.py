@@ -20,6 +20,11 @@ Invoke = Callable[[bytes, bytes | None], Answer]
 Describe = Callable[[BaseException], bytes]
 
 
+def forget_ignored_signals() -> None:
+    """In the zygote: also those that Python has no name for. Python's own memory of them is the caller's to keep."""
+    binding.load().zc_signals_default()
+
+
 def catch_soft_signal() -> None:
     """Before the jail closes. From here on the soft signal comes to Python only if it means the running invocation."""
     error: Any = ffi.new("zc_error *")

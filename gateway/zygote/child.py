@@ -23,7 +23,7 @@ from gateway.cgroup.group import Group
 from gateway.contract.egress import PROXY_URL
 from gateway.contract.worker import JAIL_FAILED, SpawnSpec, StartFailed
 from gateway.core.jail import JailError
-from gateway.core.worker_loop import WorkerLoop, catch_soft_signal
+from gateway.core.worker_loop import WorkerLoop, catch_soft_signal, forget_ignored_signals
 from gateway.worker import limits, main
 from gateway.zygote import groups
 from gateway.zygote.jail import INTERPRETER
@@ -52,16 +52,6 @@ EXIT_BROKEN = 4
 _PACKAGES_FOLDER = "_packages"
 _LIBRARY = os.path.dirname(os.__file__)  # noqa: PTH120 (sys.path holds strings)
 _STANDARD_PATHS = (_LIBRARY, sysconfig.get_config_var("DESTSHARED") or f"{_LIBRARY}/lib-dynload")
-_DEFAULT_SIGNALS = (
-    signal.SIGHUP,
-    signal.SIGQUIT,
-    signal.SIGCHLD,
-    signal.SIGUSR1,
-    signal.SIGUSR2,
-    signal.SIGALRM,
-    signal.SIGXCPU,
-)
-"""Those that the zygote may have been started with ignored."""
 _BASE_ENVIRONMENT = {
     "PATH": "/usr/local/bin:/usr/bin:/bin",
     "LANG": "C.UTF-8",
@@ -115,10 +105,14 @@ _replaceable: dict[str, list[str]] = {}
 
 def prepare() -> None:
     """In the zygote, once, when it has read its settings and imported everything: what is the same for all workers."""
-    for number in _DEFAULT_SIGNALS:
-        signal.signal(number, signal.SIG_DFL)
-    # What every Python program expects: an OSError instead of death by SIGPIPE.
-    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    # Workers do not depend on what whoever started the server ignored.
+    for number in signal.valid_signals():
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    forget_ignored_signals()
+    # What every Python program expects: an OSError instead of death by SIGPIPE or SIGXFSZ.
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_IGN)
     # Inherited by every worker, and no worker may change it: its filter forbids that.
     limits.install(catch_soft_signal)
     sys.dont_write_bytecode = True

@@ -155,6 +155,10 @@ int zc_jail_begin(const zc_jail_config *config, zc_error *error);
  * maps; -1: nobody listens. `error` as above. */
 int zc_jail_enter(const zc_jail_config *config, int zygote_fd, zc_error *error);
 
+/* In the zygote, before its first fork: no signal is ignored any more. Whoever started the server may have ignored some,
+ * and those that the C library keeps for itself (32, 33) nobody can set through it. */
+void zc_signals_default(void);
+
 /* In the forked child, before the jail, which forbids it: the soft signal (SIGXCPU) is from here on the gateway's word
  * that the running invocation has crossed a limit. Python's own handler of it has been set; it calls the next two. */
 int zc_worker_soft_install(zc_error *error);

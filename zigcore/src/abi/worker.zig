@@ -4,6 +4,7 @@
 const std = @import("std");
 const channel = @import("../io/channel.zig");
 const confine = @import("../io/confine.zig");
+const self = @import("../io/self.zig");
 const jail = @import("../jail/apply.zig");
 const dispatch = @import("../jail/dispatch.zig");
 const fds = @import("../jail/fds.zig");
@@ -41,6 +42,10 @@ export fn zc_jail_enter(config: *const JailConfig, zygote_fd: c_int, err: ?*Erro
 
 fn jailFailed(err: ?*ErrorText) c_int {
     return say(err, .system, "{s}: {s}: errno {d}", .{ jail.step, confine.failed_call, confine.failed_errno });
+}
+
+export fn zc_signals_default() void {
+    self.ignoredForget();
 }
 
 export fn zc_worker_soft_install(err: ?*ErrorText) c_int {

@@ -376,6 +376,16 @@ pub fn actionSet(signal: usize, action: *const Action) void {
     _ = linux.syscall4(.rt_sigaction, signal, @intFromPtr(action), 0, 8);
 }
 
+/// What was inherited as ignored gets its default action; handlers stay.
+pub fn ignoredForget() void {
+    const ignored = 1;
+    for (1..signals_max + 1) |signal| {
+        var action: Action = undefined;
+        actionGet(signal, &action);
+        if (action[0] == ignored) actionSet(signal, &@splat(0));
+    }
+}
+
 /// siginfo_t of a signal that came with a value.
 pub const SignalInfo = extern struct { signal: i32, errno: i32, code: i32, reserved: i32, pid: i32, uid: u32, value: u64 };
 pub const SignalHandler = *const fn (signal: i32, info: *const SignalInfo, context: ?*anyopaque) callconv(.c) void;
