@@ -107,7 +107,7 @@ def test_what_was_used_between_invocations_is_not_billed_to_the_next(server: Ser
 
 
 def test_who_computes_through_the_pauses_pays_for_them(server: Server, deploy: Deploy) -> None:
-    """Each answer comes at once, and a thread computes until the next call: together that would be a CPU for nothing."""
+    """Each answer comes at once, and a thread computes until the next call: that would be a CPU for nothing."""
     source = BURNS.replace("def handler", "import time\ndef handler") + "    return time.process_time_ns() // 1000\n"
     name = deploy(source, concurrency_max=1, state="warm")
 
