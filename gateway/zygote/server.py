@@ -33,7 +33,7 @@ UNSENT_MAX = 2 * WORKERS_MAX
 _TAKE_MAX = 64
 """Connections taken at a time."""
 _NICE_AHEAD = 5
-"""Of its workers: all tenants wait for one zygote, and a crowd that one of them starts must not keep it from the CPU."""
+"""Of its workers: all tenants wait for one zygote, and a crowd that one of them starts must not take its turn."""
 
 
 @dataclass(slots=True, eq=False)
