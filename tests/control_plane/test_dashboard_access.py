@@ -1,5 +1,6 @@
-"""Who sees and does what on the dashboard: one table for every page and form, tried by each role; and nothing of another
-tenant's is there for anybody. The API's table is in test_scopes; pages have paths of their own to be let in by.
+"""Who sees and does what on the dashboard: one table for every page and form, tried by each role.
+
+And nothing of another tenant's is there. The API's table is in test_scopes; pages have dependencies of their own.
 """
 
 import itertools
