@@ -90,6 +90,15 @@ class Forms(HTMLParser):
             self.forms[-1]["hidden"][about["name"]] = about.get("value")  # type: ignore[index]
 
 
+def form_token(browser: Browser) -> dict[str, str]:
+    """What a form of somebody signed in carries."""
+    forms = Forms(browser.open("/security").text).forms
+    hidden = next(form["hidden"] for form in forms if form["action"] == "/security/password")
+    assert isinstance(hidden, dict)
+    assert set(hidden) == {"csrf_token"}
+    return hidden
+
+
 class Tags(HTMLParser):
     """All tags of a page, with their attributes."""
 
@@ -311,16 +320,16 @@ def test_a_form_without_its_token_is_refused(signed_in: Browser, path: str) -> N
     names = {"name": "hello", "alias": "canary", "secret": "TOKEN"}
     url = path.format(**{name: f"{prefix}_{'0' * 26}" for name, prefix in IDS.items()}, **names)
     home = f"{signed_in.http.base_url}".rstrip("/")
-    token = Forms(signed_in.open("/security").text).forms[0]["hidden"]
+    token = form_token(signed_in)
     for fields, origin in (
         ({}, home),
         ({"csrf_token": "guess"}, home),
         (token, "https://evil.example"),
         (token, "null"),
     ):
-        answer = signed_in.http.post(url, data=fields, headers={"Origin": origin}, follow_redirects=False)  # type: ignore[arg-type]
+        answer = signed_in.http.post(url, data=fields, headers={"Origin": origin}, follow_redirects=False)
         assert answer.status_code == 403, (fields, origin, answer.text)
-    answer = signed_in.http.post(url, data=token, headers={"Sec-Fetch-Site": "cross-site"}, follow_redirects=False)  # type: ignore[arg-type]
+    answer = signed_in.http.post(url, data=token, headers={"Sec-Fetch-Site": "cross-site"}, follow_redirects=False)
     assert answer.status_code == 403
     assert "Sign out" in signed_in.open("/security").text  # nothing has happened
 
