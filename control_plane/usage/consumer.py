@@ -23,6 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from control_plane.database import Database
 from control_plane.usage import booking, floors, hourly, repository, rollup, touched
 from control_plane.usage.booking import Owner
+from control_plane.usage.courtesy import Courtesy
 from control_plane.usage.repository import Stream
 from gateway.contract.usage import (
     DEAD_LETTERS_KEY,
@@ -67,6 +68,9 @@ class UsageConsumer:
         """By the id as it is in the journal. Those that are not found are asked for again."""
         self._floors = floors.Floors(database, redis)
         self._published_s = float("-inf")
+        self._courtesy = Courtesy()
+        self._lag_s = 0.0
+        """How old the last record was when it was booked."""
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -76,8 +80,7 @@ class UsageConsumer:
                 more = await self.round()
                 await self._floors.publish()
                 backoff_s = BACKOFF_FIRST_S
-                if not more:
-                    await asyncio.sleep(IDLE_S)
+                await asyncio.sleep(self._courtesy.pause_s(self._lag_s) if more else IDLE_S)
             except (RedisError, OSError, SQLAlchemyError) as error:
                 self._owners.clear()  # rows of a transaction that was rolled back cannot be read any more
                 log.warning("usage-failed", error=type(error).__name__, message=str(error)[:200], retry_s=backoff_s)
@@ -131,6 +134,8 @@ class UsageConsumer:
             await repository.insert_dead(session, name, booked.dead)
             await hourly.add(session, booking.hours_of(inserted))
             await rollup.add(session, inserted)
+        if booked.rows:
+            self._lag_s = time.time() - booked.rows[-1].arrived_unix_us / 1e6
         tenant_ids = {row.tenant_id for row in inserted}
         self._floors.touch(tenant_ids)
         await touched.note(self._redis, tenant_ids)

@@ -3,7 +3,7 @@
 Called by ``__main__`` before anything runs. Booking is CPU work for each single invocation. In the control plane's own
 interpreter it would make every request wait; as a thread with a low priority it would do so while it holds the
 interpreter and is not scheduled. So it is a process of its own (forked, which costs no second import), at nice 10:
-while the data plane wants the CPUs it gets a tenth of one, and the journal waits (docs/decisions/0020).
+while the data plane wants the CPUs it gets little of them (``courtesy``), and the journal waits (docs/decisions/0020).
 
 Two generations: a keeper without threads forks the worker anew when it has died. Both end with their parents, however
 those end.

@@ -1,7 +1,8 @@
 """`make bench`: starts every peer, loads them in turns, measures what only Tailcut has, fills in "Figures to reach".
 
 Peers are interleaved: each round visits all of them, beginning with another one, so that a machine that slows down
-slows all of them. The server has one CPU, the load another. A peer that cannot start, or a part that fails, is named
+slows all of them. The server has one CPU, the load another. What a peer still has to do after its load (Tailcut books
+its usage) is waited for, and does not run beside the next one. A peer that cannot start, or a part that fails, is named
 and left out; a run with a failed request is no measurement: exit status 1. `--quick` takes some five minutes.
 """
 
@@ -168,6 +169,7 @@ class Bench:
         self, targets: dict[str, Target], workload: Workload, connections: int, functions: int, rounds: int
     ) -> None:
         order = list(targets)
+        self.settle()
         for number in range(rounds):
             first = number % max(len(order), 1)
             for key in order[first:] + order[:first]:
@@ -176,6 +178,12 @@ class Bench:
                 errors = f", ERRORS: {report.describe(run.errors)}" if run.errors else ""
                 what = f"{workload.key} c{connections} round {number + 1}/{rounds} {self.peers[key].name}"
                 say(f"{what:<58} {run.requests_per_s:9,.0f}/s{errors}")
+                self.peers[key].settle()
+
+    def settle(self) -> None:
+        """Whoever is next finds an idle machine."""
+        for peer in self.peers.values():
+            peer.settle()
 
     def turns(self) -> None:
         """One worker each of 50 functions, called in turns."""
@@ -192,6 +200,7 @@ class Bench:
 
     def curve(self) -> None:
         program = openloop.build(self.folder)
+        self.settle()
         capacities = {key: self.capacity(key) for key in CURVED if key in self.peers}
         shares = (50, 90) if self.options.quick else (10, 25, 50, 75, 90, 95)
         seconds, rounds = (1.0, 1) if self.options.quick else (4.0, 3)
@@ -217,6 +226,7 @@ class Bench:
         point = openloop.run(program, self.peers[key].target(HELLO), rate, seconds, self.options.load_cpu)
         errors = f", ERRORS: {report.describe(point.errors)}" if point.errors else ""
         say(f"open loop {self.peers[key].name:<22} {rate:9,.0f}/s: p50 {point.p50_us} p99 {point.p99_us} µs{errors}")
+        self.peers[key].settle()
         return point
 
     # -- what only Tailcut has -------------------------------------------------------------------------------------

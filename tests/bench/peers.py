@@ -62,6 +62,9 @@ class Peer:
         if answer != workload.answer:
             raise PeerError(f"{self.name}, {workload.title}: a wrong answer, {str(answer)[:200]!r}")
 
+    def settle(self) -> None:
+        """Returns when nothing is left to do of what was asked. Raises PeerError when that takes too long."""
+
     # -- for subclasses --------------------------------------------------------------------------------------------
 
     def spawn(self, *command: str) -> None:
@@ -113,6 +116,9 @@ class Tailcut(Peer):
                 raise PeerError(f"{self.name}: {workload.key} cannot be deployed: {error}") from error
             self._targets[workload.key] = deployed
         return self._targets[workload.key]
+
+    def settle(self) -> None:
+        self.server.settle()
 
     def stop(self) -> None:
         """The last of them stops the server."""

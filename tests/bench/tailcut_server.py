@@ -8,6 +8,7 @@ import json
 import os
 import re
 import subprocess
+import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -24,6 +25,9 @@ _CATALOG = ROOT / "control_plane" / "tiers" / "catalog.toml"
 _UNBOUND = {"concurrency_max": "4096", "functions_max": "4000"}
 """The development tier's own limits would refuse a burst of 100 and the thousandth function."""
 _DEPLOY_THREADS = 8
+_BOOKED_WITHIN_S = 300.0
+_LAG_MEASURED_S = 1.5
+"""The gateway looks once a second."""
 
 
 class TailcutServer:
@@ -83,6 +87,15 @@ class TailcutServer:
             text = answer.read().decode()
         found = re.findall(rf"^{re.escape(name)}(\{{[^}}]*\}})? (\S+)$", text, re.MULTILINE)
         return {labels: float(value) for labels, value in found}
+
+    def settle(self) -> None:
+        """Until the usage of all calls is booked."""
+        deadline = time.monotonic() + _BOOKED_WITHIN_S
+        time.sleep(_LAG_MEASURED_S)
+        while any(self.metric("tailcut_usage_unbooked_bytes").values()):
+            if time.monotonic() > deadline:
+                raise PeerError(f"usage is not booked {_BOOKED_WITHIN_S:.0f} s after the load; see {self.data / 'log'}")
+            time.sleep(0.2)
 
     def pids(self) -> dict[str, int]:
         """Processes of the server by name."""
