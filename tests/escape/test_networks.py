@@ -1,4 +1,4 @@
-"""A worker may get the network namespace of one that has ended: never of one that lives, never ours, and it is empty."""
+"""A worker may get the network namespace of one that has ended: never one in use, never ours; and it is empty."""
 
 import os
 import subprocess
