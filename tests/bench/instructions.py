@@ -1,10 +1,10 @@
 """How many instructions of a worker one call takes, and in which libraries: counted one by one.
 
-By hand, as root: ``python -m tests.bench.instructions [CALLS]``. Starts a server of its own and single-steps (ptrace(2))
-the worker of a hello function through calls, the way back to its checkpoint included. A virtual machine need not have
-counters of instructions, and these counts do not depend on what else runs. What the kernel executes is not counted, its
-system calls are. The reactor cannot be measured like this: it goes on ticking while it is stepped. Prints the median
-call; asserts nothing.
+By hand, as root: ``python -m tests.bench.instructions [CALLS]``. Starts a zygote of its own and single-steps (ptrace)
+an unjailed worker through calls, the way back to its checkpoint included. A virtual machine need not have counters of
+instructions, and these counts do not depend on what else runs. What the kernel executes is not counted, its system
+calls are. The reactor cannot be measured like this: it goes on ticking while it is stepped. Prints the median call;
+asserts nothing.
 """
 
 import contextlib
@@ -16,20 +16,15 @@ import threading
 import time
 from bisect import bisect_right
 from collections import Counter
-from datetime import timedelta
 from pathlib import Path
 
 from tests.bench.host import PeerError
-from tests.bench.load import Target
-from tests.bench.peers import call
-from tests.bench.tailcut_server import TailcutServer
-from tests.bench.workloads import HELLO
+from tests.support import frames
 
 CALLS_DEFAULT = 15
-WARM_UP = 50
+WARM_UP = 300
 SYSTEM_CALLS = "system calls"
-REPLACED_WITHIN_S = 2.0
-ATTEMPTS_MAX = 20
+HELLO = 'def handler(name: str) -> dict[str, str]:\n    return {"greeting": f"Hello, {name}!"}\n'
 _PEEKTEXT, _PEEKUSER, _SINGLESTEP, _DETACH, _SEIZE, _INTERRUPT = 1, 3, 9, 17, 0x4206, 0x4207
 _RIP_OFFSET = 16 * 8
 """In x86-64's struct user"""
@@ -52,12 +47,12 @@ class Stepped:
         self._starts, self._names = _mappings(tid)
         self._request(_SEIZE)
 
-    def through(self, target: Target) -> Counter[str]:
+    def through(self, worker: frames.Worker) -> Counter[str]:
         """One call: instructions by library, and the system calls among them."""
         counted: Counter[str] = Counter()
         self._interrupt()
         self._request(_SINGLESTEP)
-        caller = threading.Thread(target=call, args=(target,))
+        caller = threading.Thread(target=worker.call, kwargs={"name": "bench"})
         caller.start()
         while self._stops(caller):
             address = self._request(_PEEKUSER, _RIP_OFFSET)
@@ -115,38 +110,34 @@ def _mappings(tid: int) -> tuple[list[int], list[str]]:
 
 def main() -> None:
     calls = int(sys.argv[1]) if len(sys.argv) > 1 else CALLS_DEFAULT
+    # A step is two switches between us and the worker: 4 µs on one CPU, 100 between two.
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     with tempfile.TemporaryDirectory(prefix="tailcut-bench-") as name:
-        Path(name).chmod(0o755)
-        cpu = min(os.sched_getaffinity(0))
-        server = TailcutServer([cpu], Path(name) / "server")
-        server.start()
-        os.sched_setaffinity(0, {cpu})  # a step is two switches: 4 µs on one CPU, 100 between two
-        try:
+        folder = Path(name)
+        folder.chmod(0o755)
+        code = folder / "code"
+        code.mkdir()
+        (code / "main.py").write_text(HELLO)
+        with frames.Zygote(folder, environment={"TAILCUT_JAIL": "off"}) as zygote:
             for state in ("warm", "fresh"):
-                target = server.deploy(state, HELLO, state, timeout=timedelta(seconds=60))
-                show(state, [counted(server, target) for _ in range(calls)])
-        finally:
-            server.stop()
+                show(state, counted(zygote, code, state, calls))
 
 
-def counted(server: TailcutServer, target: Target) -> Counter[str]:
-    """One call of the worker that started last, after others.
-
-    Going back to a checkpoint takes so much CPU in steps that the gateway replaces the worker, perhaps before its end.
-    """
-    seen = ""
-    for _ in range(ATTEMPTS_MAX):
+def counted(zygote: frames.Zygote, code: Path, state: str, calls: int) -> list[Counter[str]]:
+    connection = zygote.connect()
+    try:
+        worker = connection.spawn(code, "main:handler", state=state)
+        worker.first_word()
         for _ in range(WARM_UP):
-            call(target)
-        stepped = Stepped(max(server.workers()))
+            worker.call(name="bench")
+        stepped = Stepped(worker.pid)
         try:
-            return stepped.through(target)
-        except PeerError as error:
-            seen = str(error)
+            return [stepped.through(worker) for _ in range(calls)]
         finally:
             stepped.leave()
-            time.sleep(REPLACED_WITHIN_S)
-    raise PeerError(f"no worker could be stepped through a whole call in {ATTEMPTS_MAX} attempts: {seen}")
+            worker.close()
+    finally:
+        connection.close()
 
 
 def show(title: str, calls: list[Counter[str]]) -> None:

@@ -61,9 +61,7 @@ class TailcutServer:
         command = [script("tailcut-server"), "down", "--data-dir", str(self.data)]
         subprocess.run(command, timeout=90, capture_output=True, env=environment(), cwd=ROOT)
 
-    def deploy(
-        self, name: str, workload: Workload, state: str, workers_min: int = 1, timeout: timedelta | None = None
-    ) -> Target:
+    def deploy(self, name: str, workload: Workload, state: str, workers_min: int = 1) -> Target:
         """One worker at most: the others have one process, too."""
         deployed = self._client.deploy(
             FUNCTIONS,
@@ -72,7 +70,6 @@ class TailcutServer:
             concurrency=1,
             workers_min=workers_min,
             state=state,
-            timeout=timeout,
             ready_timeout=timedelta(seconds=300),
         )
         return self.target(deployed.url, workload)
