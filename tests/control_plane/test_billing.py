@@ -53,6 +53,11 @@ def test_a_tier_is_bought_and_holds_on_stripes_word(shop: Shop, buyer: Tenant) -
     assert held["status"] == "active"
     assert held["simulated"] is True
     [invoice] = eventually(lambda: buyer.http.get("/v1/invoices").json()["items"])
+    hosted = shop.stripe.http.get(invoice["url"])
+    assert "SIMULATED" in hosted.text
+    pdf = shop.stripe.http.get(invoice["pdf_url"])
+    assert (pdf.status_code, pdf.headers["Content-Type"]) == (200, "application/pdf")
+    assert f"({invoice['number']})".encode() in pdf.content
     assert (invoice["status"], invoice["total_minor"], invoice["currency"]) == ("paid", 2_900 + 2 * 1_000, "usd")
     customer = shop.customer(buyer)
     assert len(shop.stripe.get("/v1/subscriptions", customer=customer)["data"]) == 1

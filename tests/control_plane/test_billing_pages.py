@@ -10,9 +10,9 @@ import pytest
 from control_plane.dashboard import tier_words
 from control_plane.dashboard.money import minor_of, money, price, typed
 from tests.control_plane.bundles import bundle
+from tests.control_plane.dashboard_browser import Browser, Forms, check_policy
 from tests.control_plane.running import Person, Tenant, Valkey, eventually, join, sign_up
 from tests.control_plane.stripe import Shop
-from tests.control_plane.test_dashboard import Browser, Forms, check_policy
 from tests.control_plane.usage_feed import Call, Feed
 
 _numbers = itertools.count(1)

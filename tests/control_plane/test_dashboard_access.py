@@ -1,197 +1,167 @@
-"""Who sees and does what on the dashboard: one table for every page and form, tried by each role.
+"""The ways into the dashboard and out of it: sign-up, sign-in, second factor, reset, links, cookies."""
 
-And nothing of another tenant's is there. The API's table is in test_scopes; pages have dependencies of their own.
-"""
-
+import asyncio
 import itertools
+import re
+from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.control_plane.bundles import bundle
-from tests.control_plane.running import ControlPlane, Person, Tenant, join, sign_up
-from tests.control_plane.test_dashboard import OWN, Browser, form_token
-from tests.control_plane.test_scopes import ROLES
+from control_plane.app import create_app
+from control_plane.dashboard.visitor import session_cookie
+from control_plane.migrate import migrate
+from control_plane.settings import Settings
+from tests.control_plane.dashboard_browser import Browser, tenant_of
+from tests.control_plane.running import PASSWORD, ControlPlane, Mailbox, Person, Tenant
+from tests.control_plane.test_people import fresh_email, totp
 
+SESSION = "tailcut_session"
 _numbers = itertools.count(1)
-PERMISSIONS: dict[str, dict[str, str]] = {
-    "GET": {
-        "/audit": "audit.read",
-        "/billing": "billing.read",
-        "/billing/cancel": "billing.write",
-        "/billing/change": "billing.write",
-        "/billing/invoices": "billing.read",
-        "/billing/spend-caps": "billing.read",
-        "/billing/tiers": "billing.read",
-        "/deploy": "functions.write",
-        "/functions": "functions.read",
-        "/functions/{name}": "functions.read",
-        "/functions/{name}/aliases": "functions.write",
-        "/functions/{name}/aliases/{alias}/delete": "functions.write",
-        "/functions/{name}/code": "functions.read",
-        "/functions/{name}/delete": "functions.write",
-        "/functions/{name}/rollback": "functions.write",
-        "/functions/{name}/secrets": "functions.write",
-        "/functions/{name}/secrets/{secret}/delete": "functions.write",
-        "/functions/{name}/settings": "functions.write",
-        "/functions/{name}/try": "functions.write",
-        "/keys": "keys.read",
-        "/keys/new": "keys.write",
-        "/keys/{key_id}/revoke": "keys.write",
-        "/logs": "logs.read",
-        "/members": "members.read",
-        "/members/invite": "members.write",
-        "/members/{member_id}": "members.read",
-        "/settings": "tenant.read",
-        "/settings/delete": "tenant.delete",
-        "/usage": "usage.read",
-        "/usage/export.csv": "usage.read",
-    },
-    "POST": {
-        "/billing/cancel": "billing.write",
-        "/billing/change": "billing.write",
-        "/billing/keep": "billing.write",
-        "/billing/payment-method": "billing.write",
-        "/billing/resume": "billing.write",
-        "/billing/spend-caps": "billing.write",
-        "/billing/spend-caps/remove": "billing.write",
-        "/deploy/versions": "functions.write",
-        "/functions/{name}/aliases": "functions.write",
-        "/functions/{name}/aliases/{alias}/delete": "functions.write",
-        "/functions/{name}/delete": "functions.write",
-        "/functions/{name}/rollback": "functions.write",
-        "/functions/{name}/secrets": "functions.write",
-        "/functions/{name}/secrets/{secret}/delete": "functions.write",
-        "/functions/{name}/settings": "functions.write",
-        "/functions/{name}/try": "functions.write",
-        "/keys/new": "keys.write",
-        "/keys/{key_id}/revoke": "keys.write",
-        "/members/invitations/{invitation_id}/withdraw": "members.write",
-        "/members/invite": "members.write",
-        "/members/{member_id}/remove": "members.read",
-        "/members/{member_id}/role": "members.write",
-        "/settings/delete": "tenant.delete",
-        "/usage/alerts": "billing.write",
-        "/usage/alerts/test": "billing.write",
-    },
-}
-"""What is of a tenant: path → the permission that it takes. (Removing a member: oneself, or with members.write.)"""
-PERSONAL = ("/", "/sign-out", "/security", "/tenants", "/invitation/accept", "/deploy/versions")
-"""For whoever is signed in; GET of the last one leads to /deploy."""
-ANYBODYS = ("/sign-up", "/sign-in", "/reset", "/invitation")
-"""And what is below them."""
-NOBODYS = {
-    "name": "no-such-function",
-    "alias": "none",
-    "secret": "NONE",
-    "key_id": f"key_{'0' * 26}",
-    "member_id": f"mem_{'0' * 26}",
-    "invitation_id": f"ivt_{'0' * 26}",
-}
-"""A form that is let in finds nothing to change."""
 
 
-@pytest.fixture(scope="module")
-def owner(control_plane: ControlPlane) -> Person:
-    number = next(_numbers)
-    return sign_up(control_plane, f"pages-{number}@example.com", f"pages-{number}")
+def test_signed_out_one_sees_only_the_sign_in_page(browser: Browser) -> None:
+    for path in ("/", "/keys", "/functions/hello", "/members", "/audit", "/settings", "/security", "/tenants"):
+        page = browser.open(path)
+        assert page.status_code == 200
+        assert page.url.path == "/sign-in"
+        assert 'type="password"' in page.text
 
 
-@pytest.fixture(scope="module")
-def browsers(control_plane: ControlPlane, owner: Person) -> dict[str, Browser]:
-    """Somebody of each role, signed in."""
-    found = {}
-    for role in ROLES["tenant.read"]:
-        email = owner.email if role == "owner" else join(owner, f"{role}-{owner.email}", role).email
-        found[role] = Browser(control_plane.url)
-        assert "Sign out" in found[role].sign_in(email).text
-    return found
+def test_the_whole_sign_up(browser: Browser, control_plane: ControlPlane) -> None:
+    email, tenant = fresh_email(), f"by-browser-{next(_numbers)}"
+    browser.open("/sign-up")
+    wrong = browser.submit("/sign-up", email=email, tenant="Not A Name")
+    assert wrong.status_code == 422
+    assert 'aria-invalid="true"' in wrong.text
+    assert f'value="{email}"' in wrong.text
+    assert "Look into your mail" in browser.submit("/sign-up", email=email, tenant=tenant).text
+    link = re.search(r"http\S+", Mailbox(control_plane).newest(email)["text"])
+    assert link
+    for _ in range(2):  # looking at a link uses nothing up
+        assert email in browser.open(link[0]).text
+    weak = browser.submit("/sign-up/finish", name="Ada", password="password12")
+    assert weak.status_code == 422
+    assert "password12" not in weak.text
+    page = browser.submit("/sign-up/finish", name="Ada", password=PASSWORD)
+    assert page.url.path == "/"
+    assert tenant in page.text
+    assert "From nothing to a first call" in page.text
+    assert browser.open(link[0]).status_code == 404
 
 
-def test_the_table_names_every_page() -> None:
-    served = {(method, path) for part in OWN for route in part.router.routes for method, path in methods_of(route)}
-    named = {(method, path) for method, paths in PERMISSIONS.items() for path in paths}
-    others = {
-        (method, path)
-        for method, path in served - named
-        if path in PERSONAL or path.startswith((*ANYBODYS, "/security/", "/tenants/"))
-    }
-    assert served == named | others
-    assert not named & others
+def test_sign_in_goes_where_one_wanted_to_go(browser: Browser, owner: Person) -> None:
+    assert browser.open("/keys?limit=5").url.path == "/sign-in"
+    page = browser.submit("/sign-in", email=owner.email, password=PASSWORD)
+    assert page.url.raw_path == b"/keys?limit=5"
+    for elsewhere in ("https://evil.example/", "//evil.example", "/\\evil.example", "javascript:alert(1)"):
+        other = Browser(str(browser.http.base_url))
+        other.open(str(httpx.URL("/sign-in", params={"next": elsewhere})))
+        assert other.submit("/sign-in", email=owner.email, password=PASSWORD).url.path == "/"
 
 
-def methods_of(route: object) -> list[tuple[str, str]]:
-    return [(method, getattr(route, "path", "")) for method in getattr(route, "methods", ())]
+@pytest.mark.parametrize(("email", "status"), [("", 422), ("nobody@example.com", 401)])
+def test_a_wrong_log_in(browser: Browser, email: str, status: int) -> None:
+    page = browser.sign_in(email, "not the password")
+    assert page.status_code == status
+    assert "not the password" not in page.text
+    assert SESSION not in browser.http.cookies
 
 
-@pytest.mark.parametrize("role", sorted(ROLES["tenant.read"]))
-def test_each_role_is_let_in_where_it_may(browsers: dict[str, Browser], role: str) -> None:
-    browser = browsers[role]
-    token = form_token(browser)
-    let_in = 0
-    for method, paths in PERMISSIONS.items():
-        for path, permission in paths.items():
-            url = path.format(**NOBODYS)
-            origin = str(browser.http.base_url).rstrip("/")
-            data = token if method == "POST" else None
-            answer = browser.http.request(method, url, data=data, headers={"Origin": origin}, follow_redirects=False)
-            is_let_in = answer.status_code != 403
-            assert is_let_in == (role in ROLES[permission]), (
-                role,
-                method,
-                path,
-                answer.status_code,
-                answer.text[-900:],
-            )
-            assert answer.status_code < 500, (method, path)
-            let_in += is_let_in
-    assert 5 < let_in <= sum(map(len, PERMISSIONS.values()))
+def test_the_second_factor_by_browser(browser: Browser, owner: Person, control_plane: ControlPlane) -> None:
+    assert "Sign out" in browser.sign_in(owner.email).text
+    browser.open("/security")
+    page = browser.submit("/security/second-factor")
+    secret = re.search(r'data-copy="([A-Z2-7]{32})"', page.text)
+    assert secret
+    assert "<svg" in page.text
+    assert browser.submit("/security/second-factor/confirm", code="000000").status_code == 422
+    page = browser.submit("/security/second-factor/confirm", code=totp(secret[1]))
+    codes = re.findall(r"<li><code>([a-z2-7-]{19})</code>", page.text)
+    assert len(codes) == 10
+    other = Browser(control_plane.url)
+    page = other.sign_in(owner.email)
+    assert "One more step" in page.text
+    pending = other.http.cookies[SESSION]
+    for path in ("/", "/keys", "/security"):
+        assert other.http.get(path).url.path == "/sign-in"  # the password alone opens nothing
+    assert other.submit("/sign-in/second-factor", code="000000").status_code == 401
+    page = other.submit("/sign-in/second-factor", code=codes[0])
+    assert "Sign out" in page.text
+    assert other.http.cookies[SESSION] != pending
+    with httpx.Client(base_url=control_plane.url, cookies={SESSION: pending}, follow_redirects=True) as thief:
+        assert thief.get("/").url.path == "/sign-in"
+    other.open("/security/second-factor/off")
+    assert other.submit("/security/second-factor/off", password="wrong").status_code == 422
+    assert "is off" in other.submit("/security/second-factor/off", password=PASSWORD).text
 
 
-def test_nothing_of_another_tenant_is_there(control_plane: ControlPlane, owner: Person) -> None:
-    key = owner.http.post("/v1/keys", json={"scopes": ["admin"]}).json()
-    tenant = Tenant(control_plane, {"id": "", "name": owner.http.headers["Tailcut-Tenant"], "key": key})
-    version = tenant.deploy("hello", bundle(1), alias="canary")["version"]
-    tenant.deploy("hello", bundle(2))
-    tenant.http.put("/v1/functions/hello/secrets/TOKEN", json={"value": "kept-out-of-sight"})
-    invited = owner.http.post("/v1/invitations", json={"email": "guest@example.com", "role": "viewer"}).json()
-    theirs = {
-        "name": "hello",
-        "alias": "canary",
-        "secret": "TOKEN",
-        "key_id": key["id"],
-        "member_id": owner.member_id(),
-        "invitation_id": invited["id"],
-    }
-    number = next(_numbers)
-    intruder = sign_up(control_plane, f"intruder-{number}@example.com", f"intruding-{number}")
-    for person, is_theirs in ((intruder, False), (owner, True)):
-        browser = Browser(control_plane.url)
-        browser.sign_in(person.email)
-        for path in PERMISSIONS["GET"]:
-            if "{" in path:
-                answer = browser.http.get(path.format(**theirs))
-                assert answer.status_code == (200 if is_theirs else 404), path  # the control: the owner sees it
-        if is_theirs:
-            continue
-        token = form_token(browser)
-        # Each form with the other tenant's ids wherever it takes one, in the path and beside it.
-        given = {**token, "function": "hello", "version": version, "target": version, "role": "viewer", **theirs}
-        for path in PERMISSIONS["POST"]:
-            answer = post(browser, path.format(**theirs), given)
-            assert answer.status_code == 404 or "{" not in path, (path, answer.status_code)
-            assert not any(secret in answer.text for secret in ("kept-out-of-sight", owner.email, tenant.name)), path
-        for query in (f"/logs?function=hello&version={version}", "/usage?function=hello", "/deploy?function=hello"):
-            assert not any(word in browser.http.get(query).text for word in (owner.email, tenant.name)), query
-        answer = post(browser, "/tenants/switch", {**token, "tenant": tenant.name})
-        assert answer.status_code == 404
-    about = tenant.http.get("/v1/functions/hello").json()
-    assert about["aliases"]["canary"] == version
-    assert [each["name"] for each in tenant.http.get("/v1/functions/hello/secrets").json()["items"]] == ["TOKEN"]
-    assert tenant.http.get("/v1/invitations").json()["items"][0]["id"] == invited["id"]
-    assert owner.member_id() == theirs["member_id"]
+def test_a_reset_by_browser(browser: Browser, owner: Person, control_plane: ControlPlane) -> None:
+    browser.open("/reset")
+    assert "Look into your mail" in browser.submit("/reset", email=owner.email).text
+    link = re.search(r"http\S+token\S+", Mailbox(control_plane).newest(owner.email, 2)["text"])
+    assert link
+    browser.open(link[0])
+    assert "is changed" in browser.submit("/reset/finish", password="a quite different one").text
+    assert "Sign out" in browser.sign_in(owner.email, "a quite different one").text
 
 
-def post(browser: Browser, path: str, fields: dict[str, str]) -> httpx.Response:
-    origin = str(browser.http.base_url).rstrip("/")
-    return browser.http.post(path, data=fields, headers={"Origin": origin}, follow_redirects=False)
+def test_the_operators_link_signs_in_once(browser: Browser, control_plane: ControlPlane, tenant: Tenant) -> None:
+    with control_plane.client(control_plane.operator_token) as operator:
+        answer = operator.post(f"/v1/tenants/{tenant.id}/sign-in-links", json={"email": "dev@localhost"})
+    link = answer.json()["url"]
+    browser.open(link)
+    page = browser.submit("/sign-in/link")
+    assert tenant.name in page.text
+    assert "Sign out" in page.text
+    assert Browser(control_plane.url).open(link).status_code == 404
+
+
+# -- Cookies ------------------------------------------------------------------------------------------
+
+
+def test_the_cookie_is_kept_from_scripts_and_other_sites(browser: Browser, owner: Person) -> None:
+    browser.http.follow_redirects = False
+    answer = browser.submit("/sign-in", email=owner.email, password=PASSWORD)
+    assert answer.status_code == 303
+    [cookie] = [each for each in answer.headers.get_list("set-cookie") if each.startswith(SESSION)]
+    for attribute in ("HttpOnly", "SameSite=lax", "Path=/"):
+        assert attribute in cookie
+    assert "Domain" not in cookie
+
+
+def test_over_https_cookies_are_bound_to_the_host(tmp_path: Path) -> None:
+    """In this process: no TLS is needed to see what would be sent over it."""
+    settings = Settings(data_dir=tmp_path, control_plane_url="https://tailcut.example")
+    migrate(settings)
+    app = create_app(settings)
+
+    async def look() -> httpx.Response:
+        transport = httpx.ASGITransport(app)
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=transport, base_url="https://tailcut.example") as client,
+        ):
+            return await client.get("/sign-in")
+
+    answer = asyncio.run(look())
+    [cookie] = answer.headers.get_list("set-cookie")
+    assert cookie.startswith("__Host-tailcut_form=")
+    for attribute in ("; Secure", "; HttpOnly", "; Path=/"):
+        assert attribute in cookie
+    assert "Domain" not in cookie  # the prefix forbids it
+    assert answer.headers["strict-transport-security"]
+    assert session_cookie(settings) == "__Host-tailcut_session"
+
+
+def test_a_session_signed_out_is_over(signed_in: Browser, owner: Person, control_plane: ControlPlane) -> None:
+    cookie = signed_in.http.cookies[SESSION]
+    assert signed_in.submit("/sign-out").url.path == "/sign-in"
+    with httpx.Client(base_url=control_plane.url, cookies={SESSION: cookie}, follow_redirects=True) as thief:
+        assert tenant_of(owner) not in thief.get("/").text
+
+
+def test_the_cookie_is_nothing_to_the_api(signed_in: Browser) -> None:
+    assert signed_in.http.get("/keys").status_code == 200  # the control
+    for path in ("/v1/tenant", "/v1/person", "/v1/keys"):
+        assert signed_in.http.get(path).status_code == 401
