@@ -200,6 +200,33 @@ pub fn removeFolder(folder: Fd, name: [*:0]const u8) bool {
     return sys.ok(linux.syscall3(.unlinkat, arg(folder), @intFromPtr(name), removedir));
 }
 
+/// What tells whether a file was changed; links are not followed.
+pub const Stamp = struct { device: u64, inode: u64, mode: u64, bytes: u64, changed_s: u64, changed_ns: u64, is_folder: bool };
+
+pub fn stampOf(folder: Fd, name: [*:0]const u8) Error!Stamp {
+    const symlink_nofollow = 0x100;
+    const basic = 0x7ff;
+    // struct statx (linux/stat.h), in words: 3 has stx_mode in its upper half, then stx_ino, stx_size; 12 is stx_ctime, 17 the device.
+    var about_it: [32]u64 = undefined;
+    _ = try check("statx", linux.syscall5(.statx, arg(folder), @intFromPtr(name), symlink_nofollow, basic, @intFromPtr(&about_it)));
+    const mode = about_it[3] >> 32 & 0xffff;
+    return .{
+        .device = about_it[17],
+        .inode = about_it[4],
+        .mode = mode,
+        .bytes = about_it[5],
+        .changed_s = about_it[12],
+        .changed_ns = about_it[13] & std.math.maxInt(u32),
+        .is_folder = mode & 0o170000 == 0o040000,
+    };
+}
+
+/// Longer than the clock of files needs for its next tick.
+pub fn waitForTick() void {
+    const time: linux.timespec = .{ .sec = 0, .nsec = 11 * std.time.ns_per_ms };
+    _ = linux.syscall2(.nanosleep, @intFromPtr(&time), 0);
+}
+
 pub fn giveRights(folder: Fd, name: [*:0]const u8) void {
     _ = linux.syscall3(.fchmodat, arg(folder), @intFromPtr(name), 0o700);
 }

@@ -172,10 +172,17 @@ fn runForked(loop: *Loop, options: Options) Error!void {
         };
         soft.end();
         fork.sweep(pid);
-        if (!tmp.empty()) self.exit(exit_broken);
+        // What it has changed in /tmp cannot always be put back: then this was the worker's last.
+        loop.last = !tmp.empty();
         // It ended before it had an answer: so does the worker, and says how.
-        if (b.held_bytes == 0 or b.held_bytes > b.out.len) self.exit(fork.exitStatus(status));
+        if (b.held_bytes < @sizeOf(frame.Answer) or b.held_bytes > b.out.len) self.exit(fork.exitStatus(status));
+        if (loop.last) b.out[@offsetOf(frame.Answer, "flags")] |= frame.flag_last;
         try channel.send(loop.fd, b.out[0..b.held_bytes]);
+        if (loop.last) {
+            // The gateway closes the channel once it has the answer, of which a part may be in shared memory.
+            _ = try loop.next();
+            return;
+        }
         loop.buffersClear();
     }
 }
