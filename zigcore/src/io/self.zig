@@ -277,8 +277,27 @@ pub fn replace(from: Fd, to: Fd) Error!void {
 
 pub const close = sys.close;
 
+/// Two ends of one stream, closed in programs that are executed.
+pub fn streamPair() Error![2]Fd {
+    const unix = 1;
+    const stream_cloexec = 0x80001;
+    var ends: [2]Fd = undefined;
+    _ = try check("socketpair", linux.syscall4(.socketpair, unix, stream_cloexec, 0, @intFromPtr(&ends)));
+    return ends;
+}
+
+/// Null: nothing has come. 0: nothing will.
+pub fn receiveNow(fd: Fd, buffer: []u8) ?usize {
+    const msg_dontwait = 0x40;
+    const result = linux.syscall6(.recvfrom, arg(fd), @intFromPtr(buffer.ptr), buffer.len, msg_dontwait, 0, 0);
+    return switch (linux.errno(result)) {
+        .SUCCESS => result,
+        .AGAIN, .INTR => null,
+        else => 0,
+    };
+}
+
 pub fn isOpen(fd: Fd) bool {
-    const getfd = 1;
     return sys.ok(linux.syscall3(.fcntl, arg(fd), getfd, 0));
 }
 
@@ -306,6 +325,28 @@ pub fn about(fd: Fd) Error!About {
         else => .other,
     };
     return .{ .kind = kind, .device = stat[0], .inode = stat[1] };
+}
+
+/// Where in a file a descriptor is, and how it is used: its own flags, and those of what it shares with its copies.
+pub const Place = struct { position: usize, flags: usize, descriptor_flags: usize };
+
+const getfd = 1;
+const setfd = 2;
+const getfl = 3;
+const setfl = 4;
+
+pub fn placeOf(fd: Fd) Error!Place {
+    return .{
+        .position = try positionOf(fd),
+        .flags = try check("fcntl(F_GETFL)", linux.syscall2(.fcntl, arg(fd), getfl)),
+        .descriptor_flags = try check("fcntl(F_GETFD)", linux.syscall2(.fcntl, arg(fd), getfd)),
+    };
+}
+
+pub fn placeSet(fd: Fd, place: Place) Error!void {
+    try positionSet(fd, place.position);
+    _ = try check("fcntl(F_SETFL)", linux.syscall3(.fcntl, arg(fd), setfl, place.flags));
+    _ = try check("fcntl(F_SETFD)", linux.syscall3(.fcntl, arg(fd), setfd, place.descriptor_flags));
 }
 
 pub fn positionOf(fd: Fd) Error!usize {
@@ -353,13 +394,13 @@ pub fn forkProcess() Error!i32 {
     return if (pid < 0) error.Again else pid;
 }
 
-/// Null: a signal came first.
-pub fn waitFor(pid: i32) Error!?u32 {
+/// Null: a signal came first, or, if it is not to wait, the process runs.
+pub fn waitFor(pid: i32, wait: bool) Error!?u32 {
+    const no_hang = 1;
     var status: u32 = 0;
-    const result = linux.syscall4(.wait4, arg(pid), @intFromPtr(&status), 0, 0);
+    const result = linux.syscall4(.wait4, arg(pid), @intFromPtr(&status), if (wait) 0 else no_hang, 0);
     if (linux.errno(result) == .INTR) return null;
-    _ = try check("wait4", result);
-    return status;
+    return if (try check("wait4", result) == 0) null else status;
 }
 
 pub fn queueSignal(pid: i32, signal: u8, value: u64) void {

@@ -17,7 +17,7 @@ fd: self.Fd,
 free: [2]u64,
 kept: [kept_max][name_bytes_max]u8,
 kept_count: usize,
-/// Of all that was kept, in its folders, too.
+/// Of all that was kept, in its folders, too, and of the rights to /tmp itself.
 digest: u64,
 names: [16 * 1024]u8 align(8),
 
@@ -90,9 +90,10 @@ fn isKept(tmp: *const Tmp, name: [:0]const u8) bool {
 
 /// Changes with each change of what was kept: names, content, rights.
 fn digestKept(tmp: *Tmp) Error!u64 {
-    if (tmp.kept_count == 0) return 0;
     var digest: Digest = .init(0);
-    const device = (try self.stampOf(tmp.fd, ".")).device;
+    const whole = try self.stampOf(tmp.fd, ".");
+    digest.update(std.mem.asBytes(&whole.mode));
+    const device = whole.device;
     for (tmp.kept[0..tmp.kept_count]) |*kept| try digestOf(&digest, device, tmp.fd, std.mem.sliceTo(@as([*:0]const u8, @ptrCast(kept)), 0), 0);
     return digest.final();
 }
