@@ -101,10 +101,18 @@ _hidden_names: list[str] = []
 """Theirs; ``prepare`` fills it and the next."""
 _replaceable: dict[str, list[str]] = {}
 """Modules that a bundle's own file may replace, by the first part of the dotted name."""
+_nice = 0
+"""Of workers: what the server was started with. The zygote's own is for forking (``server``)."""
+
+
+def nice() -> int:
+    return _nice
 
 
 def prepare() -> None:
     """In the zygote, once, when it has read its settings and imported everything: what is the same for all workers."""
+    global _nice  # noqa: PLW0603 (as the lists above)
+    _nice = os.getpriority(os.PRIO_PROCESS, 0)
     # Workers do not depend on what whoever started the server ignored.
     for number in signal.valid_signals():
         if signal.getsignal(number) is signal.SIG_IGN:
@@ -217,6 +225,7 @@ def _process() -> None:
     # Not a session of its own: with sched_autogroup each session is a scheduling group, between groups sched_yield
     # hands nothing over, and a same-CPU call costs three times as much (docs/decisions/).
     os.setpgid(0, 0)
+    os.setpriority(os.PRIO_PROCESS, 0, _nice)
     os.umask(0o077)
     # The zygote's own two; the others are as ``prepare`` left them.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

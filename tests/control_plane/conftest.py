@@ -17,7 +17,7 @@ _numbers = itertools.count(1)
 FILES_ONLY = (
     "test_archive",
     "test_uploads",
-    "test_dashboard",
+    "test_dashboard",  # and what begins with it
     "test_http",
     "test_command_line_login",
     "test_usage_page",

@@ -50,6 +50,15 @@ class Forms(HTMLParser):
             self.forms[-1]["hidden"][about["name"]] = about.get("value")  # type: ignore[index]
 
 
+def form_token(browser: Browser) -> dict[str, str]:
+    """What a form of somebody signed in carries."""
+    forms = Forms(browser.open("/security").text).forms
+    hidden = next(form["hidden"] for form in forms if form["action"] == "/security/password")
+    assert isinstance(hidden, dict)
+    assert set(hidden) == {"csrf_token"}
+    return hidden
+
+
 class Tags(HTMLParser):
     """All tags of a page, with their attributes."""
 

@@ -32,7 +32,7 @@ from control_plane.dashboard import (
 )
 from gateway.contract.report import StartFailure
 from tests.control_plane.bundles import bundle
-from tests.control_plane.dashboard_browser import Browser, Forms, check_policy, tenant_of
+from tests.control_plane.dashboard_browser import Browser, Forms, check_policy, form_token, tenant_of
 from tests.control_plane.running import PASSWORD, ControlPlane, Mailbox, Person, Tenant, Valkey, eventually, join
 from tests.control_plane.test_functions import report, version_of
 from tests.control_plane.test_people import enrol, fresh_email
@@ -86,16 +86,16 @@ def test_a_form_without_its_token_is_refused(signed_in: Browser, path: str) -> N
     names = {"name": "hello", "alias": "canary", "secret": "TOKEN"}
     url = path.format(**{name: f"{prefix}_{'0' * 26}" for name, prefix in IDS.items()}, **names)
     home = f"{signed_in.http.base_url}".rstrip("/")
-    token = Forms(signed_in.open("/security").text).forms[0]["hidden"]
+    token = form_token(signed_in)
     for fields, origin in (
         ({}, home),
         ({"csrf_token": "guess"}, home),
         (token, "https://evil.example"),
         (token, "null"),
     ):
-        answer = signed_in.http.post(url, data=fields, headers={"Origin": origin}, follow_redirects=False)  # type: ignore[arg-type]
+        answer = signed_in.http.post(url, data=fields, headers={"Origin": origin}, follow_redirects=False)
         assert answer.status_code == 403, (fields, origin, answer.text)
-    answer = signed_in.http.post(url, data=token, headers={"Sec-Fetch-Site": "cross-site"}, follow_redirects=False)  # type: ignore[arg-type]
+    answer = signed_in.http.post(url, data=token, headers={"Sec-Fetch-Site": "cross-site"}, follow_redirects=False)
     assert answer.status_code == 403
     assert "Sign out" in signed_in.open("/security").text  # nothing has happened
 

@@ -85,7 +85,7 @@ BURNS = (
 
 
 def test_a_worker_that_computes_between_invocations_is_replaced(server: Server, deploy: Deploy) -> None:
-    """C code without the GIL runs on after the answer: nobody is billed for it, and it does not last."""
+    """C code without the GIL runs on after the answer: it does not last."""
     before = server.worker_pids()
     name = deploy(BURNS, concurrency_max=1, state="warm")
     server.invoke(name, rounds=500_000_000)
@@ -104,3 +104,26 @@ def test_what_was_used_between_invocations_is_not_billed_to_the_next(server: Ser
         server.invoke(name, rounds=1_000_000_000)
         time.sleep(0.3)
         assert int(server.invoke(name, rounds=1).headers["tailcut-cpu-us"]) < 200_000
+
+
+def test_who_computes_through_the_pauses_pays_for_them(server: Server, deploy: Deploy) -> None:
+    """Each answer comes at once, and a thread computes until the next call: that would be a CPU for nothing."""
+    source = BURNS.replace("def handler", "import time\ndef handler") + "    return time.process_time_ns() // 1000\n"
+    name = deploy(source, concurrency_max=1, state="warm")
+
+    def run(pause_s: float) -> tuple[int, int]:
+        """CPU that was used and that was billed, us."""
+        billed = used = last = 0
+        for _ in range(12):
+            answer = server.invoke(name, rounds=12_000)
+            used += answer.json() - last if answer.json() > last else 0
+            last = answer.json()
+            billed += int(answer.headers["tailcut-cpu-us"])
+            time.sleep(pause_s)
+        return used, billed
+
+    used, billed = run(0.01)
+    assert billed > used / 4
+    # Control: where the worker rests for most of the time, what it used is nobody's.
+    used, billed = run(0.15)
+    assert billed < used / 4

@@ -100,6 +100,9 @@ pub const queue_scale_ns = 2 * ms_ns;
 pub const queue_scale_busy_ns = 100 * ms_ns;
 /// Workers of one version that may be starting at once, on one reactor.
 pub const version_starting_max = 4;
+/// Requests to the zygote, which forks one after the other for everybody, that one tenant may have waiting there, of one
+/// reactor: another's start does not stand behind all of a crowd's. Two keep the zygote busy.
+pub const tenant_forks_max = 2;
 /// A worker whose channel was closed ends by itself; after this it is killed.
 pub const worker_stop_timeout_ns = 2 * s_ns;
 /// Log frames that come when no invocation runs are dropped; so many, and the worker is killed.
@@ -190,12 +193,19 @@ pub const overrun_patience_ns = 3 * ms_ns;
 pub const traceback_bytes_max = 32 * kib;
 /// How often the CPU clock of an idle worker is looked at; all of a reactor's at the same time.
 pub const idle_look_ns = 1 * s_ns;
+/// And before it has rested so long: after this, and each time after twice as much. Who computes on after its answer is
+/// found by the first of these looks, not a second later.
+pub const idle_look_first_ns = 20 * ms_ns;
 /// The same of one with a reservation: a call at another reactor may be waiting for it.
 pub const idle_reserved_look_ns = 50 * ms_ns;
 /// After this time without an invocation the clock is also looked at before the next: what was used is not billed to it.
 pub const idle_unbilled_ns = 1 * ms_ns;
 /// What an idle worker may use, for ending its answer and going back to its checkpoint; with more it is replaced.
 pub const idle_cpu_ns_max = 20 * ms_ns;
+/// Of that, what is nobody's when the next invocation comes: this, and 1 in so many parts of the pause. With more it has
+/// worked through the pause, and that is its next invocation's: or calls in quick succession would get a CPU for nothing.
+pub const idle_free_cpu_ns = 200 * us_ns;
+pub const idle_free_parts_count = 8;
 /// With this much CPU a worker is replaced after its invocation: RLIMIT_CPU, which counts its whole life, is twice that.
 pub const worker_cpu_ns_max = timeout_ms_max * ms_ns;
 

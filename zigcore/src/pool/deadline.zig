@@ -139,13 +139,20 @@ pub fn restful(w: *Worker) bool {
     return true;
 }
 
-/// Before a worker that has rested gets an invocation: the count starts now. False: it has not rested.
+/// Before a worker that has rested gets an invocation: the count starts now, unless it has worked through the pause.
+/// False: it has not rested at all.
 pub fn restEnd(p: *const Pool, w: *Worker) bool {
-    if (p.now_ns - w.idle_since_ns < limits.idle_unbilled_ns) return true;
+    const pause_ns = p.now_ns - w.idle_since_ns;
+    if (pause_ns < limits.idle_unbilled_ns) return true;
     const cpu_ns = cpuOf(w) orelse return true;
-    if (cpu_ns -| w.cpu_ns > limits.idle_cpu_ns_max) return false;
-    w.cpu_ns = cpu_ns;
+    const used_ns = cpu_ns -| w.cpu_ns;
+    if (used_ns > limits.idle_cpu_ns_max) return false;
+    if (isFree(used_ns, pause_ns)) w.cpu_ns = cpu_ns;
     return true;
+}
+
+fn isFree(used_ns: u64, pause_ns: u64) bool {
+    return used_ns <= limits.idle_free_cpu_ns + pause_ns / limits.idle_free_parts_count;
 }
 
 /// Whether this look at an idle worker with a reservation is the one of a whole pause.
@@ -153,9 +160,19 @@ pub fn idleLookWhole(now_ns: u64) bool {
     return now_ns / limits.idle_look_ns != (now_ns - limits.idle_reserved_look_ns) / limits.idle_look_ns;
 }
 
-/// When an idle worker is looked at next: all at the same time, so that a quiet node wakes once for them.
+/// When an idle worker is looked at next: soon after its answer, and then all at the same time, so that a quiet node wakes
+/// once for them.
 pub fn idleLookNext(p: *const Pool, w: *const Worker, end_ns: u64) u64 {
     const pause_ns: u64 = if (w.claim == Ledger.none) limits.idle_look_ns else limits.idle_reserved_look_ns;
-    const next_ns = ((p.now_ns + pause_ns / 2) / pause_ns + 1) * pause_ns;
-    return @min(next_ns, @max(end_ns, p.now_ns));
+    const common_ns = ((p.now_ns + pause_ns / 2) / pause_ns + 1) * pause_ns;
+    const rested_ns = p.now_ns - w.idle_since_ns;
+    const soon_ns = p.now_ns + @max(rested_ns, limits.idle_look_first_ns);
+    return @min(if (rested_ns < pause_ns) soon_ns else common_ns, @max(end_ns, p.now_ns));
+}
+
+test "what was used in a pause is nobody's unless it was most of it" {
+    try std.testing.expect(isFree(limits.idle_cpu_ns_max, limits.s_ns));
+    try std.testing.expect(isFree(limits.idle_free_cpu_ns, limits.idle_unbilled_ns));
+    try std.testing.expect(!isFree(limits.idle_cpu_ns_max / 2, limits.idle_cpu_ns_max));
+    try std.testing.expect(!isFree(limits.idle_unbilled_ns, limits.idle_unbilled_ns));
 }

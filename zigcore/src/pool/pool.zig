@@ -64,6 +64,10 @@ known_count: u32,
 answers: []u16,
 answers_count: u32,
 
+/// Workers that the zygote has been asked for, and has not answered.
+forking: []u16,
+forking_count: u32,
+
 queued: u32,
 busy: u32,
 dispatched_last_ns: u64,
@@ -146,6 +150,8 @@ pub fn init(pool: *Pool, ring: *Ring, listener: *Listener, arena: *Arena, option
         .known_count = 0,
         .answers = try arena.take(u16, limits.workers_max),
         .answers_count = 0,
+        .forking = try arena.take(u16, limits.workers_max),
+        .forking_count = 0,
         .queued = 0,
         .busy = 0,
         .dispatched_last_ns = 0,
@@ -247,6 +253,7 @@ fn startAt(p: *Pool, index: u32, improving: bool) bool {
     const version = &p.versions[index];
     assert(version.current and version.workers < version.workersMax());
     if (!p.zygote.connected() or p.free_count == 0 or !p.events.startAllowed()) return false;
+    if (p.forksWaiting(version.tenant_key) >= limits.tenant_forks_max) return false;
     const slot = p.free[p.free_count - 1];
     const w = &p.workers[slot];
     assert(w.state == .free and w.claim == Ledger.none);
@@ -261,6 +268,8 @@ fn startAt(p: *Pool, index: u32, improving: bool) bool {
         return false;
     };
     p.free_count -= 1;
+    p.forking[p.forking_count] = slot;
+    p.forking_count += 1;
     w.to(.starting);
     w.version = index;
     w.sequence = 0;
@@ -307,6 +316,25 @@ fn startAt(p: *Pool, index: u32, improving: bool) bool {
     p.deadlines.set(slot, p.now_ns + limits.start_timeout_ns);
     p.counters.add(.workers_started_total, 1);
     return true;
+}
+
+/// Requests of a tenant's that the zygote has not answered.
+fn forksWaiting(p: *const Pool, tenant: u64) u32 {
+    var count: u32 = 0;
+    for (p.forking[0..p.forking_count]) |slot| count += @intFromBool(p.versions[p.workers[slot].version].tenant_key == tenant);
+    return count;
+}
+
+/// The zygote has answered the request for a worker, or will not any more.
+pub fn forkAnswered(p: *Pool, w: *Worker) void {
+    if (w.spawn_answered) return;
+    w.spawn_answered = true;
+    const waiting = p.forking[0..p.forking_count];
+    const at = std.mem.findScalar(u16, waiting, p.indexOf(w)).?;
+    p.forking_count -= 1;
+    p.forking[at] = p.forking[p.forking_count];
+    // Its tenant may have another wanted.
+    p.slow_tick_ns = 0;
 }
 
 fn spawn(p: *Pool, w: *Worker, slot: u16, version: *const Version) sys.Error!void {

@@ -102,14 +102,15 @@ pub fn expired(p: *Pool, w: *Worker) void {
         .free => {},
         .starting => die(p, w, .start, "The worker was not ready in time."),
         .idle => {
-            // One with a reservation is looked at more often, its clock as seldom as any other's: what is allowed is per look.
-            const whole_look = w.claim == Ledger.none or deadline.idleLookWhole(p.now_ns);
+            // One with a reservation is looked at more often: a call at another reactor may be waiting for it.
+            const rested_ns = p.now_ns - w.idle_since_ns;
+            const whole_look = w.claim == Ledger.none or rested_ns < limits.idle_look_ns or deadline.idleLookWhole(p.now_ns);
             if (whole_look and !deadline.restful(w)) return die(p, w, .garbage, restless);
             const version = &p.versions[w.version];
             const end_ns = w.idle_since_ns + p.options.worker_idle_timeout_ns;
             const kept = version.current and version.workers <= version.workers_min;
             if (!kept and p.now_ns >= end_ns or claim.isWanted(p, w)) return stop(p, w);
-            if (whole_look) shared.rest(w);
+            if (whole_look and rested_ns >= limits.idle_look_ns / 2) shared.rest(w);
             p.deadlines.set(p.indexOf(w), deadline.idleLookNext(p, w, if (kept) Deadlines.never else end_ns));
         },
         .busy => deadline.expired(p, w),
@@ -117,13 +118,13 @@ pub fn expired(p: *Pool, w: *Worker) void {
             // It was asked nicely.
             if (w.pidfd != sys.none and !w.ended) {
                 sys.pidfdKill(w.pidfd);
-            } else w.spawn_answered = true;
+            } else p.forkAnswered(w);
             p.deadlines.set(p.indexOf(w), p.now_ns + limits.worker_stop_timeout_ns);
             free(p, w);
         },
         .dying => {
             settleDead(p, w, true);
-            w.spawn_answered = true;
+            p.forkAnswered(w);
             w.exit_waited = true;
             p.deadlines.set(p.indexOf(w), p.now_ns + limits.worker_stop_timeout_ns);
             free(p, w);
@@ -147,7 +148,7 @@ pub fn zygoteHeard(p: *Pool, heard: Zygote.Heard) void {
                 if (spawned.memory != sys.none) sys.close(spawned.memory);
                 return;
             }
-            w.spawn_answered = true;
+            p.forkAnswered(w);
             w.pid = spawned.pid;
             w.pidfd = spawned.pidfd;
             memory.attach(w, spawned.memory);
@@ -168,7 +169,7 @@ pub fn zygoteHeard(p: *Pool, heard: Zygote.Heard) void {
         .refused => |refused| {
             const w = byRequest(p, refused.request) orelse return;
             if (w.spawn_answered) return;
-            w.spawn_answered = true;
+            p.forkAnswered(w);
             if (w.state == .starting and w.claim != Ledger.none) return claim.refused(p, w);
             // Its end of the channel may have been closed, and that noticed, before this word.
             if (w.state == .dying and w.was_starting) w.cause = .start;
@@ -199,7 +200,7 @@ pub fn zygoteHeard(p: *Pool, heard: Zygote.Heard) void {
         .lost => for (p.workers) |*w| {
             // Who was being made will never be heard of; who runs, runs on.
             if (w.state == .free or w.spawn_answered) continue;
-            w.spawn_answered = true;
+            p.forkAnswered(w);
             if (w.state == .starting) die(p, w, .start, "The zygote ended while it made the worker.") else free(p, w);
         },
     }
