@@ -49,7 +49,7 @@ class ShownVersion:
 
     version: VersionOut
     cut: list[tuple[str, str, int, int]]
-    """Limits of which the tier allows less than asked for: (field, name, asked, allowed). A default was not asked for."""
+    """Limits of which the tier allows less than asked for: (field, name, asked, allowed). Defaults are not."""
 
 
 @router.get("")
