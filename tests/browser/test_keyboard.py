@@ -27,7 +27,10 @@ def handler(name: str = "world", loud: bool = False) -> dict:
 """
 }
 TAB = {"type": "rawKeyDown", "key": "Tab", "code": "Tab", "windowsVirtualKeyCode": 9}
-WATCH = """() => {
+WATCH = """async () => {
+  // A field that asks for the focus gets it with a frame after the page has come: after that it is ours.
+  if (document.readyState !== "complete") await new Promise((go) => addEventListener("load", go, { once: true }));
+  for (let frame = 0; frame < 2; frame++) await new Promise(requestAnimationFrame);
   const isSeen = (each) => each.checkVisibility({ visibilityProperty: true }) && each.getClientRects().length > 0;
   const named = (each) => {
     const label = each.labels?.[0]?.textContent || each.getAttribute("aria-label") || each.getAttribute("title")
