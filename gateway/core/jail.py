@@ -102,10 +102,9 @@ class Native:
     __slots__ = ("_keep", "config")
 
     def __init__(self, config: JailConfig) -> None:
-        mounts = ffi.new("zc_jail_mount[]", len(config.mounts))
-        for at, one in enumerate(config.mounts):
-            mounts[at] = _mount(one)[0]
-        self._keep = (mounts, [_mount(one) for one in config.mounts])
+        laid_out = [_mount(one) for one in config.mounts]
+        mounts = ffi.new("zc_jail_mount[]", [structure for structure, _source, _target in laid_out])
+        self._keep = (mounts, laid_out)
         self.config: Any = ffi.new(
             "zc_jail_config *",
             {

@@ -47,7 +47,8 @@ class FreshStateUnavailable(Exception):  # noqa: N818 (its owner reads it as a s
 
 
 def prepare(loop: Loop, known: list[int]) -> Callable[[], None] | None:
-    """What is to be called before each invocation. ``known``: descriptors that are open on purpose."""
+    """What is to be called before each invocation. ``known``: descriptors that are open on purpose. The garbage of
+    the import has been collected."""
     if "t" in sys.abiflags:
         raise FreshStateUnavailable("this is a free-threaded build of CPython")
     # A generator that starts anew in each invocation must not repeat the import's names.
@@ -62,7 +63,6 @@ def prepare(loop: Loop, known: list[int]) -> Callable[[], None] | None:
     if reason:
         raise FreshStateUnavailable(reason)
     # Objects that the zygote froze are immortal already, and stay out of sight: looking at them would copy them.
-    gc.collect()
     if layout_known(loop):
         loop.immortalise()
     refresh = _refresher(generator != 0)

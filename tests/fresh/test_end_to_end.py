@@ -100,3 +100,33 @@ def test_the_examples_run_fresh(server: Any, client: Any, tmp_path: Path, name: 
                 seen.add(client.call("gather", json={}).status)
     assert len(seen) == 1, seen
     assert str(next(iter(seen))) not in ("500", "502", "503", "504")
+
+
+LETTERBOX = """
+import os, sqlite3
+os.makedirs("/tmp/cache/deep")
+with open("/tmp/notes", "w") as notes: notes.write("import")
+database = sqlite3.connect("/tmp/database")
+database.execute("create table t (v)")
+def handler(way: str):
+    found = [os.listdir("/tmp/cache/deep"), open("/tmp/notes").read(), list(database.execute("select * from t"))]
+    match way:
+        case "folder": open("/tmp/cache/deep/secret", "w").close()
+        case "content": open("/tmp/notes", "a").write("secret")
+        case "same size": open("/tmp/notes", "r+").write("secret")
+        case "open file": database.execute("insert into t values ('secret')"), database.commit()
+    return found
+"""
+"""A folder, a file and a database in /tmp, made by the import."""
+
+
+def test_what_the_import_left_in_tmp_is_nobodys_letterbox(server: Any) -> None:
+    untouched = [[], "import", []]
+    for state in ("fresh", "forked", "warm"):
+        function = server.deploy(f"letterbox-{state}", LETTERBOX, state=state, concurrency_max=1).function
+        found = {way: server.invoke(function, way=way).json() for way in ("folder", "content", "same size", "open file")}
+        found["last"] = server.invoke(function, way="").json()
+        # Control: who keeps its state keeps these, too.
+        assert all(each == untouched for each in found.values()) == (state != "warm"), found
+        # A call that changes nothing costs no worker.
+        assert [server.invoke(function, way="").headers["tailcut-start"] for _ in range(2)][1] == "warm"

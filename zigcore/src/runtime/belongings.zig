@@ -12,7 +12,7 @@ const Tmp = @import("tmp.zig");
 
 const Belongings = @This();
 
-const File = struct { fd: self.Fd, device: u64, inode: u64, position: usize };
+const File = struct { fd: self.Fd, device: u64, inode: u64, place: self.Place };
 const Gap = struct { first: self.Fd, last: u32 };
 
 const descriptors_max = 4096;
@@ -131,8 +131,8 @@ fn noteDescriptors(own: *Belongings, known: []const self.Fd, reason: *[256]u8) ?
             .folder, .device => {},
             .regular => {
                 if (own.files_count == own.files.len) return "the import left too many files open";
-                const position = self.positionOf(fd) catch return "a file that the import left open has no position";
-                own.files[own.files_count] = .{ .fd = fd, .device = about.device, .inode = about.inode, .position = position };
+                const place = self.placeOf(fd) catch return "a file that the import left open has no position";
+                own.files[own.files_count] = .{ .fd = fd, .device = about.device, .inode = about.inode, .place = place };
                 own.files_count += 1;
             },
             .other => return std.fmt.bufPrint(reason, "the import left a socket, pipe or the like open (descriptor {d}), whose other side cannot be put back: open it in the handler", .{fd}) catch unreachable,
@@ -188,10 +188,10 @@ pub fn restore(own: *Belongings, stat: Stat, mask_before: u64) self.Error!void {
     own.restoreActions(stat);
     if (!std.mem.eql(u8, &stat.name, &own.name)) self.nameSet(&own.name);
     // What was sent but blocked would arrive in the next invocation.
-    if (mask_before != own.mask) while (self.pendingTake()) {};
+    if (mask_before != own.mask or own.mask != 0) while (self.pendingTake()) {};
     for (own.gaps[0..own.gaps_count]) |gap| self.closeRange(gap.first, gap.last);
     for (0..3) |fd| try self.overlay(own.null_device, @intCast(fd));
-    for (own.files[0..own.files_count]) |file| try self.positionSet(file.fd, file.position);
+    for (own.files[0..own.files_count]) |file| try self.placeSet(file.fd, file.place);
     try self.goTo(own.here);
     _ = self.umaskSet(own.umask);
 }

@@ -14,6 +14,7 @@ const frame = @import("../pool/frame.zig");
 const Checkpoint = @import("checkpoint.zig");
 const fork = @import("fork.zig");
 const py = @import("python.zig");
+const Relay = @import("relay.zig");
 const reply = @import("reply.zig");
 const soft = @import("soft.zig");
 const Tmp = @import("tmp.zig");
@@ -145,6 +146,7 @@ fn next(loop: *Loop) Error!?Parts {
 
 /// Of the worker that forks; a fresh one's is among its belongings.
 var tmp: Tmp = undefined;
+var relay: Relay = .{};
 
 fn runForked(loop: *Loop, options: Options) Error!void {
     tmp.fd = -1;
@@ -155,30 +157,74 @@ fn runForked(loop: *Loop, options: Options) Error!void {
         b.held_bytes = 0;
         loop.sharedClear(parts);
         soft.begin(parts.request.sequence);
-        const pid = fork.begin(&.{ loop.fd, options.shared_fd }) catch {
+        const pid = loop.forkInvocation() catch {
             soft.end();
             loop.sequence = parts.request.sequence;
-            try reply.sendText(loop, "OSError", "no process could be made for this invocation: the function's limit of processes, or of memory, is reached");
+            try reply.sendText(loop, "OSError", "no process could be made for this invocation: the function's limit of processes, of open files, or of memory, is reached");
             continue;
         };
         if (pid == 0) loop.forkedInvocation(parts);
         soft.forward(pid);
         defer soft.forward(0);
-        const status = while (true) {
-            if (fork.wait(pid) catch return error.System) |status| break status;
-            // The gateway knows the worker only: its soft signal is for the process that runs the handler.
-            if (soft.passOn()) |value| self.queueSignal(pid, frame.soft_signal, value);
-            py.signalsRun();
-        };
+        const status = try loop.attend(pid, parts.request.sequence);
         soft.end();
         fork.sweep(pid);
-        if (!tmp.empty()) self.exit(exit_broken);
+        relay.clear();
+        // What it has changed in /tmp cannot always be put back: then this was the worker's last.
+        loop.last = !tmp.empty();
         // It ended before it had an answer: so does the worker, and says how.
-        if (b.held_bytes == 0 or b.held_bytes > b.out.len) self.exit(fork.exitStatus(status));
+        if (b.held_bytes < @sizeOf(frame.Answer) or b.held_bytes > b.out.len) self.exit(fork.exitStatus(status));
+        if (loop.last) b.out[@offsetOf(frame.Answer, "flags")] |= frame.flag_last;
         try channel.send(loop.fd, b.out[0..b.held_bytes]);
+        if (loop.last) {
+            // The gateway closes the channel once it has the answer, of which a part may be in shared memory.
+            _ = try loop.next();
+            return;
+        }
         loop.buffersClear();
     }
 }
+
+/// 0: in the invocation's process, which has a stream to us in the channel's place.
+fn forkInvocation(loop: *Loop) self.Error!i32 {
+    const theirs = try relay.open();
+    defer self.close(theirs);
+    errdefer relay.clear();
+    const shared_fd = loop.options.shared_fd;
+    const pid = try fork.begin(&.{ .{ .from = theirs, .to = loop.fd }, .{ .from = shared_fd, .to = shared_fd } });
+    if (pid == 0) self.close(relay.fd);
+    return pid;
+}
+
+/// Until the invocation's process has ended: how it did. What it says meanwhile goes on to the gateway.
+fn attend(loop: *Loop, pid: i32, sequence: u64) Error!u32 {
+    var hears = true;
+    while (true) {
+        if (hears and channel.ready(relay.fd, relay_look_ms)) {
+            const heard = relay.carry(loop.fd, sequence) catch |err| switch (err) {
+                error.Malformed => heard: {
+                    fork.kill(pid);
+                    break :heard .closed;
+                },
+                else => |other| return other,
+            };
+            // Closed by its end, most likely: the wait for that is short then.
+            if (heard == .closed) hears = false;
+            if (heard == .something) continue;
+        }
+        const ended = if (hears) fork.ended(pid) else fork.wait(pid);
+        if (ended catch return error.System) |status| {
+            while (hears and (relay.carry(loop.fd, sequence) catch .closed) == .something) {}
+            return status;
+        }
+        // The gateway knows the worker only: its soft signal is for the process that runs the handler.
+        if (soft.passOn()) |value| self.queueSignal(pid, frame.soft_signal, value);
+        py.signalsRun();
+    }
+}
+
+/// How often it is looked whether the process has ended without closing its stream: what it started may hold it.
+const relay_look_ms = 50;
 
 fn forkedInvocation(loop: *Loop, parts: Parts) noreturn {
     loop.holding = true;
