@@ -145,7 +145,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             asyncio.create_task(_keep_running("logs", LogConsumer(context, redis).run)),
             asyncio.create_task(_keep_running("periods", PeriodWatch(context).run)),
         ]
-    tasks += [asyncio.create_task(_keep_running(name, run)) for name, run in in_background(context)]
+    tasks += [asyncio.create_task(_keep_running(name, run)) for name, run in in_background(context, redis)]
     try:
         yield
     finally:

@@ -11,7 +11,9 @@ from typing import Final, Literal
 
 _OfOperators = Literal["ope", "rec"]
 _OfPeople = Literal["per", "mem", "ivt", "ses", "aud", "mail"]
-Prefix = Literal["tnt", "key", "fn", "ver", "mov", "req", "tv", "av", "pur", "inv", "alr"] | _OfPeople | _OfOperators
+Prefix = (
+    Literal["tnt", "key", "fn", "ver", "mov", "req", "tv", "av", "pur", "inv", "trn", "alr"] | _OfPeople | _OfOperators
+)
 
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
 _RANDOM_BITS: Final = 80

@@ -7,9 +7,12 @@ last lines say what failed and how to repeat that step alone. Called by the Make
 import argparse
 import subprocess
 import sys
+import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = sys.executable
@@ -69,12 +72,14 @@ SIDE_BY_SIDE = tuple(
 """Wait for SQL, starts and restarts most of their time; the others load the CPUs that they measure, and run alone."""
 
 
+ZIG_TESTS = Step("zig tests", (PYTHON, "-m", "ziglang", "build", "test", "--summary", "all"), "zigcore")
+"""Compiled on one CPU, beside the checks."""
+
+
 def tests(pytest_arguments: list[str]) -> tuple[Step, ...]:
-    zig = Step("zig tests", (PYTHON, "-m", "ziglang", "build", "test", "--summary", "all"), "zigcore")
     if pytest_arguments:
-        return (zig, Step("pytest", (*PYTEST, *pytest_arguments)))
+        return (Step("pytest", (*PYTEST, *pytest_arguments)),)
     return (
-        zig,
         Step("pytest, two at once", (*PYTEST, *TWO_AT_ONCE, *LONGEST, *SIDE_BY_SIDE)),
         Step("pytest", (*PYTEST, *(f"--ignore={folder}" for folder in SIDE_BY_SIDE))),
     )
@@ -91,21 +96,27 @@ def main() -> int:
     arguments, rest = parser.parse_known_args()
     if arguments.what == "fuzz":
         return run(fuzzers(arguments.seconds))
-    return run(CHECKS if arguments.what == "checks" else CHECKS + tests(rest))
+    if arguments.what == "checks":
+        return run(CHECKS)
+    return run(CHECKS, beside=ZIG_TESTS, after=tests(rest))
 
 
-def run(steps: tuple[Step, ...]) -> int:
-    results: list[tuple[Step, int, float]] = []
-    for step in steps:
-        print(f"\n== {step.name}: {step.shown()}", flush=True)
-        started = time.monotonic()
-        status = subprocess.run(step.command, cwd=ROOT / step.folder, check=False).returncode
-        results.append((step, status, time.monotonic() - started))
+def run(steps: tuple[Step, ...], beside: Step | None = None, after: tuple[Step, ...] = ()) -> int:
+    """``beside`` is run while ``steps`` are, and shown behind them."""
+    began = time.monotonic()
+    with ThreadPoolExecutor(1) as pool, tempfile.TemporaryFile() as output:
+        other = pool.submit(once, beside, output) if beside else None
+        results = [once(step) for step in steps]
+        if other is not None:
+            results.append(other.result())
+            output.seek(0)
+            sys.stdout.write(output.read().decode(errors="replace"))
+    results += [once(step) for step in after]
+    total_s = time.monotonic() - began
     failed = [step for step, status, _ in results if status != 0]
     print("\n== summary")
     for step, status, took_s in results:
         print(f"  {'ok    ' if status == 0 else 'FAILED'} {step.name:<18} {took_s:6.1f} s")
-    total_s = sum(took_s for _, _, took_s in results)
     if failed:
         print(f"{len(failed)} of {len(results)} steps failed in {total_s:.0f} s. To repeat one:")
         for step in failed:
@@ -113,6 +124,19 @@ def run(steps: tuple[Step, ...]) -> int:
         return 1
     print(f"all {len(results)} steps passed in {total_s:.0f} s")
     return 0
+
+
+def once(step: Step, output: IO[bytes] | None = None) -> tuple[Step, int, float]:
+    """Whether it succeeded, and how long it took. Shown as it comes, or written to ``output``."""
+    title = f"\n== {step.name}: {step.shown()}\n"
+    if output is None:
+        print(title, end="", flush=True)
+    else:
+        output.write(title.encode())
+        output.flush()
+    began = time.monotonic()
+    status = subprocess.run(step.command, cwd=ROOT / step.folder, check=False, stdout=output, stderr=output).returncode
+    return step, status, time.monotonic() - began
 
 
 if __name__ == "__main__":

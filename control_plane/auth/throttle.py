@@ -5,6 +5,7 @@ through together. Called by ``people.service`` before a password, a code or a ma
 """
 
 import hashlib
+import ipaddress
 import time
 from dataclasses import dataclass
 from datetime import timedelta
@@ -37,6 +38,7 @@ def log_in_bounds(context: Context, *, email: str, address: str) -> list[Bound]:
     purpose cannot easily keep its owner out)."""
     settings = context.settings
     window = settings.log_in_window
+    address = _network(address)
     return [
         Bound("log-in-address", address, settings.log_ins_per_address_max, window, is_shared=True),
         Bound("log-in-email-address", f"{email} {address}", settings.log_ins_per_email_max, window),
@@ -44,10 +46,18 @@ def log_in_bounds(context: Context, *, email: str, address: str) -> list[Bound]:
     ]
 
 
+def second_factor_bounds(context: Context, *, person_id: str) -> list[Bound]:
+    """Whoever guesses codes knows the password: strict, from wherever. Codes have six digits, three of them are right
+    at any time, so many addresses must not make for many guesses."""
+    settings = context.settings
+    return [Bound("second-factor", person_id, settings.log_ins_per_email_max, settings.log_in_window)]
+
+
 def mail_bounds(context: Context, *, email: str, address: str) -> list[Bound]:
     """For what sends a mail to an address that anybody may type in."""
     settings = context.settings
     window = settings.mail_window
+    address = _network(address)
     return [
         Bound("mail-address", address, settings.mails_per_address_max, window),
         Bound("mail-email", email, settings.mails_per_email_max, window),
@@ -79,6 +89,18 @@ async def forgive(session: AsyncSession, bounds: list[Bound]) -> None:
             await repository.uncount_attempt(session, bound.sha256)
         else:
             await repository.forget_attempts(session, [bound.sha256])
+
+
+def _network(address: str) -> str:
+    """Of IPv6 the first 64 bits: who has one address has all of those."""
+    *before, last = address.split(" ")
+    try:
+        found = ipaddress.IPv6Address(last.partition("%")[0])
+    except ValueError:
+        return address
+    if found.ipv4_mapped is not None:
+        return " ".join([*before, str(found.ipv4_mapped)])
+    return " ".join([*before, str(ipaddress.IPv6Network((int(found), 64), strict=False))])
 
 
 def _in_words(seconds: int) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 import structlog
+from redis.asyncio import Redis
 
 from control_plane.billing.closing import Closing
 from control_plane.billing.dunning import Dunning
@@ -28,11 +29,11 @@ def make_client(settings: Settings) -> StripeClient | None:
     return StripeClient(settings.stripe_api_key, settings.stripe_url) if settings.stripe_api_key else None
 
 
-def in_background(context: Context) -> list[tuple[str, Run]]:
+def in_background(context: Context, redis: Redis | None) -> list[tuple[str, Run]]:
     client = context.stripe
     found: list[tuple[str, Run]] = [
         ("metering", Metering(context, client).run),
-        ("closing", Closing(context, client).run),
+        ("closing", Closing(context, client, redis).run),
     ]
     if client is not None:
         found += [

@@ -61,12 +61,11 @@ class Metering:
         """Hours that ended ``usage_hour_grace`` ago get their events; with ``tenant_id`` all of that tenant's, now."""
         before = at if tenant_id is not None else at - HOUR - self._context.settings.usage_hour_grace
         async with self._context.reading() as session:
-            due = await hourly.dirty_hours(session, before, _HOURS_MAX)
+            due = await hourly.dirty_hours(session, before, _HOURS_MAX, tenant_id)
         closed = 0
         for owner, hour in due:
-            if tenant_id in (None, owner):
-                async with self._context.writing() as session:
-                    closed += await close_hour(session, owner, hour, at)
+            async with self._context.writing() as session:
+                closed += await close_hour(session, owner, hour, at)
         return closed
 
     async def send_due(self, at: datetime, tenant_id: str | None = None) -> int:
@@ -74,11 +73,10 @@ class Metering:
         if self._client is None:
             return 0
         async with self._context.reading() as session:
-            due = await repository.due_meter_events(session, _EVENTS_MAX)
+            due = await repository.due_meter_events(session, _EVENTS_MAX, tenant_id)
         settled = 0
         for event in due:
-            if tenant_id in (None, event.tenant_id):
-                settled += await self._settle(event, at)
+            settled += await self._settle(event, at)
         return settled
 
     async def _settle(self, event: MeterEvent, at: datetime) -> int:

@@ -21,7 +21,7 @@ from control_plane.problems import Problem
 from control_plane.tiers import repository as tiers
 from control_plane.tiers import service as tier_service
 from control_plane.tiers import views
-from control_plane.tiers.catalog import METERS, AddOn, Tier, load_catalog
+from control_plane.tiers.catalog import METERS, AddOn, Meter, Tier, load_catalog
 from control_plane.tiers.schemas import SubscriptionOut, TierList
 from control_plane.usage import service as usage
 from control_plane.usage.views import PeriodUsage, WhatIf
@@ -36,6 +36,9 @@ class Line:
     text: str
     amount_minor: int
     kind: Literal["fixed", "usage"]
+    meter: Meter | None = None
+    """Of usage; the quantity is in its units."""
+    quantity: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,14 +176,12 @@ async def preview_of(context: Context, found: Object | None) -> Preview | None:
         return None
     async with context.reading() as session:
         roles = {price.stripe_id: price.role for price in await repository.stripe_objects(session)}
-    lines = [
-        Line(
-            line["description"] or "",
-            line["amount"],
-            "usage" if roles.get(_price_of(line)) in METERS else "fixed",
-        )
-        for line in found["lines"]["data"]
-    ]
+    lines = []
+    for line in found["lines"]["data"]:
+        role = roles.get(_price_of(line))
+        meter = next((each for each in METERS if each == role), None)
+        kind: Literal["fixed", "usage"] = "usage" if meter else "fixed"
+        lines.append(Line(line["description"] or "", line["amount"], kind, meter, line["quantity"] or 0))
     return Preview(found["currency"], found["total"], found["amount_due"], lines)
 
 

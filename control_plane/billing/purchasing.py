@@ -3,7 +3,7 @@
 Called by the endpoints and the dashboard. A new subscription goes through Checkout; one that exists is changed in
 place with proration, invoiced at once: a card that declines changes nothing; or at the end of the paid month
 (``planning``). Each call to Stripe that makes something carries a key made from our own row, so that repeating it after
-a crash makes it once.
+a crash makes it once. A tenant's changes take turns (``turns``): two tabs, or two clicks, are one after the other.
 """
 
 from collections.abc import Mapping
@@ -12,14 +12,15 @@ from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 
 from control_plane.billing import planning, repository
-from control_plane.billing.asking import asking, away
-from control_plane.billing.metering import Metering
+from control_plane.billing.asking import asking
 from control_plane.billing.state import refresh
-from control_plane.billing.stripe_client import Object, StripeAway, StripeClient
+from control_plane.billing.stripe_client import Object, StripeClient
+from control_plane.billing.turns import turn
 from control_plane.context import Context
 from control_plane.ids import new_id
 from control_plane.models import Purchase, StripeObject, Subscription, Tenant, TierVersion, now
 from control_plane.problems import Problem
+from control_plane.tenants import repository as tenants
 from control_plane.tiers import repository as tiers
 from control_plane.tiers import service as tier_service
 from control_plane.tiers.catalog import METERS, AddOn, Tier
@@ -51,6 +52,13 @@ class Offer:
 When = Literal["now", "period-end"]
 
 
+class JustPaid(Problem):
+    """Stripe has not told us of it yet."""
+
+    def __init__(self) -> None:
+        super().__init__("conflict", "A purchase has just been paid; its tier will hold in a moment. Look again.")
+
+
 async def buy(
     context: Context,
     client: StripeClient,
@@ -61,22 +69,38 @@ async def buy(
     prorated_at: datetime | None = None,
 ) -> Offer:
     """``prorated_at``: of the preview that was shown, so that what is charged is what was shown."""
-    wanted = await _wanted(context, tier, add_ons)
-    subscription = await _with_customer(context, client, tenant)
+    async with turn(context, tenant.id):
+        await _check_stays(context, tenant.id)
+        wanted = await _wanted(context, tier, add_ons)
+        subscription = await _with_customer(context, client, tenant)
+        return await _buy(context, client, subscription, wanted, when, prorated_at)
+
+
+async def _buy(
+    context: Context,
+    client: StripeClient,
+    subscription: Subscription,
+    wanted: Wanted,
+    when: When,
+    prorated_at: datetime | None,
+) -> Offer:
     if subscription.stripe_subscription_id is not None:
         _check_preview(prorated_at)
         await planning.forget(context, client, subscription)
         if when == "period-end":
+            if subscription.cancel_at_period_end:
+                await _set_cancelled(context, client, subscription, cancelled=False)
             await planning.schedule(context, client, subscription, [_line(*each) for each in wanted.prices])
             return Offer("planned", context.settings.upgrade_url)
         await _change(context, client, subscription, wanted, prorated_at)
         return Offer("changed", context.settings.upgrade_url)
     if when == "period-end":
         raise Problem("conflict", "The tenant pays for no tier yet: there is no paid month at whose end to change it.")
-    await _expire_open(context, client, tenant.id)
+    tenant_id = subscription.tenant_id
+    await expire_open(context, client, tenant_id)
     purchase = Purchase(
         id=new_id("pur"),
-        tenant_id=tenant.id,
+        tenant_id=tenant_id,
         tier_version_id=wanted.version.id,
         add_ons=wanted.add_ons,
         state="started",
@@ -136,8 +160,23 @@ async def monthly_minor(context: Context, tenant_id: str, tier: str, add_ons: Ma
 
 async def set_cancelled(context: Context, client: StripeClient, tenant_id: str, *, cancelled: bool) -> None:
     """At the end of the paid month; until then it can be taken back."""
-    subscription = await _require_paid(context, tenant_id)
-    await planning.forget(context, client, subscription)
+    async with turn(context, tenant_id):
+        subscription = await _require_paid(context, tenant_id)
+        await planning.forget(context, client, subscription)
+        await _set_cancelled(context, client, subscription, cancelled=cancelled)
+
+
+async def keep(context: Context, client: StripeClient, tenant_id: str) -> bool:
+    """Take back what is planned for the end of the month. False: nothing was."""
+    async with turn(context, tenant_id):
+        async with context.reading() as session:
+            held = await tier_service.require_subscription(session, tenant_id)
+        return held.stripe_subscription_id is not None and await planning.forget(context, client, held)
+
+
+async def _set_cancelled(
+    context: Context, client: StripeClient, subscription: Subscription, *, cancelled: bool
+) -> None:
     key = f"cancel {subscription.stripe_subscription_id} {cancelled} {subscription.sync_number}"
     params = {"cancel_at_period_end": cancelled}
     await asking(client.update_subscription(str(subscription.stripe_subscription_id), params, key))
@@ -149,31 +188,6 @@ async def portal_url(context: Context, client: StripeClient, tenant: Tenant) -> 
     subscription = await _with_customer(context, client, tenant)
     params = {"customer": subscription.stripe_customer_id, "return_url": context.settings.upgrade_url}
     return str((await asking(client.create_portal(params)))["url"])
-
-
-async def final_invoice(context: Context, client: StripeClient | None, tenant_id: str) -> None:
-    """Before a tenant is deleted: count what is not counted, send it, end the subscription with its last invoice.
-
-    May be repeated. Raises Problem when Stripe is away: then nothing may be deleted yet.
-    """
-    metering = Metering(context, client)
-    while await metering.close_hours(now(), tenant_id):
-        continue
-    if client is None:
-        return
-    async with context.reading() as session:
-        subscription = await tier_service.require_subscription(session, tenant_id)
-    if subscription.stripe_customer_id is None:
-        return
-    try:
-        while await metering.send_due(now(), tenant_id):
-            continue
-    except StripeAway as error:
-        raise away(error) from None
-    for each in await asking(client.list_subscriptions(subscription.stripe_customer_id)):
-        if each["status"] not in ("canceled", "incomplete_expired"):
-            await asking(client.cancel_subscription(each["id"], {"invoice_now": True, "prorate": True}))
-    await refresh(context, client, subscription.stripe_customer_id)
 
 
 # -- steps -------------------------------------------------------------------------------------------------------------
@@ -253,7 +267,7 @@ async def _offered(
     return found
 
 
-async def _expire_open(context: Context, client: StripeClient, tenant_id: str) -> None:
+async def expire_open(context: Context, client: StripeClient, tenant_id: str) -> None:
     """An earlier offer must not be paid beside the new one."""
     async with context.reading() as session:
         held = await repository.open_purchases(session, tenant_id)
@@ -262,7 +276,7 @@ async def _expire_open(context: Context, client: StripeClient, tenant_id: str) -
         if purchase.stripe_session_id is not None:
             found = await asking(client.retrieve_checkout(purchase.stripe_session_id))
             if found["status"] == "complete":
-                raise Problem("conflict", "A purchase has just been paid; its tier will hold in a moment. Look again.")
+                raise JustPaid
             if found["status"] == "open":
                 await asking(client.expire_checkout(purchase.stripe_session_id))
             state = "expired"
@@ -284,6 +298,8 @@ async def _change(
         "proration_behavior": "always_invoice",
         "payment_behavior": "error_if_incomplete",
     }
+    if subscription.cancel_at_period_end:
+        params["cancel_at_period_end"] = False  # who buys goes on
     if not params["items"]:
         raise Problem("conflict", f"The tenant has exactly that already: {wanted.version.tier}.")
     if prorated_at is not None:
@@ -323,6 +339,14 @@ async def _require_paid(context: Context, tenant_id: str) -> Subscription:
     if subscription.stripe_subscription_id is None:
         raise Problem("conflict", "The tenant pays for no tier; there is nothing to cancel.")
     return subscription
+
+
+async def _check_stays(context: Context, tenant_id: str) -> None:
+    """Asked for within the turn: from its deletion on a tenant begins nothing that would go on costing."""
+    async with context.reading() as session:
+        tenant = await tenants.get_tenant(session, tenant_id)
+    if tenant is None or tenant.status in ("deleting", "deleted"):
+        raise Problem("tenant-suspended", "The tenant is being deleted: nothing can be bought for it.")
 
 
 def _check_preview(prorated_at: datetime | None) -> None:

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from control_plane.database import insert_into
 from control_plane.models import (
     BillingNote,
+    BillingTurn,
     Invoice,
     MeterEvent,
     Purchase,
@@ -90,6 +91,28 @@ async def claim_sync(session: AsyncSession, tenant_id: str, number: int) -> bool
         .execution_options(synchronize_session="fetch")
     )
     return (await session.scalars(query)).one_or_none() is not None
+
+
+# -- turns -------------------------------------------------------------------------------------------------------------
+
+
+async def take_turn(session: AsyncSession, tenant_id: str, holder: str, at: datetime, until: datetime) -> bool:
+    """Begin one, or move the end of one's own. False: it is somebody else's."""
+    query = (
+        insert_into(session, BillingTurn)
+        .values(tenant_id=tenant_id, holder=holder, until=until)
+        .on_conflict_do_update(
+            index_elements=[BillingTurn.tenant_id],
+            set_={"holder": holder, "until": until},
+            where=(BillingTurn.until < at) | (BillingTurn.holder == holder),
+        )
+        .returning(BillingTurn.holder)
+    )
+    return (await session.scalars(query)).one_or_none() is not None
+
+
+async def end_turn(session: AsyncSession, tenant_id: str, holder: str) -> None:
+    await session.execute(delete(BillingTurn).where(BillingTurn.tenant_id == tenant_id, BillingTurn.holder == holder))
 
 
 # -- purchases ---------------------------------------------------------------------------------------------------------
@@ -184,14 +207,16 @@ async def get_note(session: AsyncSession, stripe_id: str) -> BillingNote | None:
 # -- meter events ------------------------------------------------------------------------------------------------------
 
 
-async def due_meter_events(session: AsyncSession, count_max: int) -> Sequence[MeterEvent]:
-    """The oldest first: those to send, and those of which the answer was lost."""
+async def due_meter_events(session: AsyncSession, count_max: int, tenant_id: str | None = None) -> Sequence[MeterEvent]:
+    """The oldest first: those to send, and those of which the answer was lost; of one tenant, or of all."""
     query = (
         select(MeterEvent)
         .where(MeterEvent.state.in_(("new", "sending")))
         .order_by(MeterEvent.hour, MeterEvent.identifier)
         .limit(count_max)
     )
+    if tenant_id is not None:
+        query = query.where(MeterEvent.tenant_id == tenant_id)
     return (await session.scalars(query)).all()
 
 
@@ -219,6 +244,13 @@ async def acknowledged_by_hour(
 async def meter_event_counts(session: AsyncSession) -> dict[str, int]:
     rows = await session.execute(select(MeterEvent.state, func.count()).group_by(MeterEvent.state))
     return {row[0]: row[1] for row in rows.all()}
+
+
+async def newest_meter_event(session: AsyncSession, tenant_id: str) -> datetime | None:
+    query = select(func.max(MeterEvent.occurred_at)).where(
+        MeterEvent.tenant_id == tenant_id, MeterEvent.state == "acknowledged"
+    )
+    return await session.scalar(query)
 
 
 async def unsent_meter_events(session: AsyncSession, tenant_id: str) -> int:

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import RedirectResponse, Response
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from control_plane.billing import overview, planning, purchasing, repository
+from control_plane.billing import overview, purchasing, repository
 from control_plane.billing.schemas import InvoiceOut
 from control_plane.billing.stripe_client import StripeClient
 from control_plane.context import Context, ContextDependency
@@ -94,9 +94,7 @@ async def resume(context: ContextDependency, posted: Post) -> Response:
 @router.post("/keep")
 async def keep(context: ContextDependency, posted: Post) -> Response:
     """The change at the end of the month is taken back."""
-    async with context.reading() as session:
-        held = await tiers.require_subscription(session, posted.who.tenant_id)
-    if held.stripe_subscription_id is None or not await planning.forget(context, client_of(context), held):
+    if not await purchasing.keep(context, client_of(context), posted.who.tenant_id):
         return await go(context, posted.who, "/billing", "Nothing was planned.", "warn")
     return await go(context, posted.who, "/billing", "The tier stays as it is.")
 

@@ -27,6 +27,9 @@ _FILL, _FILL_DENSE, _DENSE_COUNT = 0.72, 1.0, 60
 """Of a column's place, the part that is drawn: where they are many, gaps would only flicker."""
 _LENGTHS: Final = {"minute": timedelta(minutes=1), "hour": timedelta(hours=1), "day": timedelta(days=1)}
 WARN_SHARE: Final = 0.8
+_SPREAD_MAX: Final = 40
+"""Largest by smallest value of lines; above that one of them would lie on the ground, and the scale is logarithmic."""
+_DECADES_MAX: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +41,26 @@ class Series:
     tone: Tone = "main"
 
 
+@dataclass(frozen=True, slots=True)
+class _Scale:
+    """``ticks``: at even distances, the lowest first."""
+
+    ticks: Sequence[float]
+    is_logarithmic: bool = False
+
+    def y(self, value: float) -> float:
+        low, high = self.ticks[0], self.ticks[-1]
+        if self.is_logarithmic:
+            return _HEIGHT * (1 - math.log(max(value, low) / low) / math.log(high / low))
+        return _HEIGHT * (1 - (value - low) / (high - low))
+
+
 def columns(
     title: str, starts: Sequence[datetime], series: Sequence[Series], *, step: Step, unit: Unit = COUNT
 ) -> Markup:
     """Stacked, the first series at the bottom."""
     heights = [sum(each.values[at] or 0 for each in series) for at in range(len(starts))]
-    ticks = _ticks(max(heights, default=0), unit)
+    scale = _Scale(_ticks(max(heights, default=0), unit))
     fill = _FILL if len(starts) <= _DENSE_COUNT else _FILL_DENSE
     parts = []
     for at in range(len(starts)):
@@ -52,25 +69,30 @@ def columns(
             value = each.values[at] or 0
             if value <= 0:
                 continue
-            height = max(value / ticks[-1] * _HEIGHT, 1.2)  # what is there is seen
+            height = max(_HEIGHT - scale.y(value), 1.2)  # what is there is seen
             y = _HEIGHT - base - height
             x = at + (1 - fill) / 2
             parts.append(
                 f'<rect class="tone-{each.tone}" x="{x:.2f}" y="{y:.2f}" width="{fill}" height="{height:.2f}"/>'
             )
             base += height
-    return _figure(title, starts, series, step, unit, ticks, "".join(parts))
+    return _figure(title, starts, series, step, unit, scale, "".join(parts))
 
 
 def lines(
     title: str, starts: Sequence[datetime], series: Sequence[Series], *, step: Step, unit: Unit = COUNT
 ) -> Markup:
     """Where a value is None the line breaks; one between two gaps is a short dash."""
-    ticks = _ticks(max((value for each in series for value in each.values if value is not None), default=0), unit)
+    known = [value for each in series for value in each.values if value is not None]
+    positive = [value for value in known if value > 0]
+    if len(series) > 1 and positive and max(positive) > min(positive) * _SPREAD_MAX:
+        scale = _Scale(_decades(min(positive), max(positive)), is_logarithmic=True)
+    else:
+        scale = _Scale(_ticks(max(known, default=0), unit))
     parts = []
     for each in series:
         for run in _runs(each.values):
-            points = [(at + 0.5, _HEIGHT - value / ticks[-1] * _HEIGHT) for at, value in run]
+            points = [(at + 0.5, scale.y(value)) for at, value in run]
             if len(points) == 1:
                 x, y = points[0]
                 points = [(x - _FILL / 2, y), (x + _FILL / 2, y)]
@@ -79,7 +101,7 @@ def lines(
                 area = f"{points[0][0]:.2f},{_HEIGHT} {text} {points[-1][0]:.2f},{_HEIGHT}"
                 parts.append(f'<polygon class="area tone-{each.tone}" points="{area}"/>')
             parts.append(f'<polyline class="line tone-{each.tone}" points="{text}"/>')
-    return _figure(title, starts, series, step, unit, ticks, "".join(parts))
+    return _figure(title, starts, series, step, unit, scale, "".join(parts))
 
 
 def bar(label: str, share: float, *, tone: str = "") -> Markup:
@@ -111,13 +133,12 @@ def _figure(
     series: Sequence[Series],
     step: Step,
     unit: Unit,
-    ticks: Sequence[float],
+    scale: _Scale,
     drawing: str,
 ) -> Markup:
     count = max(len(starts), 1)
     grid = "".join(
-        f'<line class="grid" x1="0" x2="{count}" y1="{(y := _HEIGHT - tick / ticks[-1] * _HEIGHT):.2f}" y2="{y:.2f}"/>'
-        for tick in ticks
+        f'<line class="grid" x1="0" x2="{count}" y1="{(y := scale.y(tick)):.2f}" y2="{y:.2f}"/>' for tick in scale.ticks
     )
     hits = Markup("").join(
         Markup('<rect class="hit" x="{}" y="0" width="1" height="{}"><title>{}\n{}</title></rect>').format(
@@ -130,15 +151,20 @@ def _figure(
                'height="1"/></svg>{}</li>').format(each.tone, each.name)
         for each in series
     )  # fmt: skip
-    y_labels = Markup("").join(Markup("<span>{}</span>").format(unit.write(tick)) for tick in reversed(ticks))
+    write = unit.decade if scale.is_logarithmic and unit.decade else unit.write
+    y_labels = Markup("").join(Markup("<span>{}</span>").format(write(tick)) for tick in reversed(scale.ticks))
     return Markup(
-        '<figure class="chart"><figcaption><span class="chart-title">{title}</span><ul class="legend">{legend}</ul>'
-        '</figcaption><div class="plot"><div class="plot-y" aria-hidden="true">{y_labels}</div>'
+        '<figure class="chart"><figcaption><span class="chart-title">{title}{scale}</span>'
+        '<ul class="legend">{legend}</ul></figcaption>'
+        '<div class="plot"><div class="plot-y" aria-hidden="true">{y_labels}</div>'
         '<svg class="plot-area" viewBox="0 0 {count} {height}" preserveAspectRatio="none" role="img" '
         'aria-label="{summary}">{grid}{drawing}{hits}</svg>'
         '<svg class="plot-x" aria-hidden="true">{x_labels}</svg></div>{table}</figure>'
     ).format(
         title=title,
+        scale=Markup(' <small title="Each line of the grid is ten times the one below">log scale</small>')
+        if scale.is_logarithmic
+        else "",
         legend=legend,
         y_labels=y_labels,
         count=count,
@@ -156,6 +182,7 @@ def _ticks(highest: float, unit: Unit) -> list[float]:
     """From 0 to a round number that holds the highest value."""
     if highest <= 0:
         return [0.0, 1.0]
+    highest = max(highest, unit.least)
     raw = highest / _TICKS
     if unit.base == 2:
         # Round in the unit that it will be written in: 1, 2, 4, … of KiB, MiB, GiB.
@@ -163,9 +190,18 @@ def _ticks(highest: float, unit: Unit) -> list[float]:
     else:
         power = 10.0 ** math.floor(math.log10(raw))
         step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= raw)
+        if unit.rounds and unit.rounds[0] < raw <= unit.rounds[-1]:
+            step = next(each for each in unit.rounds if each >= raw)
     if unit.whole:
         step = max(1.0, math.ceil(step))
     return [step * number for number in range(math.ceil(highest / step - 1e-9) + 1)]
+
+
+def _decades(lowest: float, highest: float) -> list[float]:
+    """Powers of ten around both, at even distances, not too many."""
+    low, high = math.floor(math.log10(lowest)), math.ceil(math.log10(highest))
+    by = -(-(high - low) // _DECADES_MAX)
+    return [10.0**power for power in range(low, high + by, by)]
 
 
 def _runs(values: Sequence[float | None]) -> list[list[tuple[int, float]]]:
@@ -180,9 +216,10 @@ def _runs(values: Sequence[float | None]) -> list[list[tuple[int, float]]]:
 
 
 def _x_labels(starts: Sequence[datetime], step: Step) -> Markup:
-    """Every so many, at the middle of their column; none so near an end that it would be cut off."""
-    count = len(starts)
-    texts = []
+    """Every so many, at the middle of their column; none so near an end that it would be cut off. Narrow screens leave
+    out every other one."""
+    count, spare = len(starts), ' class="spare"'
+    texts: list[str] = []
     every = _every(count, step)
     for at, start in enumerate(starts):
         if _number(start, step) % every:
@@ -191,7 +228,8 @@ def _x_labels(starts: Sequence[datetime], step: Step) -> Markup:
         anchor = "start" if place < 0.04 else "end" if place > 0.96 else "middle"
         x = 0 if anchor == "start" else 100 if anchor == "end" else place * 100
         texts.append(
-            f'<text x="{x:.2f}%" y="14" text-anchor="{anchor}">{escape(_short_when(start, step, count))}</text>'
+            f'<text x="{x:.2f}%" y="14" text-anchor="{anchor}"{spare if len(texts) % 2 else ""}>'
+            f"{escape(_short_when(start, step, count))}</text>"
         )
     return Markup("".join(texts))  # noqa: S704 - escaped above
 

@@ -35,7 +35,7 @@ _FOREVER: Final = "public, max-age=31536000, immutable"
 _YEAR_S: Final = 365 * 24 * 3600
 
 router = APIRouter(include_in_schema=False)
-_PARTS: Final = (
+PARTS: Final = (
     access_pages,
     admin_billing_pages,
     admin_pages,
@@ -57,7 +57,7 @@ _PARTS: Final = (
     try_pages,
     usage_pages,
 )
-for part in _PARTS:
+for part in PARTS:
     router.include_router(part.router)
 
 

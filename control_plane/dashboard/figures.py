@@ -32,8 +32,8 @@ def duration(us: float) -> str:
 
 
 def size(size_bytes: float) -> str:
-    """``1.5 GiB``"""
-    return _scaled(size_bytes, _SIZES, "B")
+    """``1.5 GiB``; whole bytes below a KiB"""
+    return _scaled(size_bytes, _SIZES, "B") if size_bytes >= 2**10 * _NEARLY else f"{size_bytes:.0f} B"
 
 
 def percent(share: float) -> str:
@@ -55,14 +55,36 @@ class Unit:
     write: Callable[[float], str]
     base: int = 10
     whole: bool = False
+    least: float = 0.0
+    """An axis ends there or above: nearly nothing looks like nearly nothing."""
+    rounds: tuple[float, ...] = ()
+    """Steps that look round where powers of ten do not, the smallest first: 15 s, 5 min"""
+    decade: Callable[[float], str] | None = None
+    """How a power of ten is written beside others; like every other value when there is none."""
 
 
 COUNT: Final = Unit(compact, whole=True)
-SECONDS: Final = Unit(duration)
+MEAN: Final = Unit(compact, least=0.2)
+SECONDS: Final = Unit(
+    duration,
+    rounds=tuple(
+        n * unit
+        for unit, numbers in (
+            (1_000_000, (5, 10, 15, 30)),
+            (60_000_000, (1, 2, 5, 10, 15, 30)),
+            (3_600_000_000, (1, 2, 3, 6, 12)),
+            (86_400_000_000, (1, 2, 5, 10, 20, 50, 100)),
+        )
+        for n in numbers
+    ),
+    decade=lambda us: f"{us / 1_000_000:,.0f} s" if us >= 1_000_000 else duration(us),
+)
 """Values in µs"""
 BYTES: Final = Unit(size, base=2)
 MONEY_MINOR: Final = Unit(money)
-PERCENT: Final = Unit(percent)
+MEMORY: Final = Unit(size, base=2, least=2.0**24)
+"""Bytes that many calls hold together."""
+PERCENT: Final = Unit(percent, least=0.08)
 """Values from 0 to 1"""
 
 

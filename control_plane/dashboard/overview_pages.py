@@ -18,6 +18,7 @@ from control_plane.auth import repository as auth
 from control_plane.context import ContextDependency
 from control_plane.dashboard import charts, pages
 from control_plane.dashboard.charts import Series
+from control_plane.dashboard.figures import MEAN, MEMORY, PERCENT
 from control_plane.dashboard.usage_pages import OUTCOMES, draw, quota_of
 from control_plane.dashboard.visitor import SignedInVisitor, Visitor
 from control_plane.functions import repository
@@ -27,7 +28,7 @@ from control_plane.pagination import PageRequest
 from control_plane.usage import service as usage
 from control_plane.usage.history import DAY, floor_day, floor_hour
 from control_plane.usage.interval import Interval
-from control_plane.usage.views import Usage
+from control_plane.usage.views import Minute, Usage
 
 router = APIRouter()
 Range = Literal["hour", "day", "month"]
@@ -39,6 +40,15 @@ FAILURES_READ: Final = 50
 REFRESH_S: Final = 10
 _HOUR: Final = timedelta(hours=1)
 _MINUTE_US: Final = 60_000_000
+_MIB_BYTES: Final = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class AtOnce:
+    """What runs now: the mean of this minute and the one before."""
+
+    cpus: float
+    memory_bytes: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +69,7 @@ async def overview_page(
 ) -> Response:
     values: dict[str, Any] = {
         "changes": [], "broken": [], "steps": None, "period": None, "quotas": [], "total": None, "figures": [],
-        "failures": [],
+        "failures": [], "at_once": None,
     }  # fmt: skip
     async with context.reading() as session:
         if visitor.may("usage.read"):
@@ -96,11 +106,19 @@ async def _usage(session: AsyncSession, visitor: Visitor, shown: Range) -> dict[
     failures, _ = await usage.invocation_page(
         session, tenant_id, Interval(until - DAY, until), PageRequest(limit=FAILURES_READ, after=None), errors_only=True
     )
+    minutes = await usage.minutes(session, tenant_id, until - _HOUR + timedelta(minutes=1), until)
+    figures: list[Markup] = []
+    if total.calls and shown == "hour":
+        figures = _of_the_hour(minutes)
+    elif total.calls:
+        step: Literal["hour", "day"] = "hour" if shown == "day" else "day"
+        figures = draw(await usage.series(session, tenant_id, since, until, step), step)
     return {
         "period": period,
         "quotas": [quota_of(quota) for quota in period.quotas],
         "total": total,
-        "figures": await _figures(session, tenant_id, shown, since, until) if total.calls else [],
+        "figures": figures,
+        "at_once": _at_once(minutes, until),
         "failures": _alike(failures) if visitor.may("functions.read") else [],
     }
 
@@ -115,13 +133,16 @@ def _alike(failures: Sequence[UsageRecordRow]) -> list[tuple[UsageRecordRow, int
     return list(found.values())[:FAILURES_MAX]
 
 
-async def _figures(
-    session: AsyncSession, tenant_id: str, shown: Range, since: datetime, until: datetime
-) -> list[Markup]:
-    if shown != "hour":
-        step: Literal["hour", "day"] = "hour" if shown == "day" else "day"
-        return draw(await usage.series(session, tenant_id, since, until, step), step)
-    minutes = await usage.minutes(session, tenant_id, until - _HOUR + timedelta(minutes=1), until)
+def _at_once(minutes: Sequence[Minute], until: datetime) -> AtOnce:
+    of_now = minutes[-2:]
+    elapsed_us = max((until - of_now[0].start) / timedelta(microseconds=1), 1.0)
+    return AtOnce(
+        cpus=sum(minute.cpu_us for minute in of_now) / elapsed_us,
+        memory_bytes=sum(minute.mib_us for minute in of_now) / elapsed_us * _MIB_BYTES,
+    )
+
+
+def _of_the_hour(minutes: Sequence[Minute]) -> list[Markup]:
     starts = [minute.start for minute in minutes]
     return [
         charts.columns(
@@ -134,7 +155,16 @@ async def _figures(
         ),
         charts.lines(
             "Running at once", starts, [Series("mean", [minute.busy_us / _MINUTE_US for minute in minutes])],
-            step="minute",
+            step="minute", unit=MEAN,
+        ),
+        charts.columns(
+            "CPU in use", starts, [Series("of one CPU", [minute.cpu_us / _MINUTE_US for minute in minutes])],
+            step="minute", unit=PERCENT,
+        ),
+        charts.columns(
+            "Memory in use", starts,
+            [Series("mean", [minute.mib_us / _MINUTE_US * _MIB_BYTES for minute in minutes])],
+            step="minute", unit=MEMORY,
         ),
     ]  # fmt: skip
 

@@ -16,7 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from control_plane.audit.actions import ACTIONS
 from control_plane.auth.permissions import WHAT_ROLES_DO
 from control_plane.context import Context
-from control_plane.dashboard import charts, figures, money, tier_words
+from control_plane.dashboard import audit_words, charts, figures, money, tier_words
 from control_plane.dashboard import visitor as visitors
 from control_plane.dashboard.navigation import sections_for
 from control_plane.dashboard.visitor import Visitor
@@ -89,7 +89,7 @@ def environment() -> Environment:
     made.filters.update(ms=_milliseconds, mib=_mebibytes)
     made.filters.update(
         compact=figures.compact, exact=figures.exact, duration=figures.duration, size=figures.size,
-        money=money.money, price=money.price, percent=figures.percent,
+        money=money.money, price=money.price, percent=figures.percent, told=audit_words.told,
     )  # fmt: skip
     made.globals.update(
         static=static_url, actions=ACTIONS, roles=WHAT_ROLES_DO, program=program_of, words=tier_words, bar=charts.bar

@@ -1,6 +1,7 @@
 """Queries about functions, versions and aliases. Those for endpoints all filter by tenant."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 
 from sqlalchemy import delete, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -174,3 +175,9 @@ async def node_reports(session: AsyncSession, version_id: str) -> Sequence[NodeR
 
 async def forget_reports(session: AsyncSession, version_id: str) -> None:
     await session.execute(delete(NodeReport).where(NodeReport.version_id == version_id))
+
+
+async def longest_timeout(session: AsyncSession, tenant_id: str) -> timedelta:
+    """For how long a call of the tenant may still run; zero: it has no version."""
+    found = await session.scalars(select(Version.limits).where(Version.tenant_id == tenant_id))
+    return timedelta(milliseconds=max((int(limits.get("timeout_ms", 0)) for limits in found), default=0))

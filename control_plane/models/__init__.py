@@ -6,6 +6,7 @@ from control_plane.models.auth import IdempotencyRecord, Key
 from control_plane.models.base import Base, now
 from control_plane.models.billing import (
     BillingNote,
+    BillingTurn,
     Invoice,
     MeterCarry,
     MeterEvent,
@@ -33,6 +34,7 @@ __all__ = [
     "AuditEntry",
     "Base",
     "BillingNote",
+    "BillingTurn",
     "Function",
     "IdempotencyRecord",
     "Invitation",

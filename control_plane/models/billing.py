@@ -73,6 +73,17 @@ class Purchase(Base):
     updated_at: Mapped[datetime] = mapped_column(default=now)
 
 
+class BillingTurn(Base):
+    """Who changes the tenant's subscription at Stripe just now: ``billing.turns``."""
+
+    __tablename__ = "billing_turns"
+
+    tenant_id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    holder: Mapped[str] = mapped_column(String(40))
+    until: Mapped[datetime]
+    """Moved on while the holder lives."""
+
+
 class Invoice(Base):
     """A copy of Stripe's."""
 

@@ -49,10 +49,12 @@ async def ask_sign_up(context: Context, request: Request, email: str, tenant_nam
     settings = context.settings
     async with context.writing() as session:
         await tenants.check_name_is_free(session, tenant_name)
-        if await repository.find_person(session, email) is not None:
+        is_known = await repository.find_person(session, email) is not None
+        # Written for somebody who is known, too, so that it takes as long; nobody ever reads that token.
+        token = await _new_link(context, session, "sign-up", email, tenant_name)
+        if is_known:
             subject, text = messages.sign_up_again(f"{settings.public_url}/sign-in", f"{settings.public_url}/reset")
         else:
-            token = await _new_link(context, session, "sign-up", email, tenant_name)
             hours = int(settings.sign_up_link_lifetime.total_seconds() // 3600)
             link = f"{settings.public_url}/sign-up/finish?token={token}"
             subject, text = messages.sign_up(tenant_name, link, hours)
@@ -102,6 +104,10 @@ async def log_in(context: Context, request: Request, email: str, password: str, 
     is_confirmed = person.totp_confirmed_at is not None
     if is_confirmed and code is None:
         raise Problem("second-factor-required", "The password is right; pass the authenticator's code as 'code'.")
+    if is_confirmed:
+        codes = throttle.second_factor_bounds(context, person_id=person.id)
+        await throttle.count_attempt(context, codes)
+        bounds += codes
     async with context.writing() as session:
         if is_confirmed:
             actor = make_actor(context, request, person.id, person.email)
@@ -123,6 +129,7 @@ async def begin_log_in(context: Context, request: Request, email: str, password:
 async def give_second_factor(context: Context, request: Request, pending: SignedIn, code: str) -> NewSession:
     """The pending session ends, a fresh one begins: a token that existed before the code is worth nothing after."""
     bounds = throttle.log_in_bounds(context, email=pending.person.email, address=address_of(context, request))
+    bounds += throttle.second_factor_bounds(context, person_id=pending.person.id)
     await throttle.count_attempt(context, bounds)
     async with context.writing() as session:
         await _use_code(context, session, pending.person, code, pending.actor)

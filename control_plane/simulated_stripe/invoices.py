@@ -43,7 +43,7 @@ def metered_line(store: Store, subscription: Object, item: Object, end: int) -> 
     """Usage since the item began to count, or since the month did."""
     price, start = item["price"], item[HIDDEN]["usage_from"]
     used = meters.usage(store, price["recurring"]["meter"], subscription["customer"], start, end)
-    return line(subscription, item, amount_of(price, used), f"{used} × {price['nickname']}", start, end, used)
+    return line(subscription, item, amount_of(price, used), f"{used:,} × {price['nickname']}", start, end, used)
 
 
 def line(
@@ -137,6 +137,7 @@ def settle(store: Store, invoice: Object, base_url: str) -> bool:
     invoice["status"], invoice["effective_at"] = "open", at
     invoice["status_transitions"]["finalized_at"] = at
     invoice["hosted_invoice_url"] = f"{base_url}/invoice/{invoice['id']}"
+    invoice["invoice_pdf"] = f"{invoice['hosted_invoice_url']}/pdf"
     webhooks.record(store, "invoice.created", store.save(invoice))
     webhooks.record(store, "invoice.finalized", invoice)
     return attempt(store, invoice)

@@ -13,17 +13,34 @@ _PAGE: Final = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title} (simulated)</title>
 <style>
-:root {{ color-scheme: light dark; font-family: system-ui, sans-serif; line-height: 1.5 }}
-body {{ margin: 0 }} .banner {{ background: #b45309; color: #fff; padding: .75rem 1rem; text-align: center;
+:root {{ color-scheme: light dark; font: 400 100%/1.55 system-ui, "Noto Sans", "DejaVu Sans", sans-serif;
+--ground: light-dark(#f6f6f2, #0f1312); --surface: light-dark(#fff, #171c1a); --ink: light-dark(#161c19, #e9eeeb);
+--soft: light-dark(#57635d, #a3afa9); --line: light-dark(#e2e4dd, #2a322f); --main: light-dark(#4338ca, #a5b4fc);
+--on-main: light-dark(#fff, #1e1b4b); --bad: light-dark(#a3262b, #ff9f9b) }}
+* {{ box-sizing: border-box }}
+body {{ margin: 0; background: var(--ground); color: var(--ink); overflow-wrap: anywhere }}
+.banner {{ background: #92400e; color: #fff; margin: 0; padding: .75rem 1rem; text-align: center; font-size: .875rem;
 font-weight: 600 }}
-main {{ max-width: 34rem; margin: 2rem auto; padding: 0 1rem }} h1 {{ font-size: 1.4rem }}
-table {{ width: 100%; border-collapse: collapse; margin: 1rem 0 }} td, th {{ padding: .5rem 0; text-align: left;
-border-bottom: 1px solid #8884 }} td:last-child, th:last-child {{ text-align: right;
+main {{ max-width: 34rem; margin: 2rem auto; padding: 1.5rem 2rem 2rem; background: var(--surface);
+border: 1px solid var(--line); border-radius: 10px }}
+h1 {{ font-size: 1.5rem; line-height: 1.2; letter-spacing: -.02em; margin: 0 0 1rem }} h2 {{ font-size: 1.0625rem }}
+a {{ color: var(--main) }} small {{ display: block; color: var(--soft); font-size: .8125rem }}
+dl {{ display: grid; grid-template-columns: 4rem minmax(0, 1fr); gap: .25rem 1rem; margin: 0; font-size: .9375rem }}
+dt {{ color: var(--soft) }} dd {{ margin: 0 }}
+table {{ width: 100%; border-collapse: collapse; margin: 1.25rem 0; font-size: .9375rem }}
+td, th {{ padding: .625rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line) }}
+td:last-child, th:last-child {{ text-align: right; white-space: nowrap; padding-left: 1rem;
 font-variant-numeric: tabular-nums }}
-form {{ display: inline }} button {{ font: inherit; padding: .6rem 1.1rem; border-radius: .5rem;
-border: 1px solid #8888; margin: .25rem .25rem .25rem 0; cursor: pointer; background: transparent; color: inherit }}
-button.main {{ background: #4338ca; border-color: #4338ca; color: #fff }} .error {{ color: #dc2626; font-weight: 600 }}
-button:focus-visible, a:focus-visible {{ outline: 3px solid #f59e0b; outline-offset: 2px }}
+form {{ display: inline }} button {{ font: inherit; font-weight: 570; min-height: 2.75rem; padding: .5rem 1.1rem;
+border-radius: 7px; border: 1px solid var(--line); margin: .25rem .25rem .25rem 0; cursor: pointer;
+background: transparent; color: inherit }}
+button.main {{ background: var(--main); border-color: var(--main); color: var(--on-main) }}
+.error {{ color: var(--bad); font-weight: 600 }}
+button:focus-visible, a:focus-visible {{ outline: 3px solid #d97706; outline-offset: 2px; border-radius: 4px }}
+@media (max-width: 44rem) {{ main {{ margin: 1rem; padding: 1rem 1.25rem 1.5rem }} }}
+@media print {{ :root {{ color-scheme: light }} body {{ background: #fff }}
+main {{ border: 0; margin: 0; max-width: none }}
+.tools {{ display: none }} .banner {{ color: #000; background: none; border-bottom: 1px solid #000 }} }}
 </style></head><body>
 <p class="banner" role="status">
 SIMULATED: this server stands in for Stripe. No card is asked for and no money moves.</p>
@@ -55,7 +72,10 @@ def portal_page(
     card = "The simulated card works." if pays else "The simulated card declines every charge."
     parts.append(f"<p>{card}</p>{_button('card', 'Use a card that declines' if pays else 'Use a card that works')}")
     for subscription in subscriptions:
-        names = ", ".join(_safe(item["price"]["nickname"]) for item in subscription["items"]["data"])
+        fixed = [
+            each for each in subscription["items"]["data"] if each["price"]["recurring"]["usage_type"] == "licensed"
+        ]
+        names = ", ".join(_safe(item["price"]["nickname"]) for item in fixed)
         parts.append(f"<h2>{names}</h2><p>{_safe(subscription['status'])}</p>")
         if subscription["status"] != "canceled":
             ends = subscription["cancel_at_period_end"]
@@ -76,14 +96,30 @@ def portal_page(
 def invoice_page(invoice: Object) -> str:
     currency = invoice["currency"]
     rows = "".join(
-        f"<tr><td>{_safe(line['description'])}</td><td>{money(line['amount'], currency)}</td></tr>"
+        f"<tr><td>{_safe(line['description'])}<small>{_day(line['period']['start'])} to "
+        f"{_day(line['period']['end'])}</small></td><td>{money(line['amount'], currency)}</td></tr>"
         for line in invoice["lines"]["data"]
     )
-    day = datetime.fromtimestamp(invoice["created"], UTC).date().isoformat()
+    credit = invoice["total"] - invoice["amount_due"]
+    if credit:
+        label = "Credit used" if credit > 0 else "Kept as credit"
+        rows += f"<tr><td>{label}</td><td>{money(-credit, currency)}</td></tr>"
+    facts = "".join(
+        f"<dt>{label}</dt><dd>{_safe(value)}</dd>"
+        for label, value in (
+            ("Date", _day(invoice["created"])),
+            ("State", invoice["status"]),
+            ("From", "Tailcut"),
+            ("To", " · ".join(each for each in (invoice["customer_name"], invoice["customer_email"]) if each)),
+        )
+        if value
+    )
+    pdf = f'<p class="tools"><a href="{_safe(invoice["invoice_pdf"])}">PDF</a></p>' if invoice["invoice_pdf"] else ""
     return _page(
-        "Invoice",
-        f"<h1>Invoice {_safe(invoice['number'])}</h1><p>{day}, {_safe(invoice['status'])}</p><table><tbody>{rows}"
-        f"<tr><th>Total</th><th>{money(invoice['total'], currency)}</th></tr></tbody></table>",
+        f"Invoice {invoice['number'] or ''}",
+        f"<h1>Invoice {_safe(invoice['number'] or 'draft')}</h1><dl>{facts}</dl><table><tbody>{rows}"
+        f"<tr><th>Total</th><th>{money(invoice['total'], currency)}</th></tr>"
+        f"<tr><th>Amount due</th><th>{money(invoice['amount_remaining'], currency)}</th></tr></tbody></table>{pdf}",
     )
 
 
@@ -94,6 +130,10 @@ def error_page(message: str) -> str:
 def money(amount: int, currency: str) -> str:
     whole, cents = divmod(abs(amount), 100)
     return f"{'−' if amount < 0 else ''}{whole:,}.{cents:02} {_safe(currency.upper())}"
+
+
+def _day(at: int) -> str:
+    return datetime.fromtimestamp(at, UTC).date().isoformat()
 
 
 def _button(action: str, text: str, subject: str = "", *, main: bool = False) -> str:

@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
-from control_plane.simulated_stripe import forms, pages, payments, webhooks
+from control_plane.simulated_stripe import forms, invoice_pdf, pages, payments, webhooks
 from control_plane.simulated_stripe.checkout import Checkout
 from control_plane.simulated_stripe.invoices import amount_of
 from control_plane.simulated_stripe.problems import ApiError
@@ -187,7 +187,13 @@ class Simulator:
             self._subscriptions.update({"cancel_at_period_end": action == "cancel"}, subject)
 
     def _invoice_page(self, invoice_id: str, pressed: dict[str, str]) -> Answer:
-        return _html(200, pages.invoice_page(self.store.get("invoice", invoice_id)))
+        invoice_id, _, form = invoice_id.partition("/")
+        invoice = self.store.get("invoice", invoice_id)
+        if form == "pdf":
+            name = f"invoice-{invoice['number'] or 'draft'}-simulated.pdf"
+            headers = {"Cache-Control": "no-store", "Content-Disposition": f'attachment; filename="{name}"'}
+            return 200, "application/pdf", invoice_pdf.render(invoice), headers
+        return _html(200, pages.invoice_page(invoice))
 
 
 class _Handler(BaseHTTPRequestHandler):

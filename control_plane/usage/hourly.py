@@ -53,14 +53,18 @@ async def add(session: AsyncSession, usages: Iterable[Usage]) -> None:
         await _add_rows(session, by_hour[tenant_id, hour], revision)
 
 
-async def dirty_hours(session: AsyncSession, before: datetime, count_max: int) -> Sequence[tuple[str, datetime]]:
-    """Hours that began before ``before`` and have usage that is not closed."""
+async def dirty_hours(
+    session: AsyncSession, before: datetime, count_max: int, tenant_id: str | None = None
+) -> Sequence[tuple[str, datetime]]:
+    """Hours that began before ``before`` and have usage that is not closed; of one tenant, or of all."""
     query = (
         select(UsageHour.tenant_id, UsageHour.hour)
         .where(UsageHour.dirty, UsageHour.hour < before)
         .order_by(UsageHour.hour, UsageHour.tenant_id)
         .limit(count_max)
     )
+    if tenant_id is not None:
+        query = query.where(UsageHour.tenant_id == tenant_id)
     return [(row[0], row[1]) for row in (await session.execute(query)).all()]
 
 

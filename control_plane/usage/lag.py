@@ -1,12 +1,14 @@
 """How far behind the books are, for the operator's pages and for alarms.
 
-``lag(session, redis)`` is all there is: one SELECT and two commands to Redis, no work per record. Without Redis
+``lag(session, redis)`` is one SELECT and two commands to Redis, no work per record; ``booked_until`` is for those who
+must wait until everything up to a moment is booked. Without Redis
 (``redis`` None, or it does not answer) the nodes are unknown, and ``Lag.nodes`` is None: not the same as no lag.
 """
 
 import time
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, Final
 
 from pydantic import ValidationError
 from redis.asyncio import Redis
@@ -15,6 +17,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.usage import repository
 from gateway.contract.usage import LAG_KEY, SLOT_BYTES, NodeLag
+
+AWAY_S: Final = 3600.0
+"""A gateway that was silent for so long is not about to come back with calls that nobody knows of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,23 @@ class Lag:
 async def lag(session: AsyncSession, redis: Redis | None) -> Lag:
     dead = await repository.dead_letters_count(session)
     return Lag(None if redis is None else await _nodes(redis), dead)
+
+
+async def booked_until(redis: Redis, at: datetime) -> datetime | None:
+    """All that arrived before this is in SQL, on every node; None: Redis did not answer.
+
+    A node that has been away for long is left out when its journal was booked to its end; else it counts.
+    """
+    nodes = await _nodes(redis)
+    if nodes is None:
+        return None
+    until = at
+    for node in nodes:
+        if node.oldest_unbooked_s is not None:
+            until = min(until, at - timedelta(seconds=node.oldest_unbooked_s))
+        elif node.seen_s_ago < AWAY_S:
+            until = min(until, at - timedelta(seconds=node.seen_s_ago))
+    return until
 
 
 async def _nodes(redis: Any) -> list[NodeState] | None:

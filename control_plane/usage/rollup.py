@@ -66,6 +66,8 @@ def _add_minutes(into: minutes.Minutes, rows: Sequence[Row]) -> None:
             row.arrived_unix_us // _MINUTE_US % minutes.MINUTES,
             error=row.outcome != shape.OK or not 200 <= row.status < 400,
             busy_us=row.queue_us + row.wall_us,
+            cpu_us=row.cpu_us,
+            mib_us=row.mib_us,
         )
 
 

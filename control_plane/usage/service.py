@@ -102,7 +102,16 @@ async def minutes(session: AsyncSession, tenant_id: str, since: datetime, until:
         hour = held.get(at.replace(minute=0))
         minute = at.minute
         found.append(
-            Minute(at, hour.calls[minute], hour.errors[minute], hour.busy_us[minute]) if hour else Minute(at, 0, 0, 0)
+            Minute(
+                at,
+                hour.calls[minute],
+                hour.errors[minute],
+                hour.busy_us[minute],
+                hour.cpu_us[minute],
+                hour.mib_us[minute],
+            )
+            if hour
+            else Minute(at)
         )
         at += timedelta(minutes=1)
     return found

@@ -91,10 +91,12 @@ class HourRow:
 @dataclass(frozen=True, slots=True)
 class Minute:
     start: datetime
-    calls: int
-    errors: int
-    busy_us: int
+    calls: int = 0
+    errors: int = 0
+    busy_us: int = 0
     """Queue and run of what arrived; over a minute's length it is the mean number at once."""
+    cpu_us: int = 0
+    mib_us: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ errno, and whoever gets one must end, for the process may be half-jailed.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
+from functools import lru_cache
 from typing import Any
 
 from gateway.core import binding
@@ -30,6 +31,8 @@ class Part(IntFlag):
 
 
 EVERYTHING = Part((1 << 11) - 1)
+_MOUNTS_KEPT_MAX = 256
+"""Of the host's, which all workers have, and of the versions started last."""
 
 
 class MountKind(IntEnum):
@@ -93,56 +96,59 @@ class JailError(Exception):
     """A step of the jail was refused: its name, the call, the errno."""
 
 
-def begin(config: JailConfig) -> None:
+class Native:
+    """A configuration as libzigcore reads it: made before the fork, for a fork that makes it copies pages for that."""
+
+    __slots__ = ("_keep", "config")
+
+    def __init__(self, config: JailConfig) -> None:
+        laid_out = [_mount(one) for one in config.mounts]
+        mounts = ffi.new("zc_jail_mount[]", [structure for structure, _source, _target in laid_out])
+        self._keep = (mounts, laid_out)
+        self.config: Any = ffi.new(
+            "zc_jail_config *",
+            {
+                "parts": config.parts & EVERYTHING,
+                "mounts_count": len(config.mounts),
+                "mounts": mounts,
+                "owner_uid": config.owner_id,
+                "owner_gid": config.owner_id,
+                "tmp_bytes": config.tmp_bytes,
+                "tmp_files_max": config.tmp_files_max,
+                "address_space_bytes": config.address_space_bytes,
+                "descriptors_max": config.descriptors_max,
+                "threads_max": config.threads_max,
+                "descriptors": config.descriptors,
+                "threads": config.threads,
+                "privileged": int(config.privileged),
+                "profile": config.profile,
+                "state": config.state,
+            },
+        )
+
+
+@lru_cache(_MOUNTS_KEPT_MAX)
+def _mount(one: Mount) -> tuple[Any, Any, Any]:
+    """The structure, and what it points to: most are the same for all workers."""
+    source, target = ffi.new("char[]", one.source.encode()), ffi.new("char[]", one.target.encode())
+    return ffi.new("zc_jail_mount *", {"kind": one.kind, "source": source, "target": target})[0], source, target
+
+
+def begin(native: Native) -> None:
     """Without root, before the fork of the worker."""
-    native, _keep = _native(config)
     error = ffi.new("zc_error *")
-    _check(binding.load().zc_jail_begin(native, error), error)
+    _check(binding.load().zc_jail_begin(native.config, error), error)
 
 
-def enter(config: JailConfig, zygote_fd: int) -> None:
+def enter(native: Native, zygote_fd: int) -> None:
     """Confines this process. Descriptors 0 to 4 stay; a fresh function's worker gets 5 to 9.
 
     ``zygote_fd``: a socket of the zygote's, or -1.
     """
-    native, _keep = _native(config)
     error = ffi.new("zc_error *")
-    _check(binding.load().zc_jail_enter(native, zygote_fd, error), error)
+    _check(binding.load().zc_jail_enter(native.config, zygote_fd, error), error)
 
 
 def _check(status: int, error: Any) -> None:
     if status != binding.Status.OK:
         raise JailError(ffi.string(error.text).decode(errors="replace"))
-
-
-def _native(config: JailConfig) -> tuple[Any, Any]:
-    """The structure, and what it points to."""
-    texts = [(ffi.new("char[]", one.source.encode()), ffi.new("char[]", one.target.encode())) for one in config.mounts]
-    mounts = ffi.new(
-        "zc_jail_mount[]",
-        [
-            {"kind": one.kind, "source": source, "target": target}
-            for one, (source, target) in zip(config.mounts, texts, strict=True)
-        ],
-    )
-    native = ffi.new(
-        "zc_jail_config *",
-        {
-            "parts": config.parts & EVERYTHING,
-            "mounts_count": len(config.mounts),
-            "mounts": mounts,
-            "owner_uid": config.owner_id,
-            "owner_gid": config.owner_id,
-            "tmp_bytes": config.tmp_bytes,
-            "tmp_files_max": config.tmp_files_max,
-            "address_space_bytes": config.address_space_bytes,
-            "descriptors_max": config.descriptors_max,
-            "threads_max": config.threads_max,
-            "descriptors": config.descriptors,
-            "threads": config.threads,
-            "privileged": int(config.privileged),
-            "profile": config.profile,
-            "state": config.state,
-        },
-    )
-    return native, (texts, mounts)

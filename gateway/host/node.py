@@ -95,6 +95,7 @@ class Node:
         self.on_drain: Callable[[], None] = lambda: None
         """Called when a drain begins: the admin port is the next gateway's then."""
         self.draining = False
+        self._rows = routing.VersionRows()
         self._document: bytes | None = None
         """Of the table in force, when it is not on the disk yet."""
         self._changed = asyncio.Event()
@@ -255,7 +256,14 @@ class Node:
         """Whether the data plane now has what this builds."""
         try:
             revision = routing.build(
-                table, self.versions.states, self.serving, self.indexes, self.bundles, self.settings.gateway_url, now
+                table,
+                self.versions.states,
+                self.serving,
+                self.indexes,
+                self.bundles,
+                self.settings.gateway_url,
+                now,
+                self._rows,
             )
         except OutOfIndexes as error:
             self.apply_failures += 1
@@ -288,7 +296,7 @@ class Node:
         for version in gone:
             await self._on_disk(self.memory.forget_ready, version.id)
             # Asked anew each time: meanwhile a version with the same bundle may have come.
-            if all(state.version.bundle_sha256 != version.bundle_sha256 for state in self.versions.states.values()):
+            if not self.versions.bundles[version.bundle_sha256]:
                 await self.bundles.remove(version.bundle_sha256)
             _log.info("version removed from this node", version=version.id, function=version.function)
         for version_id, state in self.versions.states.items():

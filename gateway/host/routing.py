@@ -1,11 +1,13 @@
 """Table + what is ready here → the revision that Zig serves.
 
 ``choose`` decides which version each alias serves on this node: the wanted one once it is ready, until then the one
-that served before. ``build`` writes the document. Both are pure; ``node`` calls them after every change.
+that served before. ``build`` writes the document. Both are pure, but for the rows that are remembered from one build to
+the next; ``node`` calls them after every change.
 """
 
-from collections.abc import Mapping, Set
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import msgspec
 
@@ -24,6 +26,34 @@ ERROR_CHARACTERS_MAX = 8_000
 """Of a traceback in a route; the end of it is what tells."""
 
 States = Mapping[str, VersionState]
+
+
+class _Of(NamedTuple):
+    """All that the row of a version is made of."""
+
+    version: Version
+    run_state: State
+    stage: Stage
+    tenant: int
+    tenant_name: str
+    leased: bool
+    number: int
+
+
+@dataclass(slots=True)
+class VersionRows:
+    """Of the last build: of some thousand versions few have changed since."""
+
+    _known: dict[str, tuple[_Of, VersionRow]] = field(default_factory=dict)
+
+    def of(self, wanted: list[_Of], bundles: Bundles) -> list[VersionRow]:
+        before = self._known
+        self._known = {}
+        for of in wanted:
+            known = before.get(of.version.id)
+            same = known is not None and known[0] == of
+            self._known[of.version.id] = known if known is not None and same else (of, _version_row(of, bundles))
+        return [row for _of, row in self._known.values()]
 
 
 def choose(table: RoutingTable, states: States, served: Mapping[AliasKey, str]) -> dict[AliasKey, str]:
@@ -50,6 +80,7 @@ def build(
     bundles: Bundles,
     gateway_url: str,
     now: float,
+    rows: VersionRows,
 ) -> Revision:
     """The complete effective state. What refers to nothing (a key of no tenant, …) is left out."""
     tenants = {tenant.id: position for position, tenant in enumerate(table.tenants)}
@@ -64,8 +95,16 @@ def build(
         for function in table.functions
         if function.quota and function.quota.is_bounded
     }
-    versions = [
-        _version_row(state, tenants, names, capped, indexes.of(version_id, now), bundles)
+    parts = [
+        _Of(
+            version=(version := state.version),
+            run_state=state.run_state,
+            stage=state.stage,
+            tenant=tenants[version.tenant_id],
+            tenant_name=names[version.tenant_id],
+            leased=(version.tenant_id, version.function) in capped,
+            number=indexes.of(version_id, now),
+        )
         for version_id, state in live.items()
     ]
     functions = [function for function in table.functions if function.tenant_id in tenants]
@@ -81,7 +120,7 @@ def build(
         revision=table.revision,
         tenants=_tenant_rows(table, functions, states, served, gateway_url),
         keys=[_key_row(key, tenants) for key in table.keys if key.tenant_id in tenants],
-        versions=versions,
+        versions=rows.of(parts, bundles),
         routes=routes,
     )
 
@@ -110,7 +149,7 @@ def spawn_document(version: Version, tenant_name: str, bundles: Bundles, state: 
         state=state,
         describe=describe,
     )
-    return msgspec.json.encode(asdict(spec)).decode()
+    return msgspec.json.encode(spec).decode()
 
 
 def _is_ready(states: States, version_id: str) -> bool:
@@ -160,40 +199,27 @@ def _route(
     )
 
 
-def _version_row(
-    state: VersionState,
-    tenants: Mapping[str, int],
-    names: Mapping[str, str],
-    capped: Set[tuple[str, str]],
-    index: int,
-    bundles: Bundles,
-) -> VersionRow:
-    version, limits = state.version, state.version.limits
+def _version_row(of: _Of, bundles: Bundles) -> VersionRow:
+    version, limits, probing = of.version, of.version.limits, of.stage is Stage.PROBING
     return VersionRow(
-        index=index,
+        index=of.number,
         id=version.id,
-        tenant=tenants[version.tenant_id],
+        tenant=of.tenant,
         function=version.function,
-        spawn=spawn_document(
-            version,
-            names[version.tenant_id],
-            bundles,
-            state.run_state,
-            describe=state.stage is Stage.PROBING,
-        ),
+        spawn=spawn_document(version, of.tenant_name, bundles, of.run_state, describe=probing),
         timeout_ms=limits.timeout_ms,
         concurrency_max=limits.concurrency_max,
-        workers_min=limits.workers_min if state.stage is Stage.READY else 0,
+        workers_min=limits.workers_min if of.stage is Stage.READY else 0,
         request_bytes_max=limits.request_bytes_max,
         output_bytes_max=limits.output_bytes_max,
         log_bytes_max=limits.log_bytes_max,
-        probe=state.stage is Stage.PROBING,
+        probe=probing,
         cpu_ms=limits.cpu_ms,
         memory_bytes=limits.memory_bytes,
-        leased=(version.tenant_id, version.function) in capped,
+        leased=of.leased,
         open_files_max=limits.open_files_max,
         processes_max=limits.processes_max,
-        children=limits.processes or state.run_state == "forked",
+        children=limits.processes or of.run_state == "forked",
         upgrade_timeout=version.upgrade.get("timeout_ms", ""),
         upgrade_cpu=version.upgrade.get("cpu_ms", ""),
         upgrade_memory=version.upgrade.get("memory_bytes", ""),

@@ -99,6 +99,8 @@ class Versions:
     states: dict[str, VersionState] = field(default_factory=dict)
     outcomes: list[Outcome] = field(default_factory=list)
     """Since the caller last took them."""
+    bundles: Counter[str] = field(default_factory=Counter)
+    """How many versions have a bundle."""
 
     def restore(self, records: Iterable[ReadyRecord], here: set[str], now: float) -> None:
         """Versions known ready from before; those whose bundle has gone are fetched again, but not probed."""
@@ -112,7 +114,7 @@ class Versions:
             )
             if record.version.bundle_sha256 in here:
                 state.move(Stage.READY, now)
-            self.states[record.version.id] = state
+            self._add(state)
 
     def want(self, versions: Iterable[Version], now: float) -> list[str]:
         """The versions that the table and the served aliases refer to. → those whose environment is another one now:
@@ -121,7 +123,7 @@ class Versions:
         for version in versions:
             state = self.states.get(version.id)
             if state is None:
-                self.states[version.id] = VersionState(version, since_s=now, wanted_s=now)
+                self._add(VersionState(version, since_s=now, wanted_s=now))
                 continue
             again = version.attempt > state.version.attempt
             if version.env != state.version.env:
@@ -226,6 +228,9 @@ class Versions:
         gone = [state.version for state in self.states.values() if now - state.wanted_s > keep_s and not state.fetching]
         for version in gone:
             del self.states[version.id]
+            self.bundles[version.bundle_sha256] -= 1
+            if not self.bundles[version.bundle_sha256]:
+                del self.bundles[version.bundle_sha256]
         return gone
 
     def next_due_s(self, now: float) -> float | None:
@@ -237,6 +242,10 @@ class Versions:
             elif state.stage in (Stage.WANTED, Stage.FETCHED) and state.due_s > now:
                 moments.append(state.due_s)
         return max(0.0, min(moments) - now) if moments else None
+
+    def _add(self, state: VersionState) -> None:
+        self.states[state.version.id] = state
+        self.bundles[state.version.bundle_sha256] += 1
 
     def _deployed_again(self, state: VersionState, now: float) -> None:
         """Somebody waits for the outcome: what failed is tried without its back-off, what is known is said again."""

@@ -47,28 +47,45 @@ class FreshStateUnavailable(Exception):  # noqa: N818 (its owner reads it as a s
 
 
 def prepare(loop: Loop, known: list[int]) -> Callable[[], None] | None:
-    """What is to be called before each invocation. ``known``: descriptors that are open on purpose."""
+    """What is to be called before each invocation. ``known``: descriptors that are open on purpose. The garbage of
+    the import has been collected."""
     if "t" in sys.abiflags:
         raise FreshStateUnavailable("this is a free-threaded build of CPython")
     # A generator that starts anew in each invocation must not repeat the import's names.
     tempfile._name_sequence = None  # type: ignore[attr-defined]
-    random.seed()
-    reason = loop.prepare(known, _generator(loop))
+    generator = _generator(loop)
+    if generator:
+        # libzigcore seeds it before each invocation; of this it does not know.
+        random._inst.gauss_next = None  # type: ignore[attr-defined]
+    else:
+        random.seed()
+    reason = loop.prepare(known, generator)
     if reason:
         raise FreshStateUnavailable(reason)
     # Objects that the zygote froze are immortal already, and stay out of sight: looking at them would copy them.
-    gc.collect()
     if layout_known(loop):
         loop.immortalise()
-    refresh = _refresher(loop)
+    refresh = _refresher(generator != 0)
     gc.freeze()
     gc.set_threshold(_GC_THRESHOLD, *gc.get_threshold()[1:])
     return refresh
 
 
+def learn(loop: Loop) -> None:
+    """In the zygote, once: what every worker would find out again, and copy pages for."""
+    _learnt["layout"] = layout_known(loop)
+    _learnt["generator"] = _generator(loop)
+
+
+_learnt: dict[str, int] = {}
+
+
 def _generator(loop: Loop) -> int:
     """Address of the Mersenne Twister behind ``random.random`` if its memory is as expected, or 0."""
     instance = random._inst
+    # Objects stay where the zygote made them; tenant code may have put another one there.
+    if id(instance) == _learnt.get("generator"):
+        return id(instance)
     *words, index = random.getstate()[1]
     found = struct.unpack(f"<i{_WORDS}I", loop.memory(id(instance) + _HEAD_BYTES, 4 * (_WORDS + 1)))
     return id(instance) if found == (index, *words) else 0
@@ -76,6 +93,8 @@ def _generator(loop: Loop) -> int:
 
 def layout_known(loop: Loop) -> bool:
     """Whether code objects look as runtime/immortal.zig assumes, and the build counts references as 3.12 does."""
+    if "layout" in _learnt:
+        return bool(_learnt["layout"])
     if sys.version_info[:2] not in _IMMORTAL_VERSIONS or hasattr(sys, "gettotalrefcount"):
         return False
     code = layout_known.__code__
@@ -86,10 +105,10 @@ def layout_known(loop: Loop) -> bool:
     )
 
 
-def _refresher(loop: Loop) -> Callable[[], None] | None:
+def _refresher(generator_known: bool) -> Callable[[], None] | None:
     """Seeds what the checkpoint would repeat and libzigcore does not know; None when there is nothing."""
     calls: list[Callable[[], None]] = []
-    if _generator(loop) == 0:
+    if not generator_known:
         calls.append(random.seed)
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
@@ -109,4 +128,10 @@ def _refresher(loop: Loop) -> Callable[[], None] | None:
 
 
 def _ssl_used(ssl: ModuleType) -> bool:
-    return any(isinstance(each, ssl.SSLContext | ssl.SSLSocket) for each in gc.get_objects())
+    """By the types of all objects, without a step of Python for each of them."""
+    types = {id(kind): kind for kind in _kinds(ssl.SSLContext) | _kinds(ssl.SSLSocket)}
+    return not types.keys().isdisjoint(map(id, map(type, gc.get_objects())))
+
+
+def _kinds(kind: type) -> set[type]:
+    return {kind}.union(*map(_kinds, type.__subclasses__(kind)))

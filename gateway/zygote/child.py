@@ -251,11 +251,12 @@ def _end_first() -> None:
 
 def _environment(spec: SpawnSpec, code_path: str) -> None:
     # ``random`` needs nothing here: CPython seeds it anew at the fork, and every worker's own stream is promised.
-    if spec.network:
-        os.environ.update(_PROXIES)
-    os.environ.update(
-        TAILCUT_TENANT=spec.tenant, TAILCUT_FUNCTION=spec.function, TAILCUT_VERSION=spec.version_id, **spec.env
-    )
+    about = {"TAILCUT_TENANT": spec.tenant, "TAILCUT_FUNCTION": spec.function, "TAILCUT_VERSION": spec.version_id}
+    # Not ``update``, which asks half a dozen abstract classes what it was given.
+    for name, value in ((_PROXIES | about) if spec.network else about).items():
+        os.environ[name] = value
+    for name, value in spec.env.items():
+        os.environ[name] = value
     # Where the server is installed is no business of a function's, unless it may start the interpreter.
     sys.executable = INTERPRETER if spec.processes else ""
     os.chdir(code_path)
@@ -272,7 +273,7 @@ def import_scope(code_path: str) -> None:
         if finder
         in (importlib.machinery.BuiltinImporter, importlib.machinery.FrozenImporter, importlib.machinery.PathFinder)
     ]
-    _hidden.extend(sys.modules.pop(name) for name in _hidden_names)
+    _hidden.extend(map(sys.modules.pop, _hidden_names))
     for top in _top_level_names(code_path):
         _hidden.extend(sys.modules.pop(name) for name in _replaceable.get(top, ()))
     sys.modules["__main__"] = types.ModuleType("__main__")

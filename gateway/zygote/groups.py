@@ -9,7 +9,6 @@ import os
 import resource
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 from gateway.cgroup.bounds import Bounds
 from gateway.cgroup.group import Group
@@ -28,6 +27,7 @@ CHECKPOINT_BYTES = 12 * 2**20
 """What going back takes in a fresh worker before the first call: its own state, the opened part of the heap."""
 _DATA_FIELD = 5
 """Of /proc/self/statm: pages of private writable memory."""
+_STATM_BYTES_MAX = 256
 
 
 @dataclass(slots=True)
@@ -77,7 +77,9 @@ def enter(group: Group, spec: SpawnSpec) -> None:
     except OSError as error:
         raise JailError(f"control group: {error}") from error
     # Until the gateway sets it more closely, so that an import that is too large gets its MemoryError.
-    used_bytes = int(Path("/proc/self/statm").read_text().split()[_DATA_FIELD]) * resource.getpagesize()
+    statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+    used_bytes = int(os.read(statm, _STATM_BYTES_MAX).split()[_DATA_FIELD]) * resource.getpagesize()
+    os.close(statm)
     if spec.state == "fresh":
         used_bytes += CHECKPOINT_BYTES
     soft_bytes = used_bytes + spec.memory_bytes - spec.memory_bytes // 16 - MEMORY_SLACK_BYTES

@@ -9,6 +9,8 @@ changes in the interpreter (modules, paths, streams) is put back.
 import asyncio
 import gc
 import importlib
+import os
+import socket
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -16,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from gateway.cgroup.group import Group
 from gateway.contract.worker import SpawnSpec
 from gateway.core.worker_loop import memory_of_this_process
 from gateway.worker import main
@@ -72,11 +75,27 @@ _BODIES = (b'{"name": "x"}', b'{"order": {"item": "x"}}', b'{"data": {}}', b"{",
 _HEAD = bytes(64)
 
 
+def whole_start() -> None:
+    """Of a worker, in a process of its own, which is of no use afterwards: descriptors, signals, scope, first calls."""
+    with _bundle() as folder:
+        spec = SpawnSpec("a", "b", "c", folder, f"{_MODULE}:typed", {})
+        ours, theirs = socket.socketpair()
+        cpu = min(os.sched_getaffinity(0))
+        child.arrange(spec, cpu, ours.fileno(), theirs.fileno(), lambda: None, folder, Group({}, {}))
+        main.serve(spec, Loop(), _NOWHERE_FD, _NOWHERE_FD)
+        main.serve(replace(spec, state="fresh"), Loop(), _NOWHERE_FD, _NOWHERE_FD)
+
+
+@contextmanager
+def _bundle() -> Iterator[str]:
+    with tempfile.TemporaryDirectory(prefix="tailcut-rehearsal-") as folder:
+        (Path(folder) / f"{_MODULE}.py").write_text(_SOURCE)
+        yield folder
+
+
 def rehearse() -> None:
     "x".encode("idna")
-    with tempfile.TemporaryDirectory(prefix="tailcut-rehearsal-") as folder:
-        code_path = Path(folder)
-        (code_path / f"{_MODULE}.py").write_text(_SOURCE)
+    with _bundle() as folder:
         for number in range(_ROUNDS):
             for name in ("typed", "nested", "waited", "asked", "event", "failing", "generic"):
                 with _stage():

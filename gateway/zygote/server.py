@@ -19,9 +19,11 @@ from typing import NoReturn
 
 from gateway.cgroup.group import Group
 from gateway.contract.worker import SpawnSpec
+from gateway.core.jail import Part
 from gateway.zygote import child, protocol
 from gateway.zygote.egress import AGAIN_S, Egress
 from gateway.zygote.groups import Groups
+from gateway.zygote.networks import Networks, entering
 from gateway.zygote.protocol import KIND_REFUSED, KIND_SPAWNED, KIND_TRIPWIRE, ProtocolError, Spawn
 from gateway.zygote.reserved import Reserved, ReservedPlace
 from gateway.zygote.spawner import Forked, Spawner
@@ -54,12 +56,15 @@ class _Worker:
     asks: Forked | None
     """Its word, once its user namespace is there, is still to come."""
     place: ReservedPlace | None = None
+    network_fd: int | None = None
+    """Of its namespace, if another worker may have that after it."""
 
 
 class Server:
     def __init__(
         self, listener: socket.socket, spawner: Spawner, groups: Groups, reserved: Reserved, egress: Egress
     ) -> None:
+        self._networks = Networks.of(spawner.jail)
         self._listener = listener
         self._spawner = spawner
         self._groups = groups
@@ -167,13 +172,20 @@ class Server:
         spec = replace(spawn.spec, network=jail.separates_network(spawn.spec))
         refusal = self._egress.refusal(spec)
 
+        network_fd = self._networks.take(spec)
+        config = jail.config(spec)
+        if network_fd is not None:
+            config = replace(config, parts=config.parts & ~Part.NET)
+
         def worker(enter_jail: Callable[[], None]) -> NoReturn:
-            child.become_worker(spec, spawn.cpu, channel_fd, shared_fd, enter_jail, code_path, group, place, refusal)
+            enter = entering(network_fd, enter_jail)
+            child.become_worker(spec, spawn.cpu, channel_fd, shared_fd, enter, code_path, group, place, refusal)
 
         try:
-            forked = self._spawner.fork(jail.config(spec), worker)
+            forked = self._spawner.fork(config, worker)
         except OSError as error:
             self._vacate(group, place)
+            self._networks.give(network_fd)
             self._refuse(connection, spawn.request, error.errno or errno.EAGAIN, f"fork: {error.strerror}")
             return
         pid = forked.pid
@@ -184,13 +196,16 @@ class Server:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
             self._vacate(group, place)
+            self._networks.give(network_fd)
             if forked.ear is not None:
                 forked.ear.close()
             self._refuse(connection, spawn.request, error.errno or errno.EMFILE, f"pidfd_open: {error.strerror}")
             return
         if place is not None:
             place.pid = pid
-        made = self._workers[pidfd] = _Worker(pid, pidfd, spawn.request, connection, group, spec, forked, place=place)
+        made = self._workers[pidfd] = _Worker(
+            pid, pidfd, spawn.request, connection, group, spec, forked, place, network_fd
+        )
         if forked.ear is not None:
             self._asking[forked.ear.fileno()] = made
             self._poll.register(forked.ear, select.POLLIN)
@@ -236,6 +251,9 @@ class Server:
             self._egress.came(worker.spec, worker.pid, worker.pidfd, word.door_fd)
         if word.tripwire_fd is None:
             return
+        # It has left our namespace: that came before this word.
+        if worker.network_fd is None:
+            worker.network_fd = self._networks.of_worker(worker.pid, worker.spec)
         # The gateway's from here on: it outlives us, and so does the worker.
         try:
             if worker.connection is not None:
@@ -292,6 +310,7 @@ class Server:
             self._send(connection, protocol.exited(worker.request, worker.pid, status, oom_kills, peak_bytes, cpu_s))
         os.close(worker.pidfd)
         self._vacate(worker.group, worker.place)
+        self._networks.give(worker.network_fd)
 
     def _send(self, connection: _Connection, frame: bytes, fds: Sequence[int] = ()) -> None:
         if connection.socket.fileno() < 0:

@@ -99,8 +99,9 @@ class Spawner:
 
     def fork(self, config: JailConfig, body: Body) -> Forked:
         """Raises OSError; then there is no worker."""
+        native = core.Native(config)
         if not self.jail.parts:
-            return Forked(_forked(lambda: body(lambda: core.enter(config, -1))))
+            return Forked(_forked(lambda: body(lambda: core.enter(native, -1))))
         ours, low = socket.socketpair()
         # Out of the way of those that the worker puts in their places.
         theirs = socket.socket(fileno=fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, _EAR_FD_MIN))
@@ -108,29 +109,29 @@ class Spawner:
         with contextlib.ExitStack() as unused, theirs:
             unused.enter_context(ours)
             if self.jail.privileged:
-                pid = self._fork_as_root(config, body, theirs.fileno())
+                pid = self._fork_as_root(native, body, theirs.fileno())
             else:
-                pid = self._fork_between(config, body, theirs.fileno())
+                pid = self._fork_between(native, Part.PID in config.parts, body, theirs.fileno())
             if Part.USER not in config.parts:
                 return Forked(pid)
             unused.pop_all()
         return Forked(pid, config.owner_id if self.jail.privileged else None, ours)
 
-    def _fork_as_root(self, config: JailConfig, body: Body, ear: int) -> int:
+    def _fork_as_root(self, native: core.Native, body: Body, ear: int) -> int:
         if self._own_pids is not None:
             os.unshare(os.CLONE_NEWPID)
         try:
-            return _forked(lambda: body(lambda: core.enter(config, ear)))
+            return _forked(lambda: body(lambda: core.enter(native, ear)))
         finally:
             if self._own_pids is not None:
                 os.setns(self._own_pids, os.CLONE_NEWPID)
 
-    def _fork_between(self, config: JailConfig, body: Body, ear: int) -> int:
-        if Part.PID not in config.parts:
-            return _forked(lambda: body(lambda: _begin_and_enter(config, ear)))
+    def _fork_between(self, native: core.Native, own_pids: bool, body: Body, ear: int) -> int:
+        if not own_pids:
+            return _forked(lambda: body(lambda: _begin_and_enter(native, ear)))
         read, write = os.pipe2(os.O_CLOEXEC)
         try:
-            between = _forked(lambda: _between(config, body, write, ear))
+            between = _forked(lambda: _between(native, body, write, ear))
         finally:
             os.close(write)
         text = os.read(read, 32)
@@ -204,18 +205,18 @@ def _forked(run: Callable[[], NoReturn]) -> int:
     return pid
 
 
-def _begin_and_enter(config: JailConfig, ear: int) -> None:
-    core.begin(config)
-    core.enter(config, ear)
+def _begin_and_enter(native: core.Native, ear: int) -> None:
+    core.begin(native)
+    core.enter(native, ear)
 
 
-def _between(config: JailConfig, body: Body, write: int, ear: int) -> NoReturn:
+def _between(native: core.Native, body: Body, write: int, ear: int) -> NoReturn:
     try:
-        core.begin(config)
+        core.begin(native)
     except JailError as error:
         os.write(write, str(os.getpid()).encode())
         body(_raiser(error))
-    pid = _forked(lambda: body(lambda: core.enter(config, ear)))
+    pid = _forked(lambda: body(lambda: core.enter(native, ear)))
     os.write(write, str(pid).encode())
     os._exit(0)
 

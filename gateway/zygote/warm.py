@@ -14,7 +14,7 @@ from pathlib import Path
 from gateway.core import zygote_memory
 from gateway.core.binding import CoreError
 from gateway.worker import fresh
-from gateway.zygote import rehearsal
+from gateway.zygote import gather, rehearsal
 
 STANDARD = (
     "abc",
@@ -151,7 +151,11 @@ def warm() -> None:
 def settle() -> None:
     """Just before the first fork: what a worker would do first is done, and nothing writes to what is shared."""
     rehearsal.rehearse()
+    gather.gather(rehearsal.whole_start, ("gateway.zygote.", "gateway.cgroup.", "gateway.core."))
+    # Copies of code have learnt nothing yet.
+    rehearsal.rehearse()
     gc.collect()
+    fresh.learn(rehearsal.Loop())
     if fresh.layout_known(rehearsal.Loop()):
         # Counting references would copy the page that the object lies on, into each worker.
         zygote_memory.immortalise()

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, BrowserContext, Page
 
 from tests.browser import catalog
 from tests.browser.chromium import Fence, launched
@@ -65,6 +65,11 @@ def visit(browser: Browser, shop: Server) -> Iterator[Visit]:
     assert fence.stopped == []
 
 
+def narrow(browser: Browser) -> BrowserContext:
+    """A small phone."""
+    return browser.new_context(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=False)
+
+
 def mailed_link(server: Server, address: str) -> str:
     """The link in the newest mail to the address: without SMTP, mails are printed to the log."""
 
@@ -76,3 +81,14 @@ def mailed_link(server: Server, address: str) -> str:
         return found[0] if found else ""
 
     return server.wait_for(look, what=f"a mail to {address}")
+
+
+def sign_in(page: Page, url: str, email: str, password: str, code: str = "") -> None:
+    page.goto(f"{url}/sign-in")
+    page.get_by_label("E-mail address").fill(email)
+    page.get_by_label("Password").fill(password)
+    page.keyboard.press("Enter")
+    if code:
+        page.get_by_label("Code").fill(code)
+        page.keyboard.press("Enter")
+    page.locator("form[action='/sign-out']").first.wait_for(state="attached")  # on a phone it is in the menu

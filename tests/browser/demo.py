@@ -8,9 +8,6 @@ plane. Nothing is written into SQL from here.
 import json
 import math
 import random
-import re
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -18,14 +15,14 @@ from typing import Any
 
 import httpx
 
-from tests.browser.conftest import mailed_link
+from tests.browser.customer import PASSWORD as PASSWORD
+from tests.browser.customer import Customer
 from tests.control_plane.running import Valkey
-from tests.control_plane.test_people import totp
 from tests.control_plane.usage_feed import Call, Feed
-from tests.support.server import HANG_S, Server, bundle
+from tests.support.server import HANG_S, Server
 
 EMAIL = "ada@example.com"
-PASSWORD = "seven wooden boats"
+NEWCOMER = "emmy@example.com"
 TENANT = "acme"
 DAYS = 30
 PAID_DAYS = 12
@@ -86,84 +83,24 @@ _SHAPES = {
 }
 
 
-class Demo:
-    """The tenant ``acme`` and who owns it."""
+class Demo(Customer):
+    """The tenant ``acme`` and who owns it, with a past."""
 
     def __init__(self, server: Server, valkey: Valkey) -> None:
-        self.server = server
+        super().__init__(server, EMAIL, "Ada Lovelace", TENANT, FUNCTIONS)
         self._feed = Feed(valkey)
         self._random = random.Random(_SEED)
-        owner = self._sign_up(EMAIL, "Ada Lovelace", tenant=TENANT)
-        self.api = self._client(owner)
-        self._members()
-        self.versions = {name: self._deploy(name, source) for name, source in FUNCTIONS.items()}
-        self.key = self._keys()
         self._buy()
         self._past()
         self._present()
-
-    def _client(self, token: str) -> httpx.Client:
-        headers = {"Authorization": f"Bearer {token}", "Tailcut-Tenant": TENANT}
-        return httpx.Client(base_url=self.server.control_plane_url, headers=headers, timeout=HANG_S, trust_env=False)
-
-    def _done(self, answer: httpx.Response) -> Any:
-        assert answer.is_success, f"{answer.request.url}: {answer.status_code} {answer.text}"
-        return answer.json() if answer.content else None
-
-    def _sign_up(self, email: str, name: str, *, tenant: str) -> str:
-        with self._client("") as anybody:
-            del anybody.headers["Authorization"]
-            self._done(anybody.post("/v1/sign-up", json={"email": email, "tenant": tenant}))
-            token = re.sub(r".*token=", "", mailed_link(self.server, email))
-            form = {"token": token, "password": PASSWORD, "name": name}
-            return str(self._done(anybody.post("/v1/sign-up/finish", json=form))["token"])
-
-    def _members(self) -> None:
-        for email, role, joins in (
-            ("grace@example.com", "admin", "Grace Hopper"),
-            ("edsger@example.com", "developer", "Edsger Dijkstra"),
-            ("accounts@example.com", "billing", ""),
-        ):
-            self._done(self.api.post("/v1/invitations", json={"email": email, "role": role}))
-            if joins:
-                token = re.sub(r".*token=", "", mailed_link(self.server, email))
-                with self._client("") as anybody:
-                    del anybody.headers["Authorization"]
-                    form = {"token": token, "password": PASSWORD, "name": joins}
-                    self._done(anybody.post("/v1/invitations/finish", json=form))
-
-    def _deploy(self, name: str, source: str) -> str:
-        files = {"bundle": ("bundle.zip", bundle({"main.py": source}), "application/zip")}
-        data = {"public": "true" if name == "webhook" else "false"}
-        return str(self._done(self.api.post(f"/v1/functions/{name}/versions", files=files, data=data))["version"])
-
-    def _keys(self) -> str:
-        made = ""
-        for name, scopes in (("shop website", ["invoke"]), ("deployments", ["deploy"]), ("old script", ["read"])):
-            key = self._done(self.api.post("/v1/keys", json={"name": name, "scopes": scopes}))
-            made = made or str(key["token"])
-            if name == "old script":
-                self._done(self.api.delete(f"/v1/keys/{key['id']}"))
-        return made
-
-    def operator(self) -> tuple[str, list[str]]:
-        """Somebody who may open /admin. → the address, and recovery codes, one for each sign-in"""
-        email = "operator@example.com"
-        token = self._sign_up(email, "Margaret Hamilton", tenant="operations")
-        command = [sys.executable, "-m", "gateway.supervisor", "operator", "add", email]
-        arguments = ["--data-dir", str(self.server.data_dir)]
-        subprocess.run([*command, *arguments], check=True, capture_output=True, env=self.server.environment)
-        with self._client(token) as person:
-            del person.headers["Tailcut-Tenant"]
-            secret = self._done(person.post("/v1/person/second-factor"))["secret"]
-            code = {"code": totp(secret, time.time() - 30)}
-            return email, list(self._done(person.post("/v1/person/second-factor/confirm", json=code))["recovery_codes"])
+        self._sign_up(NEWCOMER, "Emmy Noether", tenant="noether")
 
     # -- usage ---------------------------------------------------------------------------------------------------------
 
     def _past(self) -> None:
         until = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
-        sent = 0
+        self._feed.send(calls := [call for minute in range(58) for call in self._minute(minute)])
+        sent = len(calls)
         for day in range(DAYS, 0, -1):
             start = until - timedelta(days=day)
             calls = [call for hour in range(24) for call in self._hour(start + timedelta(hours=hour))]
@@ -172,11 +109,19 @@ class Demo:
 
         def booked() -> bool:
             time.sleep(0.5)  # asking is work for who books
-            query = {"since": (until - timedelta(days=DAYS + 1)).isoformat(), "until": until.isoformat()}
-            hours = self._done(self.api.get("/v1/usage/series", params={**query, "step": "day"}))
+            query = {"since": (until - timedelta(days=DAYS + 1)).isoformat(), "until": datetime.now(UTC).isoformat()}
+            hours = self.done(self.api.get("/v1/usage/series", params={**query, "step": "day"}))
             return sum(point["calls"] for point in hours["items"]) >= sent
 
         self.server.wait_for(booked, what=f"{sent} calls of the past in the books")
+
+    def _minute(self, ago: int) -> Iterator[Call]:
+        """Of the hour that ends now: a wave, so that the overview has something to show."""
+        at = datetime.now(UTC) - timedelta(minutes=ago, seconds=20)
+        for name, calls in (("invoice", 9), ("thumbnail", 5), ("webhook", 14), ("report", 1)):
+            wave = 0.6 + 0.4 * math.sin(ago / 9) + self._random.uniform(-0.15, 0.15)
+            for _ in range(round(calls * wave)):
+                yield self._call(name, at - timedelta(seconds=self._random.uniform(0, 30)), *_SHAPES[name][1:])
 
     def _hour(self, start: datetime) -> Iterator[Call]:
         """Busier by day than by night, and on working days than on others."""
@@ -238,12 +183,17 @@ class Demo:
         url = self.server.wait_for(offered, what="prices in the simulated Stripe")
         assert httpx.post(url, data={"action": "pay"}, timeout=HANG_S, trust_env=False).status_code == 303
         self.server.wait_for(
-            lambda: self._done(self.api.get("/v1/subscription"))["tier"] == "pro", what="the tier that was paid for"
+            lambda: self.done(self.api.get("/v1/subscription"))["tier"] == "pro", what="the tier that was paid for"
         )
         self._stripe_clock(PAID_DAYS)
-        self._done(self.api.put("/v1/spend-caps/tenant", json={"amount_minor": 5_000, "action": "stop"}))
-        self._done(self.api.put("/v1/spend-caps/functions/report", json={"amount_minor": 1_500, "action": "alert"}))
-        self.server.wait_for(lambda: self._done(self.api.get("/v1/invoices"))["items"], what="the first invoice")
+        self.done(self.api.put("/v1/spend-caps/tenant", json={"amount_minor": 5_000, "action": "stop"}))
+        self.done(self.api.put("/v1/spend-caps/functions/report", json={"amount_minor": 1_500, "action": "alert"}))
+
+        def invoiced() -> str:
+            found = self.done(self.api.get("/v1/invoices"))["items"]
+            return str(found[0]["url"]) if found else ""
+
+        self.places["invoice"] = self.server.wait_for(invoiced, what="the first invoice")
 
     def _stripe_clock(self, days: int) -> None:
         known = json.loads((self.server.data_dir / "simulated-stripe" / "settings.json").read_text())
@@ -254,4 +204,4 @@ class Demo:
             timeout=HANG_S,
             trust_env=False,
         )
-        self._done(answer)
+        self.done(answer)

@@ -1,7 +1,7 @@
 """Takes docs/screenshots: every page of the dashboard, light and dark, on a desktop and on a phone.
 
 ``make screenshots``, or ``python -m tests.browser.screenshots [NAME …]`` for some pages only. Starts a server of its
-own with the data of ``demo``, and writes PNGs with a palette, small enough to commit; it fails when a page does not
+own with the data of ``demo``, and writes lossless WebPs, small enough to commit; it fails when a page does not
 answer, when one is too large, or when anything but this machine was asked for.
 """
 
@@ -12,12 +12,16 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import Final
+from urllib.parse import urljoin
 
 from PIL import Image
 from playwright.sync_api import Browser, Page
 
+from tests.browser import pages
 from tests.browser.chromium import Fence, launched
-from tests.browser.demo import EMAIL, PASSWORD, Demo
+from tests.browser.conftest import sign_in
+from tests.browser.customer import PASSWORD
+from tests.browser.demo import EMAIL, NEWCOMER, Demo
 from tests.conftest import FREE_PORTS, server_environment
 from tests.control_plane.running import Valkey
 from tests.support.server import Server
@@ -25,58 +29,9 @@ from tests.support.server import Server
 FOLDER: Final = Path(__file__).resolve().parents[2] / "docs" / "screenshots"
 SIZES: Final = {"desktop": (1280, 800), "phone": (390, 844)}
 THEMES: Final = ("light", "dark")
-HEIGHT_MAX: Final = 2200
+HEIGHT_MAX: Final = 1800
 BYTES_MAX: Final = 150_000
-COLOURS: Final = 160
-TOTAL_BYTES_MAX: Final = 6_000_000
-
-BEFORE: Final = {"sign-up": "/sign-up", "sign-in": "/sign-in", "reset": "/reset"}
-"""Pages that one sees signed out."""
-PAGES: Final = {
-    "overview": "/",
-    "functions": "/functions",
-    "deploy": "/deploy",
-    "function": "/functions/invoice",
-    "code": "/functions/invoice/code",
-    "try": "/functions/invoice/try",
-    "secrets": "/functions/invoice/secrets",
-    "aliases": "/functions/invoice/aliases",
-    "function-settings": "/functions/invoice/settings",
-    "function-delete": "/functions/invoice/delete",
-    "logs": "/logs",
-    "usage": "/usage?range=month",
-    "usage-function": "/usage?range=month&function=report",
-    "keys": "/keys",
-    "key-new": "/keys/new",
-    "members": "/members",
-    "invite": "/members/invite",
-    "billing": "/billing",
-    "tiers": "/billing/tiers",
-    "upgrade": "/billing/change?tier=scale&add-on.cpu-reservation=1",
-    "add-ons": "/billing/change?tier=pro",
-    "spend-caps": "/billing/spend-caps",
-    "invoices": "/billing/invoices",
-    "cancel": "/billing/cancel",
-    "audit": "/audit",
-    "settings": "/settings",
-    "delete": "/settings/delete",
-    "security": "/security",
-    "tenants": "/tenants",
-    "errors": "/errors",
-    "error": "/errors/tier-limit",
-}
-"""Pages of the dashboard, as the tenant's owner sees them."""
-ADMIN: Final = {
-    "admin": "/admin",
-    "admin-tenants": "/admin/tenants",
-    "admin-nodes": "/admin/nodes",
-    "admin-webhooks": "/admin/webhooks",
-    "admin-reconciliation": "/admin/reconciliation",
-    "admin-settings": "/admin/settings",
-    "admin-audit": "/admin/audit",
-    "admin-runbook": "/admin/runbook",
-}
-"""Pages for operators."""
+TOTAL_BYTES_MAX: Final = 8_000_000
 
 
 def main() -> int:
@@ -86,7 +41,7 @@ def main() -> int:
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     if not arguments.names:
-        for old in arguments.folder.glob("*.png"):
+        for old in arguments.folder.glob("*.webp"):
             old.unlink()
     data = Path(tempfile.mkdtemp(prefix="tailcut-shots-"))
     valkey = Valkey()
@@ -99,8 +54,8 @@ def main() -> int:
         server.stop()
         valkey.stop()
         shutil.rmtree(data, ignore_errors=True)
-    total = sum(path.stat().st_size for path in arguments.folder.glob("*.png"))
-    print(f"{len(list(arguments.folder.glob('*.png')))} pictures, {total / 1e6:.1f} MB, in {arguments.folder}")
+    total = sum(path.stat().st_size for path in arguments.folder.glob("*.webp"))
+    print(f"{len(list(arguments.folder.glob('*.webp')))} pictures, {total / 1e6:.1f} MB, in {arguments.folder}")
     if total > TOTAL_BYTES_MAX:
         print(f"that is more than {TOTAL_BYTES_MAX / 1e6:g} MB: lower HEIGHT_MAX, or take fewer pages", file=sys.stderr)
         return 1
@@ -112,8 +67,11 @@ def take_all(browser: Browser, demo: Demo, folder: Path, names: set[str]) -> Non
     operator, codes = demo.operator()
     for theme in THEMES:
         for device, (width, height) in SIZES.items():
-            for pages, email in ((BEFORE, ""), (PAGES, EMAIL), (ADMIN, operator)):
-                wanted = {name: path for name, path in pages.items() if not names or name in names}
+            for table, email in (
+                (pages.BEFORE, ""), (pages.PAGES, EMAIL), (pages.ADMIN, operator), (pages.FIRST, NEWCOMER)
+            ):  # fmt: skip
+                known = pages.paths(table, demo.places)
+                wanted = {name: path for name, path in known.items() if not names or name in names}
                 if not wanted:
                     continue
                 context = browser.new_context(
@@ -123,23 +81,12 @@ def take_all(browser: Browser, demo: Demo, folder: Path, names: set[str]) -> Non
                 )
                 fence, page = Fence(context), context.new_page()
                 if email:
-                    sign_in(page, url, email, codes.pop() if email == operator else "")
+                    sign_in(page, url, email, PASSWORD, codes.pop() if email == operator else "")
                 for name, path in wanted.items():
                     page.set_viewport_size({"width": width, "height": height})
-                    take(page, url + path, folder / f"{name}-{theme}-{device}.png")
+                    take(page, urljoin(url, path), folder / f"{name}-{theme}-{device}.webp")
                 context.close()
                 assert fence.stopped == [], f"something asked for {fence.stopped}"
-
-
-def sign_in(page: Page, url: str, email: str, code: str) -> None:
-    page.goto(f"{url}/sign-in")
-    page.get_by_label("E-mail address").fill(email)
-    page.get_by_label("Password").fill(PASSWORD)
-    page.keyboard.press("Enter")
-    if code:
-        page.get_by_label("Code").fill(code)
-        page.keyboard.press("Enter")
-    page.locator("form[action='/sign-out']").first.wait_for(state="attached")  # on a phone it is in the menu
 
 
 def take(page: Page, url: str, path: Path) -> None:
@@ -154,19 +101,9 @@ def take(page: Page, url: str, path: Path) -> None:
     height = min(max(int(page.evaluate("document.documentElement.scrollHeight")), size["height"]), HEIGHT_MAX)
     page.set_viewport_size({"width": size["width"], "height": height})
     picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-    small = picture.quantize(palette=flat_palette(picture), dither=Image.Dither.NONE)
-    small.save(path, optimize=True)
+    picture.save(path, lossless=True, method=4)
     size_bytes = path.stat().st_size
     assert size_bytes < BYTES_MAX, f"{path.name} has {size_bytes} bytes; at most {BYTES_MAX} are committed"
-
-
-def flat_palette(picture: Image.Image) -> Image.Image:
-    """The colours that the page really has, the most frequent ones: a red figure does not turn brown beside green."""
-    found = picture.getcolors(picture.width * picture.height) or []
-    found.sort(key=lambda each: each[0], reverse=True)
-    palette = Image.new("P", (1, 1))
-    palette.putpalette([channel for _, colour in found[:COLOURS] for channel in colour])  # type: ignore[union-attr]
-    return palette
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.control_plane.dashboard_browser import Browser
 from tests.control_plane.running import ControlPlane, Person, Tenant, Valkey, sign_up
 from tests.control_plane.stripe import Shop
 from tests.support.postgres import Postgres
@@ -16,7 +17,7 @@ _numbers = itertools.count(1)
 FILES_ONLY = (
     "test_archive",
     "test_uploads",
-    "test_dashboard",
+    "test_dashboard",  # and what begins with it
     "test_http",
     "test_command_line_login",
     "test_usage_page",
@@ -131,3 +132,16 @@ def either_shop(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
     made = Shop(tmp_path_factory.mktemp("shop-on-postgresql"), DATABASE_URL=server.new_database())
     yield made
     made.stop()
+
+
+@pytest.fixture
+def browser(control_plane: ControlPlane) -> Iterator[Browser]:
+    made = Browser(control_plane.url)
+    yield made
+    made.http.close()
+
+
+@pytest.fixture
+def signed_in(browser: Browser, owner: Person) -> Browser:
+    assert "Sign out" in browser.sign_in(owner.email).text
+    return browser

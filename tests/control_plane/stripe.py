@@ -157,7 +157,7 @@ class Shop:
         import sqlite3
 
         if self._database_url:
-            return asyncio.run(_ask_postgres(self._database_url, query, values))
+            return asyncio.run(ask_postgres(self._database_url, query, values))
         with sqlite3.connect(self.control_plane.data_dir / "control-plane" / "database.sqlite", timeout=30) as found:
             return found.execute(query, values).fetchall()
 
@@ -171,7 +171,7 @@ class Shop:
         return dict(self.sql("SELECT state, count(*) FROM stripe_events GROUP BY state"))  # type: ignore[arg-type]
 
 
-async def _ask_postgres(url: str, query: str, values: tuple[object, ...]) -> list[tuple[Any, ...]]:
+async def ask_postgres(url: str, query: str, values: tuple[object, ...]) -> list[tuple[Any, ...]]:
     connection = await asyncpg.connect(url)
     try:
         numbered = query

@@ -26,8 +26,8 @@ from control_plane.alerts.rules import Reached, Thresholds, reached_of
 from control_plane.alerts.sender import deliver
 from control_plane.models import now
 from tests.control_plane.bundles import bundle
+from tests.control_plane.dashboard_browser import Browser
 from tests.control_plane.running import ControlPlane, Mailbox, Person, Tenant, Valkey, eventually, join, sign_up
-from tests.control_plane.test_dashboard import Browser
 from tests.control_plane.usage_feed import Call, Feed
 
 

@@ -1,14 +1,20 @@
 """Buying through the unpatched ``stripe`` package from the simulated Stripe: the whole story, and its failures."""
 
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.control_plane.running import Tenant, eventually
+from control_plane.usage.hourly import Usage
+from gateway.contract.usage import LAG_KEY, NodeLag
+from tests.control_plane.running import PATIENCE_S, Tenant, Valkey, eventually
 from tests.control_plane.stripe import Shop
+from tests.control_plane.test_metering import use
 
 _numbers = count(1)
 
@@ -47,6 +53,11 @@ def test_a_tier_is_bought_and_holds_on_stripes_word(shop: Shop, buyer: Tenant) -
     assert held["status"] == "active"
     assert held["simulated"] is True
     [invoice] = eventually(lambda: buyer.http.get("/v1/invoices").json()["items"])
+    hosted = shop.stripe.http.get(invoice["url"])
+    assert "SIMULATED" in hosted.text
+    pdf = shop.stripe.http.get(invoice["pdf_url"])
+    assert (pdf.status_code, pdf.headers["Content-Type"]) == (200, "application/pdf")
+    assert f"({invoice['number']})".encode() in pdf.content
     assert (invoice["status"], invoice["total_minor"], invoice["currency"]) == ("paid", 2_900 + 2 * 1_000, "usd")
     customer = shop.customer(buyer)
     assert len(shop.stripe.get("/v1/subscriptions", customer=customer)["data"]) == 1
@@ -228,25 +239,100 @@ def test_operators_compare_now_and_see_each_difference(shop: Shop, buyer: Tenant
         shop.control_plane.run("stripe-reconcile", "--repair")
 
 
-def test_a_tenant_that_is_deleted_pays_its_last_invoice_first(tmp_path: Path) -> None:
-    shop = Shop(tmp_path, TAILCUT_DELETION_DRAIN_TIME="PT0.1S")
+def test_a_tenant_that_is_deleted_pays_its_last_invoice_first(tmp_path: Path, own_valkey: Valkey) -> None:
+    """Not before the last of its usage is in, whoever else waits; and an offer that is open can no longer be paid."""
+    shop = Shop(tmp_path, own_valkey.url, TAILCUT_DELETION_DRAIN_TIME="PT0.1S")
     try:
         buyer = shop.control_plane.new_tenant("leaver")
         shop.purchase(buyer, "pro")
         customer = shop.customer(buyer)
+        other = shop.control_plane.new_tenant("hesitant")
+        offer = shop.buy(other, "pro")
+        hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+        # More open hours than are looked at at once, of tenants before it in the order; nothing closes them by itself.
+        shop.sql(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 600) INSERT INTO usage_hours "
+            "SELECT 'a' || i, ?, 0, 1 FROM n",
+            f"{hour:%Y-%m-%d %H:%M:%S}.000000",
+        )
+        report_lag(own_valkey, oldest_unix_s=time.time() - 1)
         with shop.control_plane.client(shop.control_plane.operator_token) as operator:
-            assert operator.delete(f"/v1/tenants/{buyer.id}").is_success
+            for tenant in (buyer, other):
+                assert operator.delete(f"/v1/tenants/{tenant.id}").is_success
+        assert eventually(lambda: shop.stripe.http.get(offer["url"]).status_code == 410)
+        time.sleep(1)  # several rounds
+        [subscription] = shop.stripe.get("/v1/subscriptions", customer=customer)["data"]
+        assert subscription["status"] == "active", "its last calls are not booked yet"
+        use(shop, Usage(buyer.id, "hello", "ver_1", hour, 2 * 5_000_000, 0, 0, 0))  # twice what is included
+        report_lag(own_valkey, oldest_unix_s=None)
 
         def gone() -> bool:
-            return shop.sql("SELECT status FROM tenants WHERE id = ?", buyer.id) == [("deleted",)]
+            return set(shop.sql("SELECT status FROM tenants")) == {("deleted",)}
 
         assert eventually(gone)
         [subscription] = shop.stripe.get("/v1/subscriptions", customer=customer, status="all")["data"]
         assert subscription["status"] == "canceled"
-        reasons = [each["billing_reason"] for each in shop.stripe.get("/v1/invoices", customer=customer)["data"]]
-        assert reasons == ["subscription_cycle", "subscription_create"], "the last one, with what is given back"
+        last, first = shop.stripe.get("/v1/invoices", customer=customer)["data"]
+        assert [last["billing_reason"], first["billing_reason"]] == ["subscription_cycle", "subscription_create"]
+        used = [line["amount"] for line in last["lines"]["data"] if "nvocation" in line["description"]]
+        assert sum(used) > 0, last["lines"]["data"]
     finally:
         shop.stop()
+
+
+def report_lag(valkey: Valkey, *, oldest_unix_s: float | None) -> None:
+    """As a gateway says it: booked up to its end, now and for the next while, or not."""
+    said = NodeLag(
+        at_unix_s=time.time() + (PATIENCE_S if oldest_unix_s is None else 0),
+        unbooked_bytes=0 if oldest_unix_s is None else 128,
+        oldest_unix_s=oldest_unix_s,
+        journal_bytes=0,
+        full=False,
+    )
+    valkey.client.hset(LAG_KEY, "00000001", said.model_dump_json())
+
+
+def test_two_tabs_that_buy_at_once_buy_once(either_shop: Shop) -> None:
+    """Different tiers in each: at any moment one offer can be paid, at most."""
+    shop = either_shop
+    buyer = shop.control_plane.new_tenant(f"two-tabs-{next(_numbers)}")
+    wanted = [("pro", 0), ("scale", 0), ("pro", 1), ("scale", 2), ("pro", 3), ("scale", 3)]
+
+    def tab(tier: str, pieces: int) -> Any:
+        body = {"tier": tier, "add_ons": {"concurrency": pieces} if pieces else {}}
+        return buyer.http.post("/v1/subscription/checkout", json=body)
+
+    with ThreadPoolExecutor(len(wanted)) as pool:
+        answers = list(pool.map(lambda each: tab(*each), wanted))
+    urls = [answer.json()["url"] for answer in answers if answer.status_code == 200]
+    assert urls
+    pressed = [shop.stripe.press(url, "pay").status_code for url in urls]
+    assert pressed.count(303) == 1, pressed
+    shop.wait(buyer, lambda held: held["tier"] != "free")
+    assert len(shop.stripe.get("/v1/subscriptions", customer=shop.customer(buyer))["data"]) == 1
+    # Changes of what is paid for, at once: what holds in the end is one of the wishes, not a mixture.
+    with ThreadPoolExecutor(len(wanted)) as pool:
+        answers = list(pool.map(lambda each: tab(*each), wanted))
+    assert {answer.status_code for answer in answers} <= {200, 409}, [answer.text for answer in answers]
+    held = buyer.http.get("/v1/subscription").json()
+    assert (held["tier"], sum(each["quantity"] for each in held["add_ons"])) in wanted
+    [subscription] = shop.stripe.get("/v1/subscriptions", customer=shop.customer(buyer))["data"]
+    kinds = [item["price"]["recurring"]["usage_type"] for item in subscription["items"]["data"]]
+    assert kinds.count("licensed") == 1 + len(held["add_ons"])
+
+
+def test_who_buys_after_cancelling_goes_on(shop: Shop, buyer: Tenant) -> None:
+    shop.purchase(buyer, "scale")
+    for body, kind in (
+        ({"tier": "scale", "add_ons": {"concurrency": 1}}, "changed"),
+        ({"tier": "pro", "when": "period-end"}, "planned"),
+    ):
+        assert buyer.http.post("/v1/subscription/cancel").json()["cancel_at_period_end"] is True
+        answer = buyer.http.post("/v1/subscription/checkout", json=body)
+        assert answer.json()["kind"] == kind, answer.text
+        assert buyer.http.get("/v1/subscription").json()["cancel_at_period_end"] is False
+    shop.stripe.advance(32)
+    assert shop.wait(buyer, lambda held: held["tier"] != "scale")["tier"] == "pro"
 
 
 def test_a_change_at_the_end_of_the_month_waits_for_it_and_can_be_taken_back(shop: Shop, buyer: Tenant) -> None:

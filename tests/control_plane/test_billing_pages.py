@@ -10,9 +10,9 @@ import pytest
 from control_plane.dashboard import tier_words
 from control_plane.dashboard.money import minor_of, money, price, typed
 from tests.control_plane.bundles import bundle
+from tests.control_plane.dashboard_browser import Browser, Forms, check_policy
 from tests.control_plane.running import Person, Tenant, Valkey, eventually, join, sign_up
 from tests.control_plane.stripe import Shop
-from tests.control_plane.test_dashboard import Browser, Forms, check_policy
 from tests.control_plane.usage_feed import Call, Feed
 
 _numbers = itertools.count(1)
@@ -277,6 +277,9 @@ def test_how_money_and_limits_are_written() -> None:
         "0 %", "under 0.01 %", "3 %", "3.1 %", "50 %", "over 99.9 %", "100 %",
     ]  # fmt: skip
     assert tier_words.of_included("mib-s", 44 * 1024, 10_000 * 1024) == "44 of 10,000 GiB-seconds"
+    assert tier_words.of_included("mib-s", 0, 10_000 * 1024) == "0 of 10,000 GiB-seconds"
+    assert tier_words.of_included("cpu-ms", 0, 3_600_000) == "0 of 1 h"
+    assert tier_words.hours(1_000_000_000) == "277,777 h"
     assert [tier_words.amount(*each) for each in (("cpu_ms", 1769), ("memory_bytes", 2**28), ("rate_per_s", 20))] == [
         "1.77 s", "256 MiB", "20 a second",
     ]  # fmt: skip

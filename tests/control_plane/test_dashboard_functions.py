@@ -14,8 +14,8 @@ import pytest
 
 from gateway.contract.output import LINES_FIELD, OUTPUT_STREAM, Line, encoder
 from gateway.contract.report import StartFailure
+from tests.control_plane.dashboard_browser import Browser, Forms, check_policy, tenant_of
 from tests.control_plane.running import ControlPlane, Person, Tenant, Valkey, eventually, join
-from tests.control_plane.test_dashboard import Browser, Forms, check_policy, tenant_of
 from tests.control_plane.test_functions import report
 from tests.control_plane.test_keys_and_tenants import table
 from tests.control_plane.test_people import fresh_email

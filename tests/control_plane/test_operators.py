@@ -11,8 +11,8 @@ import pytest
 from control_plane.operators.settings_shown import settings_in_force
 from control_plane.settings import Settings
 from gateway.contract.node import NODE_GONE_S, NODE_KEPT_S, NODES_KEY, NodeCpu, NodeState, ReservedCpu, node_key
+from tests.control_plane.dashboard_browser import Browser, check_policy
 from tests.control_plane.running import PASSWORD, ControlPlane, Person, Tenant, Valkey, log_in, sign_up
-from tests.control_plane.test_dashboard import Browser, check_policy
 from tests.control_plane.test_people import enrol, totp
 
 _numbers = itertools.count(1)

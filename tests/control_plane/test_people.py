@@ -141,7 +141,14 @@ def test_a_log_in_takes_as_long_for_an_unknown_address(tmp_path: Path) -> None:
 
 
 def test_guessing_is_slowed_down(tmp_path: Path) -> None:
-    running = ControlPlane(tmp_path / "var", TAILCUT_LOG_INS_PER_EMAIL_MAX=3, TAILCUT_LOG_INS_PER_ADDRESS_MAX=9)
+    bounds = {"TAILCUT_LOG_INS_PER_EMAIL_MAX": 3, "TAILCUT_LOG_INS_PER_ADDRESS_MAX": 9}
+    running = ControlPlane(tmp_path / "var", TAILCUT_FORWARDED_FOR_COUNT=1, **bounds)
+
+    def from_address(address: str, email: str, **fields: str) -> int:
+        with running.client() as client:
+            body = {"email": email, "password": PASSWORD, **fields}
+            return client.post("/v1/sessions", json=body, headers={"X-Forwarded-For": address}).status_code
+
     try:
         person = sign_up(running, fresh_email(), "guessed")
         for _ in range(2):
@@ -160,6 +167,17 @@ def test_guessing_is_slowed_down(tmp_path: Path) -> None:
         statuses = [log_in(running, fresh_email(), "anything").status_code for _ in range(9)]
         assert statuses[0] == 401
         assert statuses[-1] == 429  # many addresses from one place
+        # Codes, from many places, by somebody who knows the password.
+        careful = sign_up(running, fresh_email(), "careful")
+        secret, _ = enrol(careful)
+        statuses = [from_address(f"203.0.113.{n}", careful.email, code="000000") for n in range(5)]
+        assert statuses == [401, 401, 401, 429, 429]
+        assert from_address("203.0.113.9", careful.email, code=totp(secret)) == 429
+        assert from_address("203.0.113.10", careful.email) == 401  # the control: without a code it is no guess
+        # Who has one address of IPv6 has very many of them.
+        statuses = [from_address(f"2001:db8::{n:x}", fresh_email()) for n in range(10)]
+        assert statuses == [401] * 9 + [429]
+        assert from_address("2001:db8:0:1::1", fresh_email()) == 401
     finally:
         running.kill()
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import struct
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -115,17 +116,25 @@ def test_a_shape_of_a_newer_release_is_refused() -> None:
     with pytest.raises(CorruptShapeError, match="newer"):
         shape.decode(b"\x02" + Shape().encode()[1:])
     with pytest.raises(minutes.CorruptMinutesError, match="newer"):
-        minutes.decode(b"\x02" + minutes.Minutes().encode()[1:])
+        minutes.decode(b"\x03" + minutes.Minutes().encode()[1:])
 
 
 def test_minutes_add_up_and_read_back() -> None:
     one, two = minutes.Minutes(), minutes.Minutes()
-    one.add(0, error=False, busy_us=7)
-    two.add(0, error=True, busy_us=5)
-    two.add(59, error=False, busy_us=1)
+    one.add(0, error=False, busy_us=7, cpu_us=3, mib_us=64)
+    two.add(0, error=True, busy_us=5, cpu_us=2, mib_us=36)
+    two.add(59, error=False, busy_us=1, cpu_us=1, mib_us=1)
     one.merge(minutes.decode(two.encode()))
     assert (one.calls[0], one.errors[0], one.busy_us[0], one.calls[59]) == (2, 1, 12, 1)
+    assert (one.cpu_us[0], one.mib_us[0], one.mib_us[59]) == (5, 100, 1)
     assert minutes.decode(one.encode()) == one
+
+
+def test_minutes_of_the_first_release_are_read() -> None:
+    written = b"\x01" + struct.pack("<120I60Q", *range(180))
+    read = minutes.decode(written)
+    assert (read.calls[1], read.errors[0], read.busy_us[59]) == (1, 60, 179)
+    assert not any(read.cpu_us + read.mib_us)
 
 
 # -- In SQL ----------------------------------------------------------------------------------------------------------

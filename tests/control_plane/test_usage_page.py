@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from control_plane.dashboard import charts, figures
+from control_plane.dashboard import audit_words, charts, figures
 from control_plane.dashboard.charts import Series
 from tests.control_plane.bundles import bundle
+from tests.control_plane.dashboard_browser import Browser, Tags, check_policy, tenant_of
 from tests.control_plane.running import ControlPlane, Person, Tenant, Valkey, join
-from tests.control_plane.test_dashboard import Browser, Tags, check_policy, tenant_of
 from tests.control_plane.usage_feed import Call, Feed
 
 START = datetime(2026, 5, 1, tzinfo=UTC)
@@ -39,6 +39,10 @@ def test_the_page_teaches_then_shows(signed_in: Browser, owner: Person, valkey: 
     Feed(valkey).book(
         [*Call(version, wall_us=12_000).many(9), Call(version, outcome="timeout", status=504, wall_us=12_000)]
     )
+    of_an_hour = signed_in.open("/").text
+    for title in ("Calls. answered", "Running at once. mean", "CPU in use. of one CPU", "Memory in use. mean"):
+        assert f'aria-label="{title} at most ' in of_an_hour, "each chart has something to show"
+    assert "CPU now" in of_an_hour
     page = signed_in.open("/usage")
     check_policy(page)
     assert "tailcut invoke hello" not in page.text
@@ -118,6 +122,45 @@ def test_a_line_breaks_where_nothing_is_known() -> None:
     assert [line.count(",") for line in lines] == [2, 2, 2]  # two points; single ones become dashes
 
 
+def axis(chart: str) -> list[str]:
+    [labels] = re.findall(r'<div class="plot-y"[^>]*>(.*?)</div>', chart)
+    return re.findall(r"<span>([^<]*)</span>", labels)
+
+
+def test_lines_that_differ_by_orders_are_both_seen() -> None:
+    def durations(low: float) -> str:
+        series = [Series("p99", [9_000_000.0, 9_000_000.0], "warn"), Series("p50", [low, low])]
+        return charts.lines("Duration", starts(2, timedelta(hours=1)), series, step="hour", unit=figures.SECONDS)
+
+    apart, near = durations(9_000.0), durations(3_000_000.0)
+    assert axis(apart) == ["10 s", "1 s", "100 ms", "10 ms", "1 ms"]
+    assert "log scale" in apart
+    heights = [
+        float((about["points"] or "").split(",")[1].split()[0]) for tag, about in Tags(apart).seen if tag == "polyline"
+    ]
+    assert heights[0] < 5
+    assert 70 < heights[1] < 80, "9 ms, on a quarter of the height, not on the ground"
+    assert "log scale" not in near
+    assert axis(near) == ["10 s", "7.5 s", "5 s", "2.5 s", "0"]
+
+
+@pytest.mark.parametrize(
+    ("unit", "highest", "top", "second"),
+    [
+        (figures.SECONDS, 230e6, "4 min", "1 min"),
+        (figures.SECONDS, 5.2e9, "1.5 h", "30 min"),
+        (figures.SECONDS, 12_000.0, "15 ms", "5 ms"),
+        (figures.PERCENT, 0.0001, "8 %", "2 %"),
+        (figures.MEAN, 0.0001, "0.2", "0.05"),
+        (figures.COUNT, 1, "1", "1"),
+    ],
+)
+def test_an_axis_ends_at_a_round_number(unit: figures.Unit, highest: float, top: str, second: str) -> None:
+    chart = charts.columns("x", starts(1, timedelta(hours=1)), [Series("x", [highest])], step="hour", unit=unit)
+    labels = axis(chart)
+    assert (labels[0], labels[-2], labels[-1]) == (top, second, unit.write(0))
+
+
 def test_what_is_named_is_escaped_and_nothing_at_all_can_be_drawn() -> None:
     bad = '<script>"x"</script>'
     for chart in (
@@ -151,6 +194,12 @@ def test_labels_below_a_chart_are_few_and_round(step: charts.Step, count: int, l
     labels = re.findall(r"<text[^>]*>([^<]+)</text>", chart)
     assert 2 <= len(labels) <= 7
     assert len(set(labels)) == len(labels)
+
+
+def test_the_audit_log_speaks_of_money_and_yes_and_no() -> None:
+    details = {"amount_minor": 5000, "stops": True, "quota_percents": [80, 100], "role": "admin", "limits": {}}
+    said = "amount $50.00 · stops calls: yes · quotas at 80 %, 100 % · role admin · limits none"
+    assert audit_words.told(details) == said
 
 
 WRITTEN = [

@@ -1,8 +1,10 @@
-"""How long until gateways act: a tier bought on the dashboard, and a key revoked. `python -m tests.host.delays`
+"""How long until gateways act: a tier bought, a tier changed, a key revoked. `python -m tests.host.delays`
 
 Prints the distribution of 20 each on a server of its own. A program, not a test: nothing is asserted about time.
-The first is counted from the answer of the control plane that changes the tier, the second from the answer that
-revokes the key, both until the first call that is answered by the new rule.
+The first is counted from the click, before the checkout's form is sent: what lies between are the simulated Stripe, its
+signed webhook, the look at what Stripe says, SQL, Redis and the gateway's new table. The second is counted from the
+answer of the control plane to an operator's change of the tier, the third from the answer that revokes the key; all of
+them until the first call that is answered by the new rule.
 """
 
 import argparse
@@ -16,7 +18,7 @@ from pathlib import Path
 import httpx
 
 from tests.conftest import FREE_PORTS, server_environment
-from tests.host.test_purchase import client, upload
+from tests.host.test_purchase import client, offered, upload
 from tests.support.server import HANG_S, Server
 
 
@@ -27,11 +29,35 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="tailcut-delays-") as folder:
         server = Server(Path(folder) / "server", server_environment(), *FREE_PORTS, "--no-example")
         try:
+            show("click on Pay → enforced", purchases(server, times))
             show("tier changed → enforced", tier_changes(server, times))
             show("key revoked → refused", revocations(server, times))
         finally:
             server.stop()
     return 0
+
+
+def purchases(server: Server, times: int) -> list[float]:
+    """Each by a tenant of its own, from Free to Pro, through the checkout's page."""
+    token = (server.data_dir / "operator-token").read_text().strip()
+    taken = []
+    with client(server, token) as operator:
+        for number in range(times):
+            created = operator.post("/v1/tenants", json={"name": f"buyer-{number}"}).json()
+            buyer = client(server, created["key"]["token"])
+            assert upload(buyer, "nap", timeout_ms=2_000).status_code == 201
+            call = caller(server, f"buyer-{number}/nap", dict(buyer.headers))
+            server.wait_for(lambda call=call: call().status_code == 200, what="the function, served")
+            offer = server.wait_for(lambda buyer=buyer: offered(buyer), what="prices in the simulated Stripe")
+            with httpx.Client(timeout=HANG_S, trust_env=False) as browser:
+                assert browser.get(offer["url"]).status_code == 200
+                before = policy(call())
+                began = time.monotonic()
+                assert browser.post(offer["url"], data={"action": "pay"}).status_code == 303
+                until(lambda call=call, before=before: policy(call()) not in ("", before))
+                taken.append(time.monotonic() - began)
+            buyer.close()
+    return taken
 
 
 def tier_changes(server: Server, times: int) -> list[float]:

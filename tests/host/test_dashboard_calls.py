@@ -10,8 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.control_plane.dashboard_browser import Browser, check_policy
 from tests.control_plane.running import eventually
-from tests.control_plane.test_dashboard import Browser, check_policy
 from tests.control_plane.test_dashboard_functions import deploy
 from tests.support.server import Server
 

@@ -246,7 +246,40 @@ def build(tmp_path: Path, versions: Versions, wanted: RoutingTable, now: float) 
     served = routing.choose(wanted, versions.states, {})
     bundles = Bundles((tmp_path / "store").as_uri(), tmp_path / "versions")
     versions.want(wanted.versions, now)
-    return routing.build(wanted, versions.states, served, Indexes(60), bundles, "http://127.0.0.1:1", now)
+    url = "http://127.0.0.1:1"
+    return routing.build(wanted, versions.states, served, Indexes(60), bundles, url, now, routing.VersionRows())
+
+
+def test_rows_that_are_remembered_are_what_they_would_be_anew(tmp_path: Path) -> None:
+    versions, rows, indexes = keeper(), routing.VersionRows(), Indexes(60)
+    bundles = Bundles((tmp_path / "store").as_uri(), tmp_path / "versions")
+    wanted = table(1, 1, 2)
+
+    def both(wanted: RoutingTable, now: float) -> Revision:
+        versions.want(wanted.versions, now)
+        served = routing.choose(wanted, versions.states, {})
+        made = [
+            routing.build(wanted, versions.states, served, indexes, bundles, "http://127.0.0.1:1", now, each)
+            for each in (rows, routing.VersionRows())
+        ]
+        assert made[0] == made[1]
+        return made[0]
+
+    bring_up(versions, 1, 1.0)
+    first = both(wanted, 2.0)
+    # Nothing has changed, and the row is the very same; then its stage, its limits, its tenant's name, who is there.
+    assert both(wanted, 3.0).versions[0] is first.versions[0]
+    versions.due_fetches(3.0, set())
+    versions.fetched("ver_2", 3.0)
+    versions.begin_probes(3.0, set())
+    assert [row.probe for row in both(wanted, 3.0).versions] == [False, True]
+    versions.worker_ready("ver_2", READY, 3.0)
+    assert [row.probe for row in both(wanted, 3.0).versions] == [False, False]
+    renamed = wanted.model_copy(update={"tenants": (Tenant(id="tnt_1", name="other"),)})
+    assert "other" in both(renamed, 4.0).versions[0].spawn
+    changed = version(2).model_copy(update={"env": {"A": "1"}})
+    assert '"A":"1"' in both(wanted.model_copy(update={"versions": (version(1), changed)}), 5.0).versions[1].spawn
+    assert [row.id for row in both(table(1, 1), 6.0).versions] == ["ver_1"]
 
 
 def test_the_revision_says_what_is_served(tmp_path: Path) -> None:

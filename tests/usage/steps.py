@@ -24,6 +24,7 @@ from types import ModuleType
 from typing import Any, Final
 from unittest.mock import patch
 
+import asyncpg
 import httpx
 from redis.asyncio import Redis
 from sqlalchemy import Engine, event
@@ -53,7 +54,7 @@ _RUN_SLOTS: Final = 3
 _TURNS_MAX: Final = 12
 _HANGING_S: Final = 100
 _READS: Final = frozenset(
-    {"BEGIN", "GET", "HGETALL", "RELEASE", "SAVEPOINT", "SELECT", "SMEMBERS", "XINFO STREAM", "XLEN", "XRANGE"}
+    {"BEGIN", "GET", "HGETALL", "RELEASE", "SAVEPOINT", "SELECT", "SHOW", "SMEMBERS", "XINFO STREAM", "XLEN", "XRANGE"}
 )
 """Commands of Redis and of SQL that change nothing by themselves."""
 
@@ -63,8 +64,10 @@ class Order:
     part: str
     """``usage``: journal → Redis → SQL; ``meters``: SQL → Stripe."""
     folder: str
-    """Holds ``journal/``, ``database.sqlite`` and, when the run is over, ``steps``."""
+    """Holds ``journal/``, perhaps the database and, when the run is over, ``steps``."""
     redis_url: str
+    database_url: str
+    """As ``control_plane.database`` takes it."""
     kill_at: int
     sabotage: str = ""
     """A defect that the test must find."""
@@ -123,7 +126,7 @@ def _run(order: Order, names: Path, client: StripeClient) -> None:
 async def _usage(order: Order) -> None:
     journal = Journal(Path(order.folder, "journal"), NODE, DataPlane.__new__(DataPlane), reactors=1)
     settings = HostSettings(listen_fds=(0,), reactor_cpus=(0,), zygote_path="", REDIS_URL=order.redis_url)
-    database = Database(_database_url(order))
+    database = Database(order.database_url)
     for module, name, value in (
         (shipping, "_LOOK_S", 0.0),
         (shipping, "_RUN_BYTES_MAX", _RUN_SLOTS * SLOT_BYTES),
@@ -142,7 +145,7 @@ async def _usage(order: Order) -> None:
 
 
 async def _meters(order: Order, client: StripeClient) -> None:
-    settings = Settings(data_dir=Path(order.folder), database_url=_database_url(order))
+    settings = Settings(data_dir=Path(order.folder), database_url=order.database_url)
     context = Context(
         settings=settings,
         database=Database(settings.effective_database_url),
@@ -152,10 +155,6 @@ async def _meters(order: Order, client: StripeClient) -> None:
         uploads=asyncio.Semaphore(1),
     )
     await _Actor(metering, metering.Metering(context, client).run).turn()
-
-
-def _database_url(order: Order) -> str:
-    return f"sqlite+aiosqlite:///{order.folder}/database.sqlite"
 
 
 class _Actor:
@@ -218,8 +217,16 @@ def _place_hooks(steps: _Steps, journal: Path) -> None:
 
     def before_statement(_connection: Any, _cursor: Any, statement: str, *_others: Any) -> None:
         words = statement.split()
-        if words[0] not in _READS:
+        if words[0].upper() not in _READS:
             steps.reach(" ".join(words[: 3 if words[0] == "INSERT" else 2]))
+
+    copy = asyncpg.Connection.copy_records_to_table
+
+    async def copy_records(self: Any, table: str, **options: Any) -> Any:
+        steps.reach(f"COPY {table}")
+        return await copy(self, table, **options)
+
+    patch.object(asyncpg.Connection, "copy_records_to_table", copy_records).start()
 
     patch.object(Redis, "execute_command", execute_command).start()
     patch.object(httpx.AsyncClient, "send", send_request).start()

@@ -21,6 +21,12 @@
       input.value = location.pathname + location.search;
     }
   };
+  // On a narrow screen the tab that is shown may lie beyond the edge of its row.
+  const revealTab = () => {
+    const tab = document.querySelector(".page-tabs [aria-current]");
+    const row = tab?.closest(".page-tabs");
+    if (row) row.scrollLeft = tab.offsetLeft - row.offsetLeft - (row.clientWidth - tab.offsetWidth) / 2;
+  };
   document.addEventListener("htmx:load", (event) => enhance(event.detail.elt));
   // After a page came by htmx the focus goes where a full load would put it: the marked field, else the content.
   document.addEventListener("htmx:afterSettle", (event) => {
@@ -28,10 +34,12 @@
     if (!location.hash) scrollTo(0, 0);
     (document.querySelector("[autofocus]") || document.getElementById("main"))?.focus({ preventScroll: true });
     for (const menu of document.querySelectorAll("details.menu")) menu.open = false;
+    revealTab();
   });
   document.addEventListener("keydown", (event) => {
     const menu = event.key === "Escape" && document.querySelector("details.menu[open]");
     if (menu) { menu.open = false; menu.querySelector("summary").focus(); }
   });
   enhance(document);
+  revealTab();
 })();

@@ -30,6 +30,12 @@ pub fn ready(fd: c.fd_t, wait_ms: u31) bool {
     return c.poll(&fds, fds.len, wait_ms) != 0;
 }
 
+/// Whether nothing will come any more. Waits for nothing.
+pub fn isClosed(fd: c.fd_t) bool {
+    var byte: [1]u8 = undefined;
+    return c.recv(fd, &byte, byte.len, c.MSG.PEEK | c.MSG.DONTWAIT) == 0;
+}
+
 /// Waits for one datagram. An empty one does not exist in our wire format: zero bytes mean that the channel is closed.
 pub fn receive(fd: c.fd_t, buffer: []u8) Error![]u8 {
     const result = c.recv(fd, buffer.ptr, buffer.len, msg_trunc);

@@ -7,12 +7,14 @@
 //! so the next invocation takes no page fault for them). Which they are, PAGEMAP_SCAN tells; and as none can be added
 //! without a page fault, the kernel's count of faults tells whether to ask at all.
 //! Mapping the file over the memory costs more than copying it: a small checkpoint is not mapped ("settled") before its
-//! second way back, or before the worker has rested; until then going back copies all of it.
+//! second way back, or before the worker has rested; until then going back copies all of it. And the first way back goes
+//! no further than what others may notice until one of the two is to be done: many workers are called once.
 //! What always holds: the state of this file lies in one mapping, outside of what is put back; the way back runs on a
 //! stack of its own in there; what cannot be put back ends the process, never passes for done.
 const std = @import("std");
 const assert = std.debug.assert;
 const limits = @import("../limits.zig");
+const channel = @import("../io/channel.zig");
 const self = @import("../io/self.zig");
 const snapshot = @import("snapshot.zig");
 const Belongings = @import("belongings.zig");
@@ -47,8 +49,10 @@ total_bytes: usize,
 copied_bytes: usize,
 /// The file is mapped over what was copied from it.
 settled: bool,
-/// Not yet, and copying cannot put this invocation's changes back: it has to be now.
-unfit: bool,
+/// Not yet, and it has to be now: the worker has rested, or copying cannot put this invocation's changes back.
+due: bool,
+/// Where the next invocation comes from.
+channel_fd: self.Fd,
 stack_bytes: usize,
 areas_count: usize,
 hot_count: usize,
@@ -67,6 +71,8 @@ own_stack: [own_stack_bytes]u8 align(64),
 
 /// The status of a worker that could not be put back (EXIT_BROKEN of gateway/zygote/child.py).
 const exit_broken = 4;
+/// Of one whose channel was closed (EXIT_OK).
+const exit_ok = 0;
 const own_stack_bytes = 64 * limits.kib;
 /// Below the checkpoint's frame: cleared when it was used, given back below that.
 const stack_keep_bytes = 256 * limits.kib;
@@ -213,16 +219,29 @@ fn rewindHere(argument: *anyopaque) callconv(.c) noreturn {
     const c: *Checkpoint = @ptrCast(@alignCast(argument));
     const started_ns = self.now();
     const asked = c.watch.asked;
+    var rested_ns: u64 = 0;
     const mask_before = if (asked) self.maskSet(std.math.maxInt(u64)) else 0;
     const faults = self.faultsCount();
-    c.memoryBack(asked, faults != c.faults) catch self.exit(exit_broken);
     if (asked) c.belongings.restore(c.stat, mask_before) catch self.exit(exit_broken);
+    if (!c.settled and c.generation == 0) {
+        // Memory that nobody runs in may wait; what is open to others has been closed.
+        const waited_from_ns = self.now();
+        c.due = c.rested();
+        rested_ns = self.now() - waited_from_ns;
+        if (channel.isClosed(c.channel_fd)) self.exit(exit_ok);
+    }
+    c.memoryBack(asked, faults != c.faults) catch self.exit(exit_broken);
     c.faults = faults;
     c.random.reseed() catch self.exit(exit_broken);
     c.generation += 1;
-    c.rewind_ns += self.now() - started_ns;
+    c.rewind_ns += self.now() - started_ns - rested_ns;
     if (asked) _ = self.maskSet(c.belongings.mask);
     stack_switch.again(&c.place);
+}
+
+/// Waits for the next invocation or the end of the channel. True: for long enough, and neither came.
+pub fn rested(c: *const Checkpoint) bool {
+    return !channel.ready(c.channel_fd, limits.unsettled_rest_ns / limits.ms_ns);
 }
 
 fn memoryBack(c: *Checkpoint, asked: bool, faulted: bool) Error!void {
@@ -240,7 +259,7 @@ fn memoryBack(c: *Checkpoint, asked: bool, faulted: bool) Error!void {
     var strange = false;
     if (relearn or moved or faulted or !c.settled) strange = try c.scan();
     if (relearn or moved or strange or remapped) try mend.mend(c);
-    if (!c.settled and (c.generation > 0 or remapped or c.unfit)) {
+    if (!c.settled and (c.generation > 0 or remapped or c.due)) {
         try snapshot.settle(c);
         _ = try c.scan();
     }
@@ -284,7 +303,7 @@ fn scan(c: *Checkpoint) Error!bool {
         }
     }
     if (c.hot_bytes > limits.hot_keep_bytes) {
-        if (c.settled) c.hotShrink() else c.unfit = true;
+        if (c.settled) c.hotShrink() else c.due = true;
     }
     return strange;
 }
@@ -305,7 +324,7 @@ fn hotAdd(c: *Checkpoint, area: *const snapshot.Area, start: usize, end: usize) 
         },
     };
     if (c.hot_count == c.hot.len) {
-        if (c.settled) self.drop(start, end - start) else c.unfit = true;
+        if (c.settled) self.drop(start, end - start) else c.due = true;
         return;
     }
     c.hot[c.hot_count] = hot;

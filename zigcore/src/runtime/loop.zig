@@ -290,6 +290,7 @@ fn runFresh(loop: *Loop) Error!void {
     heapSlack();
     loop.fresh = c;
     c.shared_own[1] = @intFromPtr(loop.shared.ptr);
+    c.channel_fd = loop.fd;
     // Open during the start; every invocation opens it for itself.
     logClose(&loop.log);
     c.heap.install();
@@ -315,7 +316,7 @@ fn freshInvocation(loop: *Loop) Error!void {
         try loop.announce(.ready, loop.options.ready);
     } else loop.buffersClear();
     // Nobody waits for what is done now.
-    if (!c.settled and !channel.ready(loop.fd, limits.unsettled_rest_ns / limits.ms_ns)) c.settle() catch self.exit(exit_broken);
+    if (!c.settled and c.rested()) c.settle() catch self.exit(exit_broken);
     if (loop.options.refresh) |refresh| py.call0(refresh);
     const parts = try loop.next() orelse return;
     loop.sharedClear(parts);

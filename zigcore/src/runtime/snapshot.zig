@@ -50,7 +50,7 @@ pub fn settle(c: *Checkpoint) Error!void {
         .base, .stack, .ignored => {},
     };
     c.settled = true;
-    c.unfit = false;
+    c.due = false;
     c.hot_count = 0;
     c.hot_bytes = 0;
     // What is dirty now, outside of what was copied, is to be found anew.
