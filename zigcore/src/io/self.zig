@@ -205,10 +205,19 @@ pub const Stamp = struct { device: u64, inode: u64, mode: u64, bytes: u64, chang
 
 pub fn stampOf(folder: Fd, name: [*:0]const u8) Error!Stamp {
     const symlink_nofollow = 0x100;
+    return stamp(folder, name, symlink_nofollow);
+}
+
+pub fn stampOfOpen(fd: Fd) Error!Stamp {
+    const empty_path = 0x1000;
+    return stamp(fd, "", empty_path);
+}
+
+fn stamp(folder: Fd, name: [*:0]const u8, flags: usize) Error!Stamp {
     const basic = 0x7ff;
     // struct statx (linux/stat.h), in words: 3 has stx_mode in its upper half, then stx_ino, stx_size; 12 is stx_ctime, 17 the device.
     var about_it: [32]u64 = undefined;
-    _ = try check("statx", linux.syscall5(.statx, arg(folder), @intFromPtr(name), symlink_nofollow, basic, @intFromPtr(&about_it)));
+    _ = try check("statx", linux.syscall5(.statx, arg(folder), @intFromPtr(name), flags, basic, @intFromPtr(&about_it)));
     const mode = about_it[3] >> 32 & 0xffff;
     return .{
         .device = about_it[17],

@@ -12,7 +12,7 @@ const Tmp = @import("tmp.zig");
 
 const Belongings = @This();
 
-const File = struct { fd: self.Fd, device: u64, inode: u64, place: self.Place };
+const File = struct { fd: self.Fd, stamp: self.Stamp, place: self.Place };
 const Gap = struct { first: self.Fd, last: u32 };
 
 const descriptors_max = 4096;
@@ -132,7 +132,11 @@ fn noteDescriptors(own: *Belongings, known: []const self.Fd, reason: *[256]u8) ?
             .regular => {
                 if (own.files_count == own.files.len) return "the import left too many files open";
                 const place = self.placeOf(fd) catch return "a file that the import left open has no position";
-                own.files[own.files_count] = .{ .fd = fd, .device = about.device, .inode = about.inode, .place = place };
+                own.files[own.files_count] = .{
+                    .fd = fd,
+                    .stamp = self.stampOfOpen(fd) catch return "a file that the import left open cannot be examined",
+                    .place = place,
+                };
                 own.files_count += 1;
             },
             .other => return std.fmt.bufPrint(reason, "the import left a socket, pipe or the like open (descriptor {d}), whose other side cannot be put back: open it in the handler", .{fd}) catch unreachable,
@@ -148,7 +152,7 @@ fn isOwn(own: *const Belongings, fd: self.Fd) bool {
 }
 
 /// Whether something is left that only the end of the process removes: a thread, a child, a timer, a lowered hard limit,
-/// a file of the checkpoint's that was closed.
+/// a file of the checkpoint's that was closed or changed.
 pub fn leftovers(own: *Belongings, stat: Stat) bool {
     if (stat.threads != 1 or self.hasChildren() or own.timersLeft()) return true;
     if (!own.rlimits_fixed) for (resources, &own.rlimits) |resource, *noted| {
@@ -160,8 +164,8 @@ pub fn leftovers(own: *Belongings, stat: Stat) bool {
     for (own.sockets[0..own.sockets_count]) |fd| if (!self.drain(fd)) return true;
     if (!own.tmp.empty()) return true;
     for (own.files[0..own.files_count]) |file| {
-        const about = self.about(file.fd) catch return true;
-        if (about.device != file.device or about.inode != file.inode) return true;
+        const stamp = self.stampOfOpen(file.fd) catch return true;
+        if (!std.meta.eql(stamp, file.stamp)) return true;
     }
     return false;
 }

@@ -14,6 +14,7 @@ const frame = @import("../pool/frame.zig");
 const Checkpoint = @import("checkpoint.zig");
 const fork = @import("fork.zig");
 const py = @import("python.zig");
+const Leavings = @import("leavings.zig");
 const Relay = @import("relay.zig");
 const reply = @import("reply.zig");
 const soft = @import("soft.zig");
@@ -40,6 +41,8 @@ cpu_ns: u64 = 0,
 output_bytes_max: usize = 0,
 log: Log = .{},
 buffers: *Buffers = undefined,
+/// Of an event loop that the import of a forked worker has used; -1: none.
+known: [3]std.c.fd_t = @splat(-1),
 /// This is a forked invocation's process: its answer is written down for the worker, which sends it.
 holding: bool = false,
 
@@ -106,6 +109,8 @@ pub const Options = struct {
     forked: bool = false,
     /// Whether /tmp is this worker's alone.
     tmp_own: bool = false,
+    /// Of a forked worker: the list of its mappings, open until it is ready, where it cannot open it.
+    maps: ?std.c.fd_t = null,
     /// Called before each invocation of a fresh worker, to seed what the import left seeded.
     refresh: ?*py.Object = null,
     ready: []const u8,
@@ -147,10 +152,18 @@ fn next(loop: *Loop) Error!?Parts {
 /// Of the worker that forks; a fresh one's is among its belongings.
 var tmp: Tmp = undefined;
 var relay: Relay = .{};
+var leavings: Leavings = .{};
 
 fn runForked(loop: *Loop, options: Options) Error!void {
+    leavings.note(.{
+        .descriptors = &.{ loop.fd, options.shared_fd },
+        .event_loop = &loop.known,
+        .maps = options.maps,
+        .mapped = &.{ @intFromPtr(loop.buffers), @intFromPtr(loop.shared.ptr) },
+    });
     tmp.fd = -1;
     if (options.tmp_own) tmp.note() catch return loop.announce(.failed, "{\"type\":\"TooManyFiles\",\"message\":\"the import left too many files in /tmp\",\"traceback\":\"\"}");
+    if (leavings.once) |what| loop.sayOnce(what);
     try loop.announce(.ready, options.ready);
     const b = loop.buffers;
     while (try loop.next()) |parts| {
@@ -170,8 +183,8 @@ fn runForked(loop: *Loop, options: Options) Error!void {
         soft.end();
         fork.sweep(pid);
         relay.clear();
-        // What it has changed in /tmp cannot always be put back: then this was the worker's last.
-        loop.last = !tmp.empty();
+        // What it has changed cannot always be put back: then this was the worker's last.
+        loop.last = leavings.once != null or !leavings.putBack() or !tmp.empty();
         // It ended before it had an answer: so does the worker, and says how.
         if (b.held_bytes < @sizeOf(frame.Answer) or b.held_bytes > b.out.len) self.exit(fork.exitStatus(status));
         if (loop.last) b.out[@offsetOf(frame.Answer, "flags")] |= frame.flag_last;
@@ -183,6 +196,16 @@ fn runForked(loop: *Loop, options: Options) Error!void {
         }
         loop.buffersClear();
     }
+}
+
+/// To the owner, who waits for cold starts without knowing why.
+fn sayOnce(loop: *Loop, what: []const u8) void {
+    var buffer: [256]u8 = undefined;
+    const line = std.fmt.bufPrint(&buffer, "the import left {s}, which one call could pass to the next: a worker serves one call", .{what}) catch unreachable;
+    const runtimes = 3;
+    loop.log.lock.take();
+    defer loop.log.lock.release();
+    loop.logSend(runtimes, line);
 }
 
 /// 0: in the invocation's process, which has a stream to us in the channel's place.
