@@ -39,7 +39,8 @@ def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 def run(settings: Settings, arguments: argparse.Namespace) -> int:
     client = make_client(settings)
     if client is None:
-        print("stripe: STRIPE_API_KEY is not set", file=sys.stderr)
+        hint = "the simulated Stripe of `tailcut-server up` is compared on /admin, or by POST /v1/admin/reconciliations"
+        print(f"stripe: STRIPE_API_KEY is not set; {hint}", file=sys.stderr)
         return 2
     try:
         return asyncio.run(_run(settings, client, arguments))

@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from control_plane.models import Invoice, SpendCap
 from gateway.contract.table import Name
 
-Quantities = dict[Name, Annotated[int, Field(ge=0, le=1000)]]
+Quantities = dict[Name, Annotated[int, Field(ge=0, le=1000, strict=True)]]
+"""Strict, as all that costs money: ``true`` and ``"5"`` are no numbers."""
 
 
 class PurchaseRequest(BaseModel):
@@ -88,7 +89,7 @@ class InvoicePage(BaseModel):
 
 class SpendCapSet(BaseModel):
     model_config = ConfigDict(extra="forbid")
-    amount_minor: Annotated[int, Field(ge=0, le=10**9)]
+    amount_minor: Annotated[int, Field(ge=0, le=10**9, strict=True)]
     """For usage over what the tier includes, in a month."""
     action: Literal["stop", "alert"]
     """``stop``: calls are refused from there on. ``alert``: members are told."""

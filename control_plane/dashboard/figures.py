@@ -32,8 +32,8 @@ def duration(us: float) -> str:
 
 
 def size(size_bytes: float) -> str:
-    """``1.5 GiB``"""
-    return _scaled(size_bytes, _SIZES, "B")
+    """``1.5 GiB``; whole bytes below a KiB"""
+    return _scaled(size_bytes, _SIZES, "B") if size_bytes >= 2**10 * _NEARLY else f"{size_bytes:.0f} B"
 
 
 def percent(share: float) -> str:
@@ -82,6 +82,8 @@ SECONDS: Final = Unit(
 """Values in µs"""
 BYTES: Final = Unit(size, base=2)
 MONEY_MINOR: Final = Unit(money)
+MEMORY: Final = Unit(size, base=2, least=2.0**24)
+"""Bytes that many calls hold together."""
 PERCENT: Final = Unit(percent, least=0.08)
 """Values from 0 to 1"""
 

@@ -25,7 +25,7 @@ from control_plane.tiers.effective import function_limits
 from control_plane.usage import service as usage
 from control_plane.usage.history import DAY
 from control_plane.usage.views import Usage
-from gateway.contract.table import NAME_PATTERN
+from gateway.contract.table import NAME_PATTERN, Limits
 
 router = APIRouter(prefix="/functions")
 Reader = Annotated[Visitor, Depends(see("functions.read"))]
@@ -40,6 +40,7 @@ _LIMITS = (
     ("memory_bytes", "memory"),
     ("output_bytes_max", "answer"),
 )
+_DEFAULTS = Limits().model_dump()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class ShownVersion:
 
     version: VersionOut
     cut: list[tuple[str, str, int, int]]
-    """Limits of which the tier allows less than asked for: (field, name, asked, allowed)."""
+    """Limits of which the tier allows less than asked for: (field, name, asked, allowed). Defaults are not."""
 
 
 @router.get("")
@@ -138,7 +139,11 @@ async def _versions(
     for version in versions:
         held = function_limits(version.limits, allowed).model_dump()
         asked = version.limits.model_dump()
-        cut = [(field, name, asked[field], held[field]) for field, name in _LIMITS if held[field] < asked[field]]
+        cut = [
+            (field, name, asked[field], held[field])
+            for field, name in _LIMITS
+            if held[field] < asked[field] != _DEFAULTS[field]
+        ]
         shown.append(ShownVersion(version, cut))
     return found.next_cursor, shown
 

@@ -18,7 +18,7 @@ from control_plane.auth import repository as auth
 from control_plane.context import ContextDependency
 from control_plane.dashboard import charts, pages
 from control_plane.dashboard.charts import Series
-from control_plane.dashboard.figures import BYTES, MEAN, PERCENT
+from control_plane.dashboard.figures import MEAN, MEMORY, PERCENT
 from control_plane.dashboard.usage_pages import OUTCOMES, draw, quota_of
 from control_plane.dashboard.visitor import SignedInVisitor, Visitor
 from control_plane.functions import repository
@@ -164,7 +164,7 @@ def _of_the_hour(minutes: Sequence[Minute]) -> list[Markup]:
         charts.columns(
             "Memory in use", starts,
             [Series("mean", [minute.mib_us / _MINUTE_US * _MIB_BYTES for minute in minutes])],
-            step="minute", unit=BYTES,
+            step="minute", unit=MEMORY,
         ),
     ]  # fmt: skip
 

@@ -103,6 +103,8 @@ def amount(limit: str, value: int) -> str:
 
 def used(meter: str, value: int) -> str:
     """Of a meter, in its unit."""
+    if not value:
+        return "0 GiB-seconds" if meter == "mib-s" else "0"
     if meter == "cpu-ms":
         return hours(value // 1000) if value >= 60_000 else time(value)
     if meter == "mib-s":
@@ -147,7 +149,9 @@ def time(value_ms: int) -> str:
 def hours(value_s: int) -> str:
     if value_s < 60:
         return f"{value_s} s"
-    return f"{value_s / 60:.3g} min" if value_s < 3600 else f"{value_s / 3600:,.3g} h"
+    if value_s < 3600:
+        return f"{value_s / 60:.3g} min"
+    return f"{value_s / 3600:.3g} h" if value_s < 3_600_000 else f"{value_s // 3600:,} h"
 
 
 def size(value_bytes: int) -> str:

@@ -24,7 +24,8 @@ _DIGIT, _NARROW, _CAPITAL = 556, 278, 700
 class _Row(NamedTuple):
     text: str
     amount: str = ""
-    is_bold: bool = False
+    kind: str = ""
+    """``sum`` or ``detail``"""
 
 
 def render(invoice: Object) -> bytes:
@@ -40,12 +41,12 @@ def _rows(invoice: Object) -> list[_Row]:
         first, *others = textwrap.wrap(line["description"] or "", _DESCRIPTION_CHARACTERS_MAX) or [""]
         rows.append(_Row(first, money(line["amount"], currency)))
         rows.extend(_Row(other) for other in others)
-        rows.append(_Row(f"{_day(line['period']['start'])} to {_day(line['period']['end'])}"))
-    rows.append(_Row("Total", money(invoice["total"], currency), is_bold=True))
+        rows.append(_Row(f"{_day(line['period']['start'])} to {_day(line['period']['end'])}", kind="detail"))
+    rows.append(_Row("Total", money(invoice["total"], currency), "sum"))
     credit = invoice["total"] - invoice["amount_due"]
     if credit:
         rows.append(_Row("Credit used" if credit > 0 else "Kept as credit", money(-credit, currency)))
-    rows.append(_Row("Amount due", money(invoice["amount_remaining"], currency), is_bold=True))
+    rows.append(_Row("Amount due", money(invoice["amount_remaining"], currency), "sum"))
     return rows
 
 
@@ -66,8 +67,12 @@ def _page(invoice: Object, rows: list[_Row], number: int, count: int) -> bytes:
     y = 736 - len(head) * _LINE - 12
     parts.append(f"0.8 G {_MARGIN} {y} m {_WIDTH - _MARGIN} {y} l S")
     for row in rows:
-        y -= _LINE + 2
-        font = "B" if row.is_bold else "R"
+        if row.kind == "detail":
+            y -= _LINE - 4
+            parts.append(f"0.4 g {_text(_MARGIN, y, 8, row.text)} 0.09 0.11 0.1 rg")
+            continue
+        y -= _LINE + 6
+        font = "B" if row.kind == "sum" else "R"
         parts.append(_text(_MARGIN, y, 10, row.text, font))
         parts.append(_text(_WIDTH - _MARGIN - _width(row.amount) / 100, y, 10, row.amount, font))
     parts.append(_text(_MARGIN, 40, 8, f"{invoice['id']}, page {number} of {count}"))

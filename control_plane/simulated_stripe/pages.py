@@ -72,7 +72,10 @@ def portal_page(
     card = "The simulated card works." if pays else "The simulated card declines every charge."
     parts.append(f"<p>{card}</p>{_button('card', 'Use a card that declines' if pays else 'Use a card that works')}")
     for subscription in subscriptions:
-        names = ", ".join(_safe(item["price"]["nickname"]) for item in subscription["items"]["data"])
+        fixed = [
+            each for each in subscription["items"]["data"] if each["price"]["recurring"]["usage_type"] == "licensed"
+        ]
+        names = ", ".join(_safe(item["price"]["nickname"]) for item in fixed)
         parts.append(f"<h2>{names}</h2><p>{_safe(subscription['status'])}</p>")
         if subscription["status"] != "canceled":
             ends = subscription["cancel_at_period_end"]

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
 from control_plane.tiers.catalog import AddOn, Admission, InvocationLimits, Month, Overage, Tier, bounds_of
 from gateway.contract.table import Limits, Reservation
@@ -28,9 +28,9 @@ class Overrides(BaseModel):
     """Set by an operator for one tenant; absent: as the tier says."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    invocation: dict[InvocationName, int] = {}
-    admission: dict[AdmissionName, int] = {}
-    month: dict[MonthName, int] = {}
+    invocation: dict[InvocationName, StrictInt] = {}
+    admission: dict[AdmissionName, StrictInt] = {}
+    month: dict[MonthName, StrictInt] = {}
     reserved_workers: int | None = Field(default=None, ge=0, le=64)
 
 

@@ -46,6 +46,10 @@ class WorkerLoop:
         status = self._library.zc_worker_prepare(known, len(known), random_address, error)
         return "" if status == binding.Status.OK else ffi.string(error.text).decode("utf-8", "replace")
 
+    def known(self, descriptors: list[int]) -> None:
+        """Of an event loop, which the processes of a worker that forks may share."""
+        binding.check(self._library.zc_worker_known(descriptors, len(descriptors)))
+
     def memory(self, address: int, size: int) -> bytes:
         """The process's own memory: to check the layout of an object before anything relies on it."""
         return memory_of_this_process(address, size)

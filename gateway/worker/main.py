@@ -39,6 +39,8 @@ class Loop(Protocol):
 
     def prepare(self, known: list[int], random_address: int) -> str: ...
 
+    def known(self, descriptors: list[int]) -> None: ...
+
     def memory(self, address: int, size: int) -> bytes: ...
 
     def immortalise(self) -> int: ...
@@ -77,6 +79,8 @@ def serve(spec: SpawnSpec, loop: Loop, channel_fd: int, shared_fd: int) -> bool:
             # The event loop exists before the checkpoint, or each invocation would make one.
             known = [channel_fd, shared_fd, *(runner.open() if handler.is_async or runner.is_open else ())]
             refresh = fresh.prepare(loop, known)
+        elif spec.state == "forked" and runner.is_open:
+            loop.known(runner.open())
     except fresh.FreshStateUnavailable as error:
         output.flush(streams)
         loop.failed(msgspec.json.encode(StartFailed(FRESH_UNAVAILABLE, str(error), "")))

@@ -148,6 +148,9 @@ class Loop:
             except Exception as error:  # noqa: BLE001 (some bodies are wrong on purpose)
                 failure(error)
 
+    def known(self, descriptors: list[int]) -> None:
+        pass
+
     def prepare(self, known: list[int], random_address: int) -> str:
         return ""
 

@@ -1,7 +1,7 @@
 """Takes docs/screenshots: every page of the dashboard, light and dark, on a desktop and on a phone.
 
 ``make screenshots``, or ``python -m tests.browser.screenshots [NAME …]`` for some pages only. Starts a server of its
-own with the data of ``demo``, and writes WebPs with a palette, small enough to commit; it fails when a page does not
+own with the data of ``demo``, and writes lossless WebPs, small enough to commit; it fails when a page does not
 answer, when one is too large, or when anything but this machine was asked for.
 """
 
@@ -29,10 +29,9 @@ from tests.support.server import Server
 FOLDER: Final = Path(__file__).resolve().parents[2] / "docs" / "screenshots"
 SIZES: Final = {"desktop": (1280, 800), "phone": (390, 844)}
 THEMES: Final = ("light", "dark")
-HEIGHT_MAX: Final = 2200
+HEIGHT_MAX: Final = 1800
 BYTES_MAX: Final = 150_000
-COLOURS: Final = 160
-TOTAL_BYTES_MAX: Final = 6_000_000
+TOTAL_BYTES_MAX: Final = 8_000_000
 
 
 def main() -> int:
@@ -102,19 +101,9 @@ def take(page: Page, url: str, path: Path) -> None:
     height = min(max(int(page.evaluate("document.documentElement.scrollHeight")), size["height"]), HEIGHT_MAX)
     page.set_viewport_size({"width": size["width"], "height": height})
     picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-    small = picture.quantize(palette=flat_palette(picture), dither=Image.Dither.NONE)
-    small.save(path, lossless=True, method=4)
+    picture.save(path, lossless=True, method=4)
     size_bytes = path.stat().st_size
     assert size_bytes < BYTES_MAX, f"{path.name} has {size_bytes} bytes; at most {BYTES_MAX} are committed"
-
-
-def flat_palette(picture: Image.Image) -> Image.Image:
-    """The colours that the page really has, the most frequent ones: a red figure does not turn brown beside green."""
-    found = picture.getcolors(picture.width * picture.height) or []
-    found.sort(key=lambda each: each[0], reverse=True)
-    palette = Image.new("P", (1, 1))
-    palette.putpalette([channel for _, colour in found[:COLOURS] for channel in colour])  # type: ignore[union-attr]
-    return palette
 
 
 if __name__ == "__main__":

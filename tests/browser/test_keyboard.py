@@ -19,7 +19,12 @@ from tests.browser.customer import PASSWORD, Customer
 from tests.support.server import Server
 
 FUNCTION = {
-    "greet": 'def handler(name: str = "world", loud: bool = False) -> dict:\n    return {"hello": name, "loud": loud}\n'
+    "greet": """\
+def handler(name: str = "world", loud: bool = False) -> dict:
+    if name == "nobody":
+        raise ValueError("somebody who is greeted has a name, and this line is longer than a phone is wide")
+    return {"hello": name.upper() if loud else name}
+"""
 }
 TAB = {"type": "rawKeyDown", "key": "Tab", "code": "Tab", "windowsVirtualKeyCode": 9}
 WATCH = """() => {
@@ -127,6 +132,12 @@ def test_every_page_by_keyboard(browser: Browser, shop: Server, customer: Custom
             assert answer.status == 200, f"{path}: {answer.status}"
             if faults := walk.faults():
                 found[name] = faults
+    # What only a form leads to: an answer with its traceback.
+    phone.page.goto(f"{shop.control_plane_url}/functions/greet/try")
+    phone.page.get_by_label("name").fill("nobody")
+    phone.page.keyboard.press("Enter")
+    phone.page.locator("pre.traceback").wait_for()
+    found |= {"answer": faults} if (faults := phone.faults()) else {}
     stranger.close()
     manager.close()
     assert found == {}

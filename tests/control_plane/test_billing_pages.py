@@ -277,6 +277,9 @@ def test_how_money_and_limits_are_written() -> None:
         "0 %", "under 0.01 %", "3 %", "3.1 %", "50 %", "over 99.9 %", "100 %",
     ]  # fmt: skip
     assert tier_words.of_included("mib-s", 44 * 1024, 10_000 * 1024) == "44 of 10,000 GiB-seconds"
+    assert tier_words.of_included("mib-s", 0, 10_000 * 1024) == "0 of 10,000 GiB-seconds"
+    assert tier_words.of_included("cpu-ms", 0, 3_600_000) == "0 of 1 h"
+    assert tier_words.hours(1_000_000_000) == "277,777 h"
     assert [tier_words.amount(*each) for each in (("cpu_ms", 1769), ("memory_bytes", 2**28), ("rate_per_s", 20))] == [
         "1.77 s", "256 MiB", "20 a second",
     ]  # fmt: skip

@@ -4,15 +4,18 @@ import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from pydantic import ValidationError
 from sqlalchemy import Connection, inspect
 from sqlalchemy.exc import DBAPIError
 
+from control_plane.billing.schemas import PurchaseRequest, SpendCapSet
 from control_plane.database import make_engine
 from control_plane.migrate import alembic_config
 from control_plane.models import Base
@@ -162,3 +165,58 @@ def test_migrate_alone(tmp_path: Path) -> None:
     assert running.stop() == 0
     again = running.run("migrate")
     assert again.returncode == 0, again.stderr
+
+
+def test_what_a_request_may_say_is_named_and_bounded() -> None:
+    """No object takes members that it does not name (mass assignment), no number and no text is without an end."""
+    document = json.loads((ROOT / "docs" / "openapi.json").read_text())
+    loose: set[str] = set()
+    seen = 0
+
+    def look(schema: dict[str, Any], path: str, above: tuple[str, ...] = ()) -> None:
+        nonlocal seen
+        if "$ref" in schema:
+            name = schema["$ref"].rpartition("/")[2]
+            if name not in above:
+                look(document["components"]["schemas"][name], path, (*above, name))
+            return
+        seen += 1
+        kind = schema.get("type")
+        if kind == "object" and "properties" in schema and schema.get("additionalProperties", True) is not False:
+            loose.add(f"{path} takes anything")
+        if kind in ("integer", "number") and not {"maximum", "exclusiveMaximum", "enum", "const"} & schema.keys():
+            loose.add(f"{path} has no end")
+        if kind == "string" and not {"maxLength", "pattern", "enum", "const", "format"} & schema.keys():
+            loose.add(f"{path} has no end")
+        for name, inner in schema.get("properties", {}).items():
+            look(inner, f"{path}.{name}", above)
+        for inner in (each for word in ("anyOf", "allOf", "oneOf") for each in schema.get(word, ())):
+            look(inner, path, above)
+        for word in ("items", "additionalProperties"):
+            if isinstance(schema.get(word), dict):
+                look(schema[word], f"{path}[]", above)
+
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            for kind, content in operation.get("requestBody", {}).get("content", {}).items():
+                look(content["schema"], f"{method} {path} {kind}")
+            for parameter in operation.get("parameters", ()):
+                look(parameter["schema"], f"{method} {path} ?{parameter['name']}")
+    operators = "put /v1/tenants/{tenant_id}/subscription application/json.overrides"
+    assert loose == {
+        # Its fields are read one by one; what else is sent is nothing to anybody.
+        "post /v1/functions/{name}/versions multipart/form-data takes anything",
+        # Bounded by the tier's own limits, each by another one (tiers.effective).
+        *(f"{operators}.{part}[] has no end" for part in ("admission", "invocation", "month")),
+    }
+    assert seen > 200
+
+
+@pytest.mark.parametrize("given", [True, "5", 1.0, 1e2, -1, 10**9 + 1, None])
+def test_money_is_a_whole_number_and_nothing_like_one(given: object) -> None:
+    with pytest.raises(ValidationError):
+        SpendCapSet.model_validate({"amount_minor": given, "action": "stop"})
+    with pytest.raises(ValidationError):
+        PurchaseRequest.model_validate({"tier": "pro", "add_ons": {"concurrency": given}})
+    for fine in (0, 5):  # the control
+        assert SpendCapSet.model_validate({"amount_minor": fine, "action": "stop"}).amount_minor == fine

@@ -39,6 +39,10 @@ def test_the_page_teaches_then_shows(signed_in: Browser, owner: Person, valkey: 
     Feed(valkey).book(
         [*Call(version, wall_us=12_000).many(9), Call(version, outcome="timeout", status=504, wall_us=12_000)]
     )
+    of_an_hour = signed_in.open("/").text
+    for title in ("Calls. answered", "Running at once. mean", "CPU in use. of one CPU", "Memory in use. mean"):
+        assert f'aria-label="{title} at most ' in of_an_hour, "each chart has something to show"
+    assert "CPU now" in of_an_hour
     page = signed_in.open("/usage")
     check_policy(page)
     assert "tailcut invoke hello" not in page.text

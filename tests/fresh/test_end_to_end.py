@@ -100,3 +100,94 @@ def test_the_examples_run_fresh(server: Any, client: Any, tmp_path: Path, name: 
                 seen.add(client.call("gather", json={}).status)
     assert len(seen) == 1, seen
     assert str(next(iter(seen))) not in ("500", "502", "503", "504")
+
+
+LETTERBOX = """
+import os, sqlite3, tempfile
+os.makedirs("/tmp/cache/deep")
+with open("/tmp/notes", "w") as notes: notes.write("import")
+database = sqlite3.connect("/tmp/database")
+database.execute("create table t (v)")
+unnamed = tempfile.TemporaryFile(buffering=0)
+unnamed.write(b"......")
+code = open(__file__, "rb", buffering=0)
+def handler(way: str):
+    found = [os.listdir("/tmp/cache/deep"), open("/tmp/notes").read(), list(database.execute("select * from t"))]
+    found += [os.pread(unnamed.fileno(), 6, 0).decode(), code.tell(), os.get_blocking(code.fileno())]
+    match way:
+        case "folder": open("/tmp/cache/deep/secret", "w").close()
+        case "content": open("/tmp/notes", "a").write("secret")
+        case "same size": open("/tmp/notes", "r+").write("secret")
+        case "open file": database.execute("insert into t values ('secret')"), database.commit()
+        case "file without a name": os.pwrite(unnamed.fileno(), b"secret", 0)
+        case "position": code.read(5)
+        case "flags": os.set_blocking(code.fileno(), False)
+        case "rights": os.chmod("/tmp", 0o500)
+    return found
+"""
+"""Files in /tmp, with and without a name, and an open one: all of the import's."""
+
+WAYS = ("folder", "content", "same size", "open file", "file without a name", "position", "flags", "rights")
+
+
+def test_what_the_import_left_in_tmp_is_nobodys_letterbox(server: Any) -> None:
+    untouched = [[], "import", [], "......", 0, True]
+    for state in ("fresh", "forked", "warm"):
+        function = server.deploy(f"letterbox-{state}", LETTERBOX, state=state, concurrency_max=1).function
+        found = {way: server.invoke(function, way=way).json() for way in (*WAYS, "")}
+        # Control: who keeps its state keeps these, too.
+        assert all(each == untouched for each in found.values()) == (state != "warm"), found
+        # A call that changes nothing costs no worker.
+        assert [server.invoke(function, way="").headers["tailcut-start"] for _ in range(2)][1] == "warm"
+
+
+SHARED = """
+import mmap, os
+memory = mmap.mmap(-1, 4096)
+read_end, write_end = os.pipe2(os.O_NONBLOCK)
+def handler():
+    found = memory[:6].hex().strip("0")
+    try: found += os.read(read_end, 100).decode()
+    except BlockingIOError: pass
+    memory[:6] = b"secret"
+    os.write(write_end, b"secret")
+    return found
+"""
+
+
+def test_what_a_forked_call_shares_with_its_worker_is_nobodys_letterbox(server: Any) -> None:
+    for state in ("fresh", "forked", "warm"):
+        deployed = server.deploy(f"shared-{state}", SHARED, state=state, concurrency_max=1)
+        assert deployed.document["state"] == ("warm" if state == "warm" else "forked")
+        found = [server.invoke(deployed.function).json() for _ in range(3)]
+        # Control: as above.
+        assert (found == [""] * 3) == (state != "warm"), found
+
+
+THIEF = """
+import json, os, select, struct, time
+HEAD = "<IBBHQHHIII"
+def answer(sequence, body):
+    os.write(3, struct.pack(HEAD, 0x54434631, 2, 0, 200, sequence, 0, 0, 0, len(body), 0) + body)
+def handler(way: str, secret: str = ""):
+    if way != "steal":
+        return "honest"
+    answer(1, b'"gone"')
+    until = time.monotonic() + 20
+    while time.monotonic() < until and not select.select([3], [], [], 0.1)[0]:
+        pass
+    answer(2, json.dumps(os.read(3, 70_000).decode(errors="replace")).encode())
+    time.sleep(20)
+"""
+
+
+def test_a_forked_call_that_answers_by_itself_is_not_sent_the_next_callers(server: Any) -> None:
+    stolen = {}
+    for state in ("forked", "warm"):
+        function = server.deploy(f"thief-{state}", THIEF, state=state, concurrency_max=1, timeout_ms=30_000).function
+        first = server.invoke(function, way="steal")
+        stolen[state] = "victim's" in server.invoke(function, way="victim", secret="victim's").text
+        if state == "forked":
+            assert first.status_code == 500
+    # Control: in one process for all calls nothing keeps them apart, and it is stolen.
+    assert stolen == {"forked": False, "warm": True}

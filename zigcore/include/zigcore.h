@@ -174,6 +174,9 @@ int zc_worker_attach(int channel_fd);
  * not, for people. known: descriptors that may be open although they are no files. random: address of the object behind
  * `random.random`, whose layout has been checked, or 0. Once, after the import, before zc_worker_run. */
 int zc_worker_prepare(const int *known, size_t known_count, size_t random, zc_error *error);
+/* Of a worker that forks for each invocation: descriptors of an event loop of ours, which its processes may share. Without
+ * this a pipe or a socket that the import left makes each invocation the worker's last. Before zc_worker_run. */
+int zc_worker_known(const int *known, size_t known_count);
 /* What going back has cost so far in this worker; all zero in one that does not. For measurements and tests. */
 typedef struct {
     uint64_t generation;      /* invocations that were undone */

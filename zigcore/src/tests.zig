@@ -53,4 +53,6 @@ comptime {
     _ = @import("runtime/soft.zig");
     _ = @import("runtime/heap.zig");
     _ = @import("runtime/fork.zig");
+    _ = @import("runtime/relay.zig");
+    _ = @import("pool/deadline.zig");
 }

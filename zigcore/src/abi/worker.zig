@@ -96,6 +96,12 @@ export fn zc_worker_prepare(known: [*]const c_int, known_count: usize, random: u
     return say(err, .system, "{s}", .{reason});
 }
 
+export fn zc_worker_known(known: [*]const c_int, known_count: usize) c_int {
+    if (known_count > Loop.worker.known.len) return @backingInt(Status.invalid);
+    @memcpy(Loop.worker.known[0..known_count], known[0..known_count]);
+    return @backingInt(Status.ok);
+}
+
 export fn zc_worker_figures(figures: *Checkpoint.Figures) void {
     figures.* = if (Checkpoint.control) |c| c.figures() else .{};
 }
@@ -136,6 +142,7 @@ export fn zc_worker_run(
         .fresh = flags & fresh != 0,
         .forked = flags & forked != 0,
         .tmp_own = mounts.tmp_is_private,
+        .maps = if (fds.forked_maps_open) fds.forked_maps else null,
         .refresh = refresh,
         .ready = ready[0..ready_bytes],
     };

@@ -46,11 +46,17 @@ pub fn receive(fd: c.fd_t, buffer: []u8) Error![]u8 {
     return buffer[0..bytes];
 }
 
-/// Sends one datagram, waiting while the gateway's queue is full.
+/// Sends one datagram, waiting while the gateway's queue is full; on a stream, all of it.
 pub fn send(fd: c.fd_t, bytes: []const u8) Error!void {
     assert(bytes.len > 0);
+    var rest = bytes;
     while (true) {
-        if (c.send(fd, bytes.ptr, bytes.len, msg_nosignal) >= 0) return;
+        const sent = c.send(fd, rest.ptr, rest.len, msg_nosignal);
+        if (sent >= 0) {
+            rest = rest[@intCast(sent)..];
+            if (rest.len == 0) return;
+            continue;
+        }
         switch (failure()) {
             error.Interrupted => continue,
             else => |err| return err,

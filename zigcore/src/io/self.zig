@@ -200,6 +200,42 @@ pub fn removeFolder(folder: Fd, name: [*:0]const u8) bool {
     return sys.ok(linux.syscall3(.unlinkat, arg(folder), @intFromPtr(name), removedir));
 }
 
+/// What tells whether a file was changed; links are not followed.
+pub const Stamp = struct { device: u64, inode: u64, mode: u64, bytes: u64, changed_s: u64, changed_ns: u64, is_folder: bool };
+
+pub fn stampOf(folder: Fd, name: [*:0]const u8) Error!Stamp {
+    const symlink_nofollow = 0x100;
+    return stamp(folder, name, symlink_nofollow);
+}
+
+pub fn stampOfOpen(fd: Fd) Error!Stamp {
+    const empty_path = 0x1000;
+    return stamp(fd, "", empty_path);
+}
+
+fn stamp(folder: Fd, name: [*:0]const u8, flags: usize) Error!Stamp {
+    const basic = 0x7ff;
+    // struct statx (linux/stat.h), in words: 3 has stx_mode in its upper half, then stx_ino, stx_size; 12 is stx_ctime, 17 the device.
+    var about_it: [32]u64 = undefined;
+    _ = try check("statx", linux.syscall5(.statx, arg(folder), @intFromPtr(name), flags, basic, @intFromPtr(&about_it)));
+    const mode = about_it[3] >> 32 & 0xffff;
+    return .{
+        .device = about_it[17],
+        .inode = about_it[4],
+        .mode = mode,
+        .bytes = about_it[5],
+        .changed_s = about_it[12],
+        .changed_ns = about_it[13] & std.math.maxInt(u32),
+        .is_folder = mode & 0o170000 == 0o040000,
+    };
+}
+
+/// Longer than the clock of files needs for its next tick.
+pub fn waitForTick() void {
+    const time: linux.timespec = .{ .sec = 0, .nsec = 11 * std.time.ns_per_ms };
+    _ = linux.syscall2(.nanosleep, @intFromPtr(&time), 0);
+}
+
 pub fn giveRights(folder: Fd, name: [*:0]const u8) void {
     _ = linux.syscall3(.fchmodat, arg(folder), @intFromPtr(name), 0o700);
 }
@@ -250,8 +286,27 @@ pub fn replace(from: Fd, to: Fd) Error!void {
 
 pub const close = sys.close;
 
+/// Two ends of one stream, closed in programs that are executed.
+pub fn streamPair() Error![2]Fd {
+    const unix = 1;
+    const stream_cloexec = 0x80001;
+    var ends: [2]Fd = undefined;
+    _ = try check("socketpair", linux.syscall4(.socketpair, unix, stream_cloexec, 0, @intFromPtr(&ends)));
+    return ends;
+}
+
+/// Null: nothing has come. 0: nothing will.
+pub fn receiveNow(fd: Fd, buffer: []u8) ?usize {
+    const msg_dontwait = 0x40;
+    const result = linux.syscall6(.recvfrom, arg(fd), @intFromPtr(buffer.ptr), buffer.len, msg_dontwait, 0, 0);
+    return switch (linux.errno(result)) {
+        .SUCCESS => result,
+        .AGAIN, .INTR => null,
+        else => 0,
+    };
+}
+
 pub fn isOpen(fd: Fd) bool {
-    const getfd = 1;
     return sys.ok(linux.syscall3(.fcntl, arg(fd), getfd, 0));
 }
 
@@ -279,6 +334,28 @@ pub fn about(fd: Fd) Error!About {
         else => .other,
     };
     return .{ .kind = kind, .device = stat[0], .inode = stat[1] };
+}
+
+/// Where in a file a descriptor is, and how it is used: its own flags, and those of what it shares with its copies.
+pub const Place = struct { position: usize, flags: usize, descriptor_flags: usize };
+
+const getfd = 1;
+const setfd = 2;
+const getfl = 3;
+const setfl = 4;
+
+pub fn placeOf(fd: Fd) Error!Place {
+    return .{
+        .position = try positionOf(fd),
+        .flags = try check("fcntl(F_GETFL)", linux.syscall2(.fcntl, arg(fd), getfl)),
+        .descriptor_flags = try check("fcntl(F_GETFD)", linux.syscall2(.fcntl, arg(fd), getfd)),
+    };
+}
+
+pub fn placeSet(fd: Fd, place: Place) Error!void {
+    try positionSet(fd, place.position);
+    _ = try check("fcntl(F_SETFL)", linux.syscall3(.fcntl, arg(fd), setfl, place.flags));
+    _ = try check("fcntl(F_SETFD)", linux.syscall3(.fcntl, arg(fd), setfd, place.descriptor_flags));
 }
 
 pub fn positionOf(fd: Fd) Error!usize {
@@ -326,13 +403,13 @@ pub fn forkProcess() Error!i32 {
     return if (pid < 0) error.Again else pid;
 }
 
-/// Null: a signal came first.
-pub fn waitFor(pid: i32) Error!?u32 {
+/// Null: a signal came first, or, if it is not to wait, the process runs.
+pub fn waitFor(pid: i32, wait: bool) Error!?u32 {
+    const no_hang = 1;
     var status: u32 = 0;
-    const result = linux.syscall4(.wait4, arg(pid), @intFromPtr(&status), 0, 0);
+    const result = linux.syscall4(.wait4, arg(pid), @intFromPtr(&status), if (wait) 0 else no_hang, 0);
     if (linux.errno(result) == .INTR) return null;
-    _ = try check("wait4", result);
-    return status;
+    return if (try check("wait4", result) == 0) null else status;
 }
 
 pub fn queueSignal(pid: i32, signal: u8, value: u64) void {

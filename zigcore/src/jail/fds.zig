@@ -24,6 +24,11 @@ pub const Rewinder = struct {
     pub const count = 5;
 };
 
+/// Of a worker that forks, until it is ready: it looks for memory that it would share with its invocations
+/// (runtime/leavings).
+pub const forked_maps: confine.Fd = 5;
+pub var forked_maps_open = false;
+
 /// Why they could not be opened: without them a worker starts, and says so when it is asked to rewind.
 pub var rewinder_missing: ?[]const u8 = "this worker was not started to rewind itself";
 
@@ -37,12 +42,13 @@ pub fn keepOnly(config: *const Config, ear: confine.Fd) confine.Error!void {
         next = zygote + 1;
     }
     try confine.closeFrom(next);
-    if (config.state != .fresh) return;
+    if (config.state != .fresh and config.state != .forked) return;
     const folder = confine.openAt(confine.at_fdcwd, "/proc/self", confine.o_path, 0) catch {
         rewinder_missing = "there is no /proc on this machine";
         return;
     };
     if (folder != own_folder) try confine.moveTo(folder, own_folder);
+    if (config.state != .fresh) return;
     // Its size before there is a limit on the size of files; what is not written to takes no memory.
     const memory = try confine.memoryFile("tailcut-checkpoint");
     try confine.setFileSize(memory, config.address_space_bytes / 2);
@@ -51,10 +57,17 @@ pub fn keepOnly(config: *const Config, ear: confine.Fd) confine.Error!void {
 
 /// Opens the rewinder's, and closes all else but the worker's own.
 pub fn keepWorkers(config: *const Config) confine.Error!void {
-    if (config.state != .fresh or !confine.isOpen(own_folder)) return confine.closeFrom(workers_count);
+    const asks = config.state == .fresh or config.state == .forked;
+    if (!asks or !confine.isOpen(own_folder)) return confine.closeFrom(workers_count);
     try confine.closeBetween(zygote, zygote);
     // The user has changed since the fork: until this is said, one's own files in /proc are root's.
     if (config.has(.privileges)) try confine.setDumpable(true);
+    if (config.state == .forked) {
+        // The lowest free number.
+        const maps = confine.openAt(own_folder, "maps", 0, 0) catch return confine.closeFrom(workers_count);
+        forked_maps_open = maps == forked_maps;
+        return confine.closeFrom(if (forked_maps_open) forked_maps + 1 else workers_count);
+    }
     open() catch {
         rewinder_missing = "the files pagemap, maps, stat and timers of /proc/self cannot be opened on this machine";
         return confine.closeFrom(workers_count);

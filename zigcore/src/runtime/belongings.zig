@@ -12,7 +12,7 @@ const Tmp = @import("tmp.zig");
 
 const Belongings = @This();
 
-const File = struct { fd: self.Fd, device: u64, inode: u64, position: usize };
+const File = struct { fd: self.Fd, stamp: self.Stamp, place: self.Place };
 const Gap = struct { first: self.Fd, last: u32 };
 
 const descriptors_max = 4096;
@@ -131,8 +131,12 @@ fn noteDescriptors(own: *Belongings, known: []const self.Fd, reason: *[256]u8) ?
             .folder, .device => {},
             .regular => {
                 if (own.files_count == own.files.len) return "the import left too many files open";
-                const position = self.positionOf(fd) catch return "a file that the import left open has no position";
-                own.files[own.files_count] = .{ .fd = fd, .device = about.device, .inode = about.inode, .position = position };
+                const place = self.placeOf(fd) catch return "a file that the import left open has no position";
+                own.files[own.files_count] = .{
+                    .fd = fd,
+                    .stamp = self.stampOfOpen(fd) catch return "a file that the import left open cannot be examined",
+                    .place = place,
+                };
                 own.files_count += 1;
             },
             .other => return std.fmt.bufPrint(reason, "the import left a socket, pipe or the like open (descriptor {d}), whose other side cannot be put back: open it in the handler", .{fd}) catch unreachable,
@@ -148,7 +152,7 @@ fn isOwn(own: *const Belongings, fd: self.Fd) bool {
 }
 
 /// Whether something is left that only the end of the process removes: a thread, a child, a timer, a lowered hard limit,
-/// a file of the checkpoint's that was closed.
+/// a file of the checkpoint's that was closed or changed.
 pub fn leftovers(own: *Belongings, stat: Stat) bool {
     if (stat.threads != 1 or self.hasChildren() or own.timersLeft()) return true;
     if (!own.rlimits_fixed) for (resources, &own.rlimits) |resource, *noted| {
@@ -160,8 +164,8 @@ pub fn leftovers(own: *Belongings, stat: Stat) bool {
     for (own.sockets[0..own.sockets_count]) |fd| if (!self.drain(fd)) return true;
     if (!own.tmp.empty()) return true;
     for (own.files[0..own.files_count]) |file| {
-        const about = self.about(file.fd) catch return true;
-        if (about.device != file.device or about.inode != file.inode) return true;
+        const stamp = self.stampOfOpen(file.fd) catch return true;
+        if (!std.meta.eql(stamp, file.stamp)) return true;
     }
     return false;
 }
@@ -188,10 +192,10 @@ pub fn restore(own: *Belongings, stat: Stat, mask_before: u64) self.Error!void {
     own.restoreActions(stat);
     if (!std.mem.eql(u8, &stat.name, &own.name)) self.nameSet(&own.name);
     // What was sent but blocked would arrive in the next invocation.
-    if (mask_before != own.mask) while (self.pendingTake()) {};
+    if (mask_before != own.mask or own.mask != 0) while (self.pendingTake()) {};
     for (own.gaps[0..own.gaps_count]) |gap| self.closeRange(gap.first, gap.last);
     for (0..3) |fd| try self.overlay(own.null_device, @intCast(fd));
-    for (own.files[0..own.files_count]) |file| try self.positionSet(file.fd, file.position);
+    for (own.files[0..own.files_count]) |file| try self.placeSet(file.fd, file.place);
     try self.goTo(own.here);
     _ = self.umaskSet(own.umask);
 }

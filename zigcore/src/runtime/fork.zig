@@ -15,10 +15,13 @@ const aside_first: self.Fd = 3;
 
 pub const Error = self.Error;
 
+/// Of a descriptor: which one it becomes in the invocation's process.
+pub const Kept = struct { from: self.Fd, to: self.Fd };
+
 /// 0: this is the invocation's process. `keep`: descriptors that it needs, although a handler's forks may not have them.
-pub fn begin(keep: *const [2]self.Fd) Error!i32 {
+pub fn begin(keep: *const [2]Kept) Error!i32 {
     var aside: [2]self.Fd = undefined;
-    for (keep, &aside) |fd, *copy| copy.* = try self.duplicate(fd, aside_first);
+    for (keep, &aside) |one, *copy| copy.* = try self.duplicate(one.from, aside_first);
     defer for (aside) |fd| self.close(fd);
     py.forkPrepare();
     const pid = self.forkProcess() catch |err| {
@@ -32,19 +35,30 @@ pub fn begin(keep: *const [2]self.Fd) Error!i32 {
     self.dieWithParent();
     self.groupOfOne();
     py.forkDoneChild();
-    for (keep, aside) |fd, copy| try self.replace(copy, fd);
+    for (keep, aside) |one, copy| try self.replace(copy, one.to);
     return 0;
 }
 
 /// How the process ended (as waitpid(2) tells), or null when a signal came first: handle it, call again.
 pub fn wait(pid: i32) Error!?u32 {
     assert(pid > 0);
-    return self.waitFor(pid);
+    return self.waitFor(pid, true);
+}
+
+/// The same without waiting; null: it runs.
+pub fn ended(pid: i32) Error!?u32 {
+    assert(pid > 0);
+    return self.waitFor(pid, false);
+}
+
+/// Ends the invocation's process and everything that it has started.
+pub fn kill(pid: i32) void {
+    if (self.processId() == 1) self.killOthers() else self.killProcessGroup(pid);
 }
 
 /// Ends everything that the invocation has left.
 pub fn sweep(pid: i32) void {
-    if (self.processId() == 1) self.killOthers() else self.killProcessGroup(pid);
+    kill(pid);
     while (self.reapOne()) {}
 }
 

@@ -14,6 +14,8 @@ const frame = @import("../pool/frame.zig");
 const Checkpoint = @import("checkpoint.zig");
 const fork = @import("fork.zig");
 const py = @import("python.zig");
+const Leavings = @import("leavings.zig");
+const Relay = @import("relay.zig");
 const reply = @import("reply.zig");
 const soft = @import("soft.zig");
 const Tmp = @import("tmp.zig");
@@ -39,6 +41,8 @@ cpu_ns: u64 = 0,
 output_bytes_max: usize = 0,
 log: Log = .{},
 buffers: *Buffers = undefined,
+/// Of an event loop that the import of a forked worker has used; -1: none.
+known: [3]std.c.fd_t = @splat(-1),
 /// This is a forked invocation's process: its answer is written down for the worker, which sends it.
 holding: bool = false,
 
@@ -105,6 +109,8 @@ pub const Options = struct {
     forked: bool = false,
     /// Whether /tmp is this worker's alone.
     tmp_own: bool = false,
+    /// Of a forked worker: the list of its mappings, open until it is ready, where it cannot open it.
+    maps: ?std.c.fd_t = null,
     /// Called before each invocation of a fresh worker, to seed what the import left seeded.
     refresh: ?*py.Object = null,
     ready: []const u8,
@@ -145,40 +151,103 @@ fn next(loop: *Loop) Error!?Parts {
 
 /// Of the worker that forks; a fresh one's is among its belongings.
 var tmp: Tmp = undefined;
+var relay: Relay = .{};
+var leavings: Leavings = .{};
 
 fn runForked(loop: *Loop, options: Options) Error!void {
+    leavings.note(.{
+        .descriptors = &.{ loop.fd, options.shared_fd },
+        .event_loop = &loop.known,
+        .maps = options.maps,
+        .mapped = &.{ @intFromPtr(loop.buffers), @intFromPtr(loop.shared.ptr) },
+    });
     tmp.fd = -1;
     if (options.tmp_own) tmp.note() catch return loop.announce(.failed, "{\"type\":\"TooManyFiles\",\"message\":\"the import left too many files in /tmp\",\"traceback\":\"\"}");
+    if (leavings.once) |what| loop.sayOnce(what);
     try loop.announce(.ready, options.ready);
     const b = loop.buffers;
     while (try loop.next()) |parts| {
         b.held_bytes = 0;
         loop.sharedClear(parts);
         soft.begin(parts.request.sequence);
-        const pid = fork.begin(&.{ loop.fd, options.shared_fd }) catch {
+        const pid = loop.forkInvocation() catch {
             soft.end();
             loop.sequence = parts.request.sequence;
-            try reply.sendText(loop, "OSError", "no process could be made for this invocation: the function's limit of processes, or of memory, is reached");
+            try reply.sendText(loop, "OSError", "no process could be made for this invocation: the function's limit of processes, of open files, or of memory, is reached");
             continue;
         };
         if (pid == 0) loop.forkedInvocation(parts);
         soft.forward(pid);
         defer soft.forward(0);
-        const status = while (true) {
-            if (fork.wait(pid) catch return error.System) |status| break status;
-            // The gateway knows the worker only: its soft signal is for the process that runs the handler.
-            if (soft.passOn()) |value| self.queueSignal(pid, frame.soft_signal, value);
-            py.signalsRun();
-        };
+        const status = try loop.attend(pid, parts.request.sequence);
         soft.end();
         fork.sweep(pid);
-        if (!tmp.empty()) self.exit(exit_broken);
+        relay.clear();
+        // What it has changed cannot always be put back: then this was the worker's last.
+        loop.last = leavings.once != null or !leavings.putBack() or !tmp.empty();
         // It ended before it had an answer: so does the worker, and says how.
-        if (b.held_bytes == 0 or b.held_bytes > b.out.len) self.exit(fork.exitStatus(status));
+        if (b.held_bytes < @sizeOf(frame.Answer) or b.held_bytes > b.out.len) self.exit(fork.exitStatus(status));
+        if (loop.last) b.out[@offsetOf(frame.Answer, "flags")] |= frame.flag_last;
         try channel.send(loop.fd, b.out[0..b.held_bytes]);
+        if (loop.last) {
+            // The gateway closes the channel once it has the answer, of which a part may be in shared memory.
+            _ = try loop.next();
+            return;
+        }
         loop.buffersClear();
     }
 }
+
+/// To the owner, who waits for cold starts without knowing why.
+fn sayOnce(loop: *Loop, what: []const u8) void {
+    var buffer: [256]u8 = undefined;
+    const line = std.fmt.bufPrint(&buffer, "the import left {s}, which one call could pass to the next: a worker serves one call", .{what}) catch unreachable;
+    const runtimes = 3;
+    loop.log.lock.take();
+    defer loop.log.lock.release();
+    loop.logSend(runtimes, line);
+}
+
+/// 0: in the invocation's process, which has a stream to us in the channel's place.
+fn forkInvocation(loop: *Loop) self.Error!i32 {
+    const theirs = try relay.open();
+    defer self.close(theirs);
+    errdefer relay.clear();
+    const shared_fd = loop.options.shared_fd;
+    const pid = try fork.begin(&.{ .{ .from = theirs, .to = loop.fd }, .{ .from = shared_fd, .to = shared_fd } });
+    if (pid == 0) self.close(relay.fd);
+    return pid;
+}
+
+/// Until the invocation's process has ended: how it did. What it says meanwhile goes on to the gateway.
+fn attend(loop: *Loop, pid: i32, sequence: u64) Error!u32 {
+    var hears = true;
+    while (true) {
+        if (hears and channel.ready(relay.fd, relay_look_ms)) {
+            const heard = relay.carry(loop.fd, sequence) catch |err| switch (err) {
+                error.Malformed => heard: {
+                    fork.kill(pid);
+                    break :heard .closed;
+                },
+                else => |other| return other,
+            };
+            // Closed by its end, most likely: the wait for that is short then.
+            if (heard == .closed) hears = false;
+            if (heard == .something) continue;
+        }
+        const ended = if (hears) fork.ended(pid) else fork.wait(pid);
+        if (ended catch return error.System) |status| {
+            while (hears and (relay.carry(loop.fd, sequence) catch .closed) == .something) {}
+            return status;
+        }
+        // The gateway knows the worker only: its soft signal is for the process that runs the handler.
+        if (soft.passOn()) |value| self.queueSignal(pid, frame.soft_signal, value);
+        py.signalsRun();
+    }
+}
+
+/// How often it is looked whether the process has ended without closing its stream: what it started may hold it.
+const relay_look_ms = 50;
 
 fn forkedInvocation(loop: *Loop, parts: Parts) noreturn {
     loop.holding = true;

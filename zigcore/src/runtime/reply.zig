@@ -114,6 +114,9 @@ fn sendTooLarge(loop: *Loop, body_bytes: usize) Error!void {
 pub fn sayInterrupted(loop: *Loop, traceback: []const u8) bool {
     const piece = traceback[0..@min(traceback.len, Loop.failure_bytes_max)];
     const head: frame.Answer = .{ .kind = .interrupted, .status = 0, .sequence = loop.sequence, .body_bytes = @intCast(piece.len) };
+    // A forked invocation's stream, unlike the channel, does not keep it apart from a line of another thread's.
+    if (loop.holding) loop.log.lock.take();
+    defer if (loop.holding) loop.log.lock.release();
     sendParts(loop, &head, &.{}, piece) catch return false;
     return true;
 }

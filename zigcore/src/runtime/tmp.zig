@@ -3,7 +3,8 @@
 //! Called by runtime/belongings (fresh) and runtime/loop (forked), in jailed workers alone: there /tmp is a file system of
 //! the worker's own, whose counts of free inodes and blocks tell whether there is anything to do.
 //! What always holds: nothing outside of /tmp is removed (names are taken one by one, links are not followed). What cannot
-//! be removed ends the worker. The content of a file that the import left is not put back.
+//! be removed ends the worker, and so does a change of what the import left: it cannot be put back. (A write through a
+//! shared mapping leaves no trace in the file's times: that one is not seen.)
 const std = @import("std");
 const assert = std.debug.assert;
 const self = @import("../io/self.zig");
@@ -16,6 +17,8 @@ fd: self.Fd,
 free: [2]u64,
 kept: [kept_max][name_bytes_max]u8,
 kept_count: usize,
+/// Of all that was kept, in its folders, too, and of the rights to /tmp itself.
+digest: u64,
 names: [16 * 1024]u8 align(8),
 
 const kept_max = 64;
@@ -35,12 +38,17 @@ pub fn note(tmp: *Tmp) Error!void {
         tmp.kept[tmp.kept_count][name.len] = 0;
         tmp.kept_count += 1;
     }
+    // Two changes within one tick of the clock of files have the same time.
+    if (tmp.kept_count > 0) self.waitForTick();
+    tmp.digest = try tmp.digestKept();
     tmp.free = try self.freeOf(tmp.fd);
 }
 
 /// Whether it is as it was afterwards.
 pub fn empty(tmp: *Tmp) bool {
     if (tmp.fd < 0) return true;
+    const digest = tmp.digestKept() catch return false;
+    if (digest != tmp.digest) return false;
     const free = self.freeOf(tmp.fd) catch return false;
     if (std.mem.eql(u64, &free, &tmp.free)) return true;
     tmp.clear(tmp.fd, 0) catch return false;
@@ -78,6 +86,32 @@ fn isKept(tmp: *const Tmp, name: [:0]const u8) bool {
         if (std.mem.eql(u8, std.mem.sliceTo(kept, 0), name)) return true;
     }
     return false;
+}
+
+/// Changes with each change of what was kept: names, content, rights.
+fn digestKept(tmp: *Tmp) Error!u64 {
+    var digest: Digest = .init(0);
+    const whole = try self.stampOf(tmp.fd, ".");
+    digest.update(std.mem.asBytes(&whole.mode));
+    const device = whole.device;
+    for (tmp.kept[0..tmp.kept_count]) |*kept| try digestOf(&digest, device, tmp.fd, std.mem.sliceTo(@as([*:0]const u8, @ptrCast(kept)), 0), 0);
+    return digest.final();
+}
+
+const Digest = std.hash.Wyhash;
+
+/// What is mounted there (a checkout that lies in /tmp) is read-only.
+fn digestOf(digest: *Digest, device: u64, folder: self.Fd, name: [:0]const u8, depth: usize) Error!void {
+    if (depth == depth_max) return error.TooMany;
+    const stamp = try self.stampOf(folder, name);
+    digest.update(name);
+    digest.update(std.mem.asBytes(&[_]u64{ name.len, stamp.inode, stamp.mode, stamp.bytes, stamp.changed_s, stamp.changed_ns }));
+    if (!stamp.is_folder or stamp.device != device) return;
+    const inner = try self.openFolder(folder, name);
+    defer self.close(inner);
+    var buffer: [1024]u8 align(8) = undefined;
+    var entries: Entries = .{ .fd = inner, .buffer = &buffer };
+    while (try entries.next()) |entry| try digestOf(digest, device, inner, entry, depth + 1);
 }
 
 /// Names of a folder, without "." and "..".

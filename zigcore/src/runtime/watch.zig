@@ -152,7 +152,8 @@ fn isOthers(number: Call) bool {
 fn isRemapping(watch: *const Watch, number: Call, context: *const Context) bool {
     const fixed = 0x10;
     return switch (number) {
-        .munmap, .mprotect => watch.isBaseline(context.rdi, context.rsi),
+        // Of madvise, what throws pages away: where the checkpoint is not mapped over the memory they come back as zeros.
+        .munmap, .mprotect, .madvise => watch.isBaseline(context.rdi, context.rsi),
         .mmap => context.r10 & fixed != 0 and watch.isBaseline(context.rdi, context.rsi),
         .mremap => true,
         .brk => context.rdi != 0 and watch.isBaseline(context.rdi, 1),
