@@ -30,9 +30,13 @@ pub fn share() Error!usize {
     const pagemap = try self.openOwn("/proc/self/pagemap");
     defer self.close(pagemap);
     const scratch_bytes = std.mem.alignForward(usize, @sizeOf(Scratch), self.page_bytes);
-    const memory = try self.reserve(scratch_bytes);
-    defer self.release(@intFromPtr(memory.ptr), scratch_bytes) catch {};
-    const scratch: *Scratch = @ptrCast(@alignCast(memory.ptr));
+    // A page nobody may touch on both sides: merged with a neighbour, its mapping would leave that out, too.
+    const guard = self.page_bytes;
+    const memory = try self.reserve(scratch_bytes + 2 * guard);
+    defer self.release(@intFromPtr(memory.ptr), memory.len) catch {};
+    try self.protect(@intFromPtr(memory.ptr), guard, 0);
+    try self.protect(@intFromPtr(memory.ptr) + guard + scratch_bytes, guard, 0);
+    const scratch: *Scratch = @ptrCast(@alignCast(memory.ptr + guard));
     const file = try self.memoryFile("tailcut-zygote", limits.base_bytes_max);
     defer self.close(file);
 
