@@ -72,7 +72,8 @@ class Interrupter:
 
     def _say(self, frames: Iterable[tuple[FrameType, int]], error: BaseException) -> None:
         text = b""
-        # Deep in a recursion, or out of memory, the word alone must do.
+        # Deep in a recursion, or out of memory, the word alone must do, which has been said: a second one is a lie.
         with contextlib.suppress(Exception):
             text = self._describer.interrupted(frames, error)
-        self._loop.soft_say(text)
+        if text:
+            self._loop.soft_say(text)

@@ -203,6 +203,8 @@ def test_a_connection_of_the_import_is_ended_before_the_first_invocation(
     at_import = {"env": {"AT_IMPORT": "yes"}}
     forked = spawn(connection, folder, state="forked", **at_import)
     assert attempt(forked, "use").get("refused") in ("EPIPE", "ECONNRESET")
+    # A worker whose import left a socket serves one invocation.
+    forked = spawn(connection, folder, state="forked", **at_import)
     assert attempt(forked, "urllib", url="http://public.test/")["status"] == 200
     fresh = connection.spawn(folder, "main:handler", state="fresh", **NETWORK, **at_import).first_word()
     assert fresh.json["type"] == "FreshStateUnavailable"

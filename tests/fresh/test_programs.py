@@ -17,7 +17,7 @@ from tests.fresh.programs import SEEN, SOURCE, program
 from tests.support.frames import Worker, wait_until
 from tests.worker.conftest import Start
 
-PROGRAMS = 2_000
+PROGRAMS = 1_000
 PARTS = 4
 """Tests that share them: none takes long."""
 PAGE = 4096

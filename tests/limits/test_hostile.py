@@ -56,6 +56,7 @@ def test_it_is_killed_and_its_caller_is_told(server: Server, deploy: Deploy, cas
             own |= server.worker_pids() - before
         problem = call.result().json()
 
+    assert "limit" in problem, problem
     assert (problem["limit"], problem["status"]) == (limit, {"wall-clock": 504, "cpu": 500}[limit])
     assert problem["used_ms"] >= problem["allowed_ms"] > 0
     # When the answer is here no code of it runs any more, its threads included.
