@@ -16,6 +16,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import tailcut
+
 from tests.bench import cold, crowd, load, neighbour, openloop, report, rewind, soak
 from tests.bench.figures import Measured
 from tests.bench.host import PeerError
@@ -27,7 +29,10 @@ PARTS = ("rates", "turns", "curve", "cold", "rewind", "crowd", "neighbour", "soa
 MODES = ("tailcut", "tailcut-fresh", "tailcut-forked")
 CURVED = ("tailcut", "tailcut-fresh", "uvicorn")
 FUNCTIONS_IN_TURNS = 50
-FAILURES = (LoadError, PeerError, subprocess.SubprocessError, OSError, AssertionError, RuntimeError, KeyError)
+FAILURES = (
+    LoadError, PeerError, subprocess.SubprocessError, OSError, AssertionError, RuntimeError, KeyError,
+    tailcut.TailcutError,
+)  # fmt: skip
 _STARTED = time.monotonic()
 
 
@@ -203,7 +208,7 @@ class Bench:
         self.settle()
         capacities = {key: self.capacity(key) for key in CURVED if key in self.peers}
         shares = (50, 90) if self.options.quick else (10, 25, 50, 75, 90, 95)
-        seconds, rounds = (1.0, 1) if self.options.quick else (4.0, 3)
+        seconds, rounds = float(self.options.seconds), min(self.options.rounds, 3)
         for number in range(rounds):
             for share in shares:
                 for key, capacity in capacities.items():

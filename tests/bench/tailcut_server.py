@@ -23,7 +23,8 @@ from tests.bench.workloads import Workload
 FUNCTIONS = Path(__file__).resolve().parent / "hello"
 _CATALOG = ROOT / "control_plane" / "tiers" / "catalog.toml"
 _UNBOUND = {"concurrency_max": "4096", "functions_max": "4000"}
-"""The development tier's own limits would refuse a burst of 100 and the thousandth function."""
+_SETTINGS = {"TAILCUT_FUNCTIONS_PER_TENANT_MAX": "4000"}
+"""The development tier's own limits and the server's would refuse a burst of 100 and the thousandth function."""
 _DEPLOY_THREADS = 8
 _BOOKED_WITHIN_S = 300.0
 _LAG_MEASURED_S = 1.5
@@ -46,7 +47,7 @@ class TailcutServer:
         command = [*pinned(self.cpus), script("tailcut-server"), "up", "--detach", "--cpus", self.cpus]
         command += ["--data-dir", str(self.data), "--gateway-port", str(self.port)]
         command += ["--control-plane-port", str(free_port()), "--admin-port", str(self.admin_port)]
-        extra = {"TAILCUT_TIER_CATALOG": str(self._catalog()), **self.settings}
+        extra = {"TAILCUT_TIER_CATALOG": str(self._catalog()), **_SETTINGS, **self.settings}
         result = subprocess.run(
             command, cwd=ROOT, capture_output=True, text=True, timeout=180, env=environment() | extra
         )
