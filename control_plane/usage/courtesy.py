@@ -35,7 +35,7 @@ class Courtesy:
 
 def rest_s(ran_s: float, waited_s: float, lag_s: float) -> float:
     """For a run that had a CPU for ``ran_s``, and wanted one without having it for ``waited_s``."""
-    if lag_s > LAG_MAX_S or waited_s < ran_s / 2:
+    if lag_s > LAG_MAX_S or waited_s < ran_s:
         return 0.0
     return min(ran_s * (1 / SHARE - 1), PAUSE_MAX_S)
 

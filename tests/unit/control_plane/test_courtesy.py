@@ -30,10 +30,11 @@ def test_old_records_are_booked_whoever_else_wants_the_cpu() -> None:
 
 def test_who_waits_for_a_cpu_is_noticed() -> None:
     everywhere = os.sched_getaffinity(0)
-    rival = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    rivals = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(3)]
     try:
         cpu = {min(everywhere)}
-        os.sched_setaffinity(rival.pid, cpu)
+        for rival in rivals:
+            os.sched_setaffinity(rival.pid, cpu)
         os.sched_setaffinity(0, cpu)
         courtesy = Courtesy()
         courtesy.pause_s(0)
@@ -44,5 +45,6 @@ def test_who_waits_for_a_cpu_is_noticed() -> None:
         assert courtesy.pause_s(lag_s=0) > 0
     finally:
         os.sched_setaffinity(0, everywhere)
-        rival.kill()
-        rival.wait()
+        for rival in rivals:
+            rival.kill()
+            rival.wait()
