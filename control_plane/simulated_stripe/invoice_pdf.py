@@ -5,11 +5,10 @@ nothing compressed. What always holds: the banner is on each page; a character t
 """
 
 import textwrap
-from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from control_plane.simulated_stripe.objects import Object
-from control_plane.simulated_stripe.pages import money
+from control_plane.simulated_stripe.pages import day, money
 
 _WIDTH, _HEIGHT, _MARGIN = 595, 842, 56
 """A4, in points"""
@@ -41,7 +40,7 @@ def _rows(invoice: Object) -> list[_Row]:
         first, *others = textwrap.wrap(line["description"] or "", _DESCRIPTION_CHARACTERS_MAX) or [""]
         rows.append(_Row(first, money(line["amount"], currency)))
         rows.extend(_Row(other) for other in others)
-        rows.append(_Row(f"{_day(line['period']['start'])} to {_day(line['period']['end'])}", kind="detail"))
+        rows.append(_Row(f"{day(line['period']['start'])} to {day(line['period']['end'])}", kind="detail"))
     rows.append(_Row("Total", money(invoice["total"], currency), "sum"))
     credit = invoice["total"] - invoice["amount_due"]
     if credit:
@@ -56,7 +55,7 @@ def _page(invoice: Object, rows: list[_Row], number: int, count: int) -> bytes:
     parts.append(_text(_MARGIN, 764, 22, "Invoice", "B"))
     head = [
         ("Number", invoice["number"] or "draft"),
-        ("Date", _day(invoice["created"])),
+        ("Date", day(invoice["created"])),
         ("State", invoice["status"]),
         ("From", "Tailcut"),
         ("To", " ".join(each for each in (invoice["customer_name"], invoice["customer_email"]) if each) or "–"),
@@ -90,10 +89,6 @@ def _width(amount: str) -> int:
         _DIGIT if each.isdigit() else _CAPITAL if each.isalpha() else 333 if each in "−-" else _NARROW
         for each in amount
     )
-
-
-def _day(at: int) -> str:
-    return datetime.fromtimestamp(at, UTC).date().isoformat()
 
 
 def _file(contents: list[bytes]) -> bytes:

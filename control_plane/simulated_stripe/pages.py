@@ -96,8 +96,8 @@ def portal_page(
 def invoice_page(invoice: Object) -> str:
     currency = invoice["currency"]
     rows = "".join(
-        f"<tr><td>{_safe(line['description'])}<small>{_day(line['period']['start'])} to "
-        f"{_day(line['period']['end'])}</small></td><td>{money(line['amount'], currency)}</td></tr>"
+        f"<tr><td>{_safe(line['description'])}<small>{day(line['period']['start'])} to "
+        f"{day(line['period']['end'])}</small></td><td>{money(line['amount'], currency)}</td></tr>"
         for line in invoice["lines"]["data"]
     )
     credit = invoice["total"] - invoice["amount_due"]
@@ -107,7 +107,7 @@ def invoice_page(invoice: Object) -> str:
     facts = "".join(
         f"<dt>{label}</dt><dd>{_safe(value)}</dd>"
         for label, value in (
-            ("Date", _day(invoice["created"])),
+            ("Date", day(invoice["created"])),
             ("State", invoice["status"]),
             ("From", "Tailcut"),
             ("To", " · ".join(each for each in (invoice["customer_name"], invoice["customer_email"]) if each)),
@@ -132,7 +132,7 @@ def money(amount: int, currency: str) -> str:
     return f"{'−' if amount < 0 else ''}{whole:,}.{cents:02} {_safe(currency.upper())}"
 
 
-def _day(at: int) -> str:
+def day(at: int) -> str:
     return datetime.fromtimestamp(at, UTC).date().isoformat()
 
 
