@@ -36,7 +36,7 @@ INCLUDE_DEPTH_MAX = 8
 TARGET_PATTERN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 _PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;\\]+)", re.MULTILINE)
 _INDEX_OPTION = re.compile(
-    r"^\s*(--index-url|-i|--extra-index-url|--find-links|-f|--no-index)(?:[\s=]+(\S+))?\s*$", re.MULTILINE
+    r"^\s*(--(?:extra-)?index-url|-i|--find-links|-f|--no-index)(?:[\s=]+(\S+))?\s*$", re.MULTILINE
 )
 _INSTALLERS_FILES = ("INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json", "uv_build.json")
 

