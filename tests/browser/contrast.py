@@ -1,9 +1,9 @@
-"""Whether all text of a page can be read: WCAG 2.2, 1.4.3 (AA), light and dark, by the colours that the browser computed.
+"""Whether all text of a page can be read: WCAG 2.2, 1.4.3 (AA), light and dark, by the colours the browser computed.
 
 ``faults`` is called by the keyboard walk for every page and by ``screenshots``. Text is everything that is drawn: text
 nodes, what fields and their placeholders say, labels of charts. Its background is what the elements below it give
-together, transparency and opacity included; who is disabled is exempt, as the standard says. What it cannot see: text on
-pictures, of which there are none.
+together, transparency and opacity included; who is disabled is exempt, as the standard says. What it cannot see: text
+on pictures, of which there are none.
 """
 
 from typing import Any, Final
@@ -89,7 +89,8 @@ _LOOK: Final = """({ textMin, largeMin }) => {
     judge(each, each.closest("svg") ? style.fill : style.color, style, node.data);
     count++;
   }
-  for (const each of document.querySelectorAll("input:not([type=hidden], [type=radio], [type=checkbox]), textarea, select")) {
+  const fields = "input:not([type=hidden], [type=radio], [type=checkbox]), textarea, select";
+  for (const each of document.querySelectorAll(fields)) {
     if (!isDrawn(each)) continue;
     const style = getComputedStyle(each);
     judge(each, style.color, style, each.value || each.name);
