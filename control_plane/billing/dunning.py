@@ -6,6 +6,8 @@ for longer than Stripe tries) is found here.
 """
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -19,6 +21,15 @@ from control_plane.models import Purchase, now
 log = structlog.get_logger(__name__)
 
 
+@contextmanager
+def _logged(what: str) -> Iterator[None]:
+    """One tenant whose customer or offer Stripe no longer knows does not stand before the others."""
+    try:
+        yield
+    except (StripeAway, StripeRefused, Contended, SQLAlchemyError, OSError) as error:
+        log.warning("dunning-failed", of=what, error=type(error).__name__, message=str(error)[:200])
+
+
 class Dunning:
     def __init__(self, context: Context, client: StripeClient) -> None:
         self._context = context
@@ -27,10 +38,8 @@ class Dunning:
     async def run(self) -> None:
         """Until cancelled."""
         while True:
-            try:
+            with _logged("round"):
                 await self.round()
-            except (StripeAway, StripeRefused, Contended, SQLAlchemyError, OSError) as error:
-                log.warning("dunning-failed", error=type(error).__name__, message=str(error)[:200])
             await asyncio.sleep(self._context.settings.dunning_interval.total_seconds())
 
     async def round(self) -> None:
@@ -39,9 +48,11 @@ class Dunning:
             offered = await repository.all_offered(session)
         for subscription in overdue:
             # Asks Stripe first: the payment may have come meanwhile. If not, the fallback tier holds.
-            await refresh(self._context, self._client, str(subscription.stripe_customer_id))
+            with _logged(subscription.tenant_id):
+                await refresh(self._context, self._client, str(subscription.stripe_customer_id))
         for purchase in offered:
-            await self._look_up(purchase)
+            with _logged(purchase.tenant_id):
+                await self._look_up(purchase)
 
     async def _look_up(self, purchase: Purchase) -> None:
         found = await self._client.retrieve_checkout(str(purchase.stripe_session_id))

@@ -116,6 +116,8 @@ class EventConsumer:
             return await self._session(named, finish)
         if kind.startswith("customer.subscription."):
             return await refresh(self._context, self._client, _customer(named), finish)
+        if kind == "invoice.deleted":
+            return await self._forget_draft(str(named["id"]), finish)
         if kind.startswith("invoice.") and kind != "invoice.upcoming" and named.get("id"):
             return await self._invoice(str(named["id"]), finish)
         if kind.startswith(("refund.", "charge.refund.")):
@@ -147,6 +149,16 @@ class EventConsumer:
 
         # A payment that succeeded or failed changes the subscription too.
         return await refresh(self._context, self._client, _customer(invoice), keep)
+
+    async def _forget_draft(self, invoice_id: str, finish: Any) -> bool:
+        """Only drafts can be deleted, and Stripe no longer knows them: there is nothing to ask."""
+        async with self._context.writing() as session:
+            row = await session.get(Invoice, invoice_id)
+            if row is None or row.status != "draft":
+                return False
+            await session.delete(row)
+            await finish(session)
+        return True
 
     async def _note(self, kind: str, found: Object, finish: Any) -> bool:
         async with self._context.writing() as session:

@@ -15,7 +15,7 @@ from control_plane.billing.planning import Planned
 from control_plane.billing.schemas import InvoiceOut
 from control_plane.billing.stripe_client import Object
 from control_plane.context import Context
-from control_plane.models import Purchase, Tenant
+from control_plane.models import BillingNote, Purchase, Tenant
 from control_plane.pagination import PageRequest
 from control_plane.problems import Problem
 from control_plane.tiers import repository as tiers
@@ -28,7 +28,9 @@ from control_plane.usage.views import PeriodUsage, WhatIf
 
 _FITS_BELOW = 0.001
 _NEWEST = 5
-"""Invoices on the first page."""
+"""Invoices, and refunds, on the first page."""
+OWING = ("past_due", "unpaid")
+"""States of a subscription of which an invoice was not paid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,9 @@ class Overview:
     """Why ``upcoming`` and ``planned`` could not be asked for; empty: they could."""
     used: PeriodUsage
     invoices: list[InvoiceOut]
+    owed: list[InvoiceOut]
+    """Invoices that wait for their payment, if one has failed."""
+    money_back: list[BillingNote]
     caps: list[Cap]
 
 
@@ -134,6 +139,8 @@ async def overview(context: Context, tenant: Tenant) -> Overview:
         pieces = await held_pieces(session, tenant.id)
         used = await usage.period(session, tenant.id)
         found = await repository.list_invoices(session, tenant.id, PageRequest(limit=_NEWEST, after=None))
+        open_ones = await repository.open_invoices(session, tenant.id) if row.status in OWING else []
+        notes = await repository.notes_of(session, tenant.id, _NEWEST)
         caps = await spend_caps(session, tenant.id, used)
     upcoming, planned, away = None, None, ""
     client = context.stripe
@@ -153,6 +160,8 @@ async def overview(context: Context, tenant: Tenant) -> Overview:
         away=away,
         used=used,
         invoices=[InvoiceOut.of(row) for row in found.items],
+        owed=[InvoiceOut.of(row) for row in open_ones],
+        money_back=list(notes),
         caps=caps,
     )
 

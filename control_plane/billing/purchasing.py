@@ -73,6 +73,7 @@ async def buy(
         await _check_stays(context, tenant.id)
         wanted = await _wanted(context, tier, add_ons)
         subscription = await _with_customer(context, client, tenant)
+        await _check_settled(client, subscription)
         return await _buy(context, client, subscription, wanted, when, prorated_at)
 
 
@@ -347,6 +348,20 @@ async def _check_stays(context: Context, tenant_id: str) -> None:
         tenant = await tenants.get_tenant(session, tenant_id)
     if tenant is None or tenant.status in ("deleting", "deleted"):
         raise Problem("tenant-suspended", "The tenant is being deleted: nothing can be bought for it.")
+
+
+async def _check_settled(client: StripeClient, subscription: Subscription) -> None:
+    """Who owes pays that first. Stripe judges a subscription by its newest invoice, and a new one knows nothing of
+    another's debts: a small change that is paid, or cancelling and buying anew, would leave last month's usage unpaid.
+    """
+    for invoice in await asking(client.list_invoices(str(subscription.stripe_customer_id), "open")):
+        # A purchase that was not gone through with (its card asked for more) is no debt.
+        if invoice["attempted"] and invoice["amount_remaining"] and invoice["billing_reason"] != "subscription_create":
+            raise Problem(
+                "conflict",
+                f"The invoice {invoice['number']} is not paid: pay it first, then change the tier. It is on the "
+                f"billing page, and at {invoice['hosted_invoice_url']}",
+            )
 
 
 def _check_preview(prorated_at: datetime | None) -> None:

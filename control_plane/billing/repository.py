@@ -200,6 +200,17 @@ async def list_invoices(session: AsyncSession, tenant_id: str, page: PageRequest
     )
 
 
+async def notes_of(session: AsyncSession, tenant_id: str, count_max: int) -> Sequence[BillingNote]:
+    """The newest first."""
+    query = select(BillingNote).where(BillingNote.tenant_id == tenant_id).order_by(BillingNote.created_at.desc())
+    return (await session.scalars(query.limit(count_max))).all()
+
+
+async def open_invoices(session: AsyncSession, tenant_id: str) -> Sequence[Invoice]:
+    query = select(Invoice).where(Invoice.tenant_id == tenant_id, Invoice.status == "open").order_by(Invoice.id)
+    return (await session.scalars(query)).all()
+
+
 async def get_note(session: AsyncSession, stripe_id: str) -> BillingNote | None:
     return await session.get(BillingNote, stripe_id)
 

@@ -138,9 +138,9 @@ class StripeClient:
 
     # -- invoices, refunds, disputes ---------------------------------------------------------------------------------
 
-    async def list_invoices(self, customer_id: str) -> list[Object]:
+    async def list_invoices(self, customer_id: str, status: str | None = None) -> list[Object]:
         found: list[Object] = []
-        params: dict[str, Any] = {"customer": customer_id, "limit": _PAGE}
+        params: dict[str, Any] = {"customer": customer_id, "limit": _PAGE} | ({"status": status} if status else {})
         for _ in range(_PAGES_MAX):
             page = await self._do(self._client.v1.invoices.list_async(params))  # type: ignore[arg-type]
             found += page["data"]

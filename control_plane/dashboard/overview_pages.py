@@ -25,6 +25,7 @@ from control_plane.functions import repository
 from control_plane.functions.schemas import VersionOut
 from control_plane.models import UsageRecordRow, now
 from control_plane.pagination import PageRequest
+from control_plane.tiers import views
 from control_plane.usage import service as usage
 from control_plane.usage.history import DAY, floor_day, floor_hour
 from control_plane.usage.interval import Interval
@@ -69,13 +70,15 @@ async def overview_page(
 ) -> Response:
     values: dict[str, Any] = {
         "changes": [], "broken": [], "steps": None, "period": None, "quotas": [], "total": None, "figures": [],
-        "failures": [], "at_once": None,
+        "failures": [], "at_once": None, "held": None,
     }  # fmt: skip
     async with context.reading() as session:
         if visitor.may("usage.read"):
             values |= await _usage(session, visitor, shown)
         if visitor.may("functions.read"):
             values |= await _functions(session, visitor)
+        if visitor.may("billing.read"):
+            values["held"] = await views.subscription_out(session, context.settings, visitor.tenant_id)
     is_moving = any(version.status == "preparing" for version in values["changes"])
     return pages.render(
         request, context, visitor, "overview/overview.html", section="overview", shown=shown, ranges=RANGES,

@@ -170,3 +170,20 @@ def _reserved(tier: TierOut) -> str:
 
 def _more(tier: TierOut, name: str) -> str:
     return "stops" if tier.overage is None else money(getattr(tier.overage, name), tier.currency)
+
+
+def money_back(kind: str, status: str) -> str:
+    """What a refund or a dispute is, from its payer's side."""
+    if kind == "refund":
+        known = {
+            "succeeded": "refunded",
+            "pending": "refund on its way",
+            "failed": "the refund failed: ask the operator",
+        }
+        return known.get(status, f"refund, {status.replace('_', ' ')}")
+    known = {
+        "won": "dispute closed: the charge stands",
+        "lost": "dispute closed: the charge was given back",
+        "warning_closed": "dispute closed: the charge stands",
+    }
+    return known.get(status, "disputed at your bank; the operator is asked about it")

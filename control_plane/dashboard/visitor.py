@@ -75,6 +75,11 @@ class Visitor:
         return self.signed_in.person.email
 
     @property
+    def tenant_reason(self) -> str:
+        """Why the tenant is suspended, as the operator said it."""
+        return next((tenant.status_reason for _, tenant in self.memberships if tenant.id == self.tenant_id), "")
+
+    @property
     def is_operator(self) -> bool:
         """For what the navigation offers; ``operator_visitor`` decides."""
         return self.signed_in.person.operator_since is not None

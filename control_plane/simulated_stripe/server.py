@@ -109,6 +109,9 @@ class Simulator:
                 customer = store.get("customer", checked["customer"])
                 customer[HIDDEN]["pays"] = checked["pays"]
                 return store.save(customer)
+            case "POST", "/simulator/give-up":
+                checked = forms.check(given, {"subscription": text})
+                return self._subscriptions.give_up(checked["subscription"])
             case "POST", "/simulator/dispute":
                 return payments.create_dispute(store, forms.check(given, {"charge": text, "reason": forms.text()}))
             case "POST", "/simulator/dispute/close":

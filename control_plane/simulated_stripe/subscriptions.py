@@ -228,10 +228,19 @@ class Subscriptions:
             each["status"] == "open" and invoices.subscription_of(each) == subscription["id"]
             for each in self._store.all("invoice", invoice["customer"])
         )
-        if subscription["status"] == "past_due" and not still_open:
+        if subscription["status"] in ("past_due", "unpaid") and not still_open:
             subscription["status"] = "active"
             webhooks.record(self._store, "customer.subscription.updated", self._store.save(subscription))
         return invoice
+
+    def give_up(self, subscription_id: str) -> Object:
+        """Not in Stripe's API: what its settings say of a subscription whose retries have ended, "mark as unpaid"."""
+        subscription = self._require_live(subscription_id)
+        if subscription["status"] != "past_due":
+            raise ApiError(f"The subscription {subscription_id} is {subscription['status']}, not past_due.")
+        subscription["status"] = "unpaid"
+        webhooks.record(self._store, "customer.subscription.updated", self._store.save(subscription))
+        return subscription
 
     # -- previews ----------------------------------------------------------------------------------------------------
 

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tests.browser import catalog
-from tests.browser.chromium import Fence, launched
+from tests.browser.chromium import PATIENCE_MS, Fence, launched
 from tests.conftest import FREE_PORTS, server_environment
 from tests.support.server import Server
 
@@ -22,6 +22,9 @@ FREE_INVOCATIONS = 4
 
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
+    # What an ``expect`` waits for is bounded apart from all else, by 5 s: too little on a busy machine for a deploy or
+    # for Stripe's word.
+    expect.set_options(timeout=PATIENCE_MS)
     with launched() as running:
         yield running
 

@@ -15,8 +15,9 @@ TEXT_MIN: Final = 4.5
 LARGE_MIN: Final = 3.0
 """From 24 px, or 18.66 px in bold."""
 _LOOK: Final = """({ textMin, largeMin }) => {
-  // A change of theme starts transitions: what counts is where they end.
-  for (const each of document.getAnimations()) each.finish();
+  // A change of theme starts transitions, and where one ends those of what inherits begin: what counts is the end.
+  for (let depth = 0; depth < 100 && document.getAnimations().length; depth++)
+    for (const each of document.getAnimations()) each.finish();
   const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
   const known = new Map();
   // Whatever way a colour is written (oklch, color-mix, names), the canvas makes numbers of it.

@@ -24,7 +24,7 @@ class Customer:
         self.server = server
         self.tenant = tenant
         self.places: dict[str, str] = {}
-        owner = self._sign_up(email, name, tenant=tenant)
+        owner = self.sign_up(email, name, tenant=tenant)
         self.api = self._client(owner)
         self._members(email.partition("@")[2])
         self.versions = {function: self._deploy(function, source) for function, source in functions.items()}
@@ -64,7 +64,7 @@ class Customer:
             self.done(anybody.post("/v1/sign-up", json={"email": email, "tenant": tenant}))
         return self._mailed_token(email)
 
-    def _sign_up(self, email: str, name: str, *, tenant: str) -> str:
+    def sign_up(self, email: str, name: str, *, tenant: str) -> str:
         form = {"token": self._began(email, tenant), "password": PASSWORD, "name": name}
         with self._client("") as anybody:
             del anybody.headers["Authorization"]
@@ -101,7 +101,7 @@ class Customer:
     def operator(self) -> tuple[str, list[str]]:
         """Somebody who may open /admin. → the address, and recovery codes, one for each sign-in"""
         email = "operator@example.com"
-        token = self._sign_up(email, "Margaret Hamilton", tenant="operations")
+        token = self.sign_up(email, "Margaret Hamilton", tenant="operations")
         command = [sys.executable, "-m", "gateway.supervisor", "operator", "add", email]
         arguments = ["--data-dir", str(self.server.data_dir)]
         subprocess.run([*command, *arguments], check=True, capture_output=True, env=self.server.environment)

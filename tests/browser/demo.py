@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 
+from tests.browser import states
 from tests.browser.customer import PASSWORD as PASSWORD
 from tests.browser.customer import Customer
 from tests.control_plane.running import Valkey
@@ -89,11 +90,12 @@ class Demo(Customer):
     def __init__(self, server: Server, valkey: Valkey) -> None:
         super().__init__(server, EMAIL, "Ada Lovelace", TENANT, FUNCTIONS)
         self._feed = Feed(valkey)
+        states.bring_about(self, self._stripe, Feed(valkey))
         self._random = random.Random(_SEED)
         self._buy()
         self._past()
         self._present()
-        self._sign_up(NEWCOMER, "Emmy Noether", tenant="noether")
+        self.sign_up(NEWCOMER, "Emmy Noether", tenant="noether")
 
     # -- usage ---------------------------------------------------------------------------------------------------------
 
@@ -196,12 +198,17 @@ class Demo(Customer):
         self.places["invoice"] = self.server.wait_for(invoiced, what="the first invoice")
 
     def _stripe_clock(self, days: int) -> None:
+        self._stripe("/simulator/advance", seconds=days * 86_400)
+
+    def _stripe(self, path: str, **form: Any) -> Any:
+        """GET what is only looked at: lists, and what has an id."""
         known = json.loads((self.server.data_dir / "simulated-stripe" / "settings.json").read_text())
-        answer = httpx.post(
-            f"http://127.0.0.1:{known['port']}/simulator/advance",
-            data={"seconds": days * 86_400},
+        looks = path.startswith(("/v1/subscriptions", "/v1/charges", "/v1/checkout/"))
+        request = httpx.Request(
+            "GET" if looks else "POST",
+            f"http://127.0.0.1:{known['port']}{path}",
             headers={"Authorization": f"Bearer {known['api_key']}"},
-            timeout=HANG_S,
-            trust_env=False,
+            **({"params": form} if looks else {"data": form}),
         )
-        self.done(answer)
+        with httpx.Client(timeout=HANG_S, trust_env=False) as client:
+            return self.done(client.send(request))

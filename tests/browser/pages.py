@@ -82,12 +82,26 @@ FIRST: Final = {
     "first-keys": "/keys",
 }
 """As somebody sees them who has only just signed up."""
+STATES: Final = {
+    "overview-overdue": ("overdue", "/"),
+    "billing-overdue": ("overdue", "/billing"),
+    "overview-unpaid": ("unpaid", "/"),
+    "billing-unpaid": ("unpaid", "/billing"),
+    "billing-disputed": ("disputed", "/billing"),
+    "overview-suspended": ("suspended", "/"),
+    "billing-suspended": ("suspended", "/billing"),
+}
+"""Name → the tenant (``states``) and the path: pages that look otherwise when something is wrong."""
 ELSEWHERE: Final = {
     "/deploy/versions": "leads to /deploy",
     "/reset/finish": "the form of sign-up-finish with another heading; needs a link of its own",
     "/sign-in/link": "one button; needs a link of its own",
     "/usage/export.csv": "a file",
 }
+
+
+def of_state(tenant: str) -> dict[str, str]:
+    return {name: path for name, (whose, path) in STATES.items() if whose == tenant}
 
 
 def paths(table: dict[str, str], places: dict[str, str]) -> dict[str, str]:

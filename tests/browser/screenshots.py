@@ -17,11 +17,12 @@ from urllib.parse import urljoin
 from PIL import Image
 from playwright.sync_api import Browser, Page
 
-from tests.browser import pages
+from tests.browser import contrast, pages
 from tests.browser.chromium import Fence, launched
 from tests.browser.conftest import sign_in
 from tests.browser.customer import PASSWORD
 from tests.browser.demo import EMAIL, NEWCOMER, Demo
+from tests.browser.states import STATES
 from tests.conftest import FREE_PORTS, server_environment
 from tests.control_plane.running import Valkey
 from tests.support.server import Server
@@ -68,7 +69,8 @@ def take_all(browser: Browser, demo: Demo, folder: Path, names: set[str]) -> Non
     for theme in THEMES:
         for device, (width, height) in SIZES.items():
             for table, email in (
-                (pages.BEFORE, ""), (pages.PAGES, EMAIL), (pages.ADMIN, operator), (pages.FIRST, NEWCOMER)
+                (pages.BEFORE, ""), (pages.PAGES, EMAIL), (pages.ADMIN, operator), (pages.FIRST, NEWCOMER),
+                *((pages.of_state(name), f"{name}@example.com") for name in STATES),
             ):  # fmt: skip
                 known = pages.paths(table, demo.places)
                 wanted = {name: path for name, path in known.items() if not names or name in names}
@@ -94,6 +96,8 @@ def take(page: Page, url: str, path: Path) -> None:
     answer = page.goto(url)
     assert answer is not None
     assert answer.status == 200, f"{url} answered {answer.status}"
+    low = contrast.faults(page) if path.name.endswith("-light-desktop.webp") else []
+    assert low == [], f"{url}: {low}"
     wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     assert wide <= 1, f"{url} is {wide} px wider than the window of {path.name}"
     size = page.viewport_size

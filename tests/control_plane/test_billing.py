@@ -128,10 +128,39 @@ def test_an_unpaid_invoice_grace_the_fallback_and_back(shop: Shop, buyer: Tenant
     shop.sql("UPDATE subscriptions SET past_due_since = '2026-01-01 00:00:00' WHERE tenant_id = ?", buyer.id)
     held = shop.wait(buyer, lambda held: held["status"] == "unpaid")
     assert held["tier"] == "free"
+    # Nor by Stripe's own word that it has given up.
+    [subscription] = shop.stripe.get("/v1/subscriptions", customer=customer)["data"]
+    shop.stripe.post("/simulator/give-up", subscription=subscription["id"])
     shop.stripe.post("/simulator/card", customer=customer, pays="true")
     [unpaid] = shop.stripe.get("/v1/invoices", customer=customer, status="open")["data"]
     shop.stripe.post(f"/v1/invoices/{unpaid['id']}/pay")
     assert shop.wait(buyer, lambda held: held["status"] == "active")["tier"] == "pro"
+
+
+def test_who_owes_pays_that_before_buying_anything(shop: Shop, buyer: Tenant) -> None:
+    """By a change that is paid, or by cancelling and buying anew, the debts of last month would be left behind."""
+    shop.purchase(buyer, "pro")
+    customer = shop.customer(buyer)
+    shop.stripe.post("/simulator/card", customer=customer, pays="false")
+    shop.stripe.advance(32)
+    shop.wait(buyer, lambda held: held["status"] == "past_due")
+    shop.stripe.post("/simulator/card", customer=customer, pays="true")
+    [owed] = shop.stripe.get("/v1/invoices", customer=customer, status="open")["data"]
+
+    def refused(**change: Any) -> bool:
+        answer = buyer.http.post("/v1/subscription/checkout", json={"tier": "pro", **change})
+        return answer.status_code == 409 and owed["hosted_invoice_url"] in answer.json()["detail"]
+
+    assert refused(add_ons={"concurrency": 1})
+    assert refused(tier="scale")
+    assert refused(tier="scale", when="period-end")
+    [subscription] = shop.stripe.get("/v1/subscriptions", customer=customer)["data"]
+    assert shop.stripe.http.delete(f"/v1/subscriptions/{subscription['id']}").status_code == 200
+    shop.wait(buyer, lambda held: held["status"] == "canceled")
+    assert refused()
+    # Control: what is paid stands in nobody's way.
+    shop.stripe.post(f"/v1/invoices/{owed['id']}/pay")
+    assert shop.purchase(buyer, "pro")["status"] == "active"
 
 
 def test_refunds_and_disputes_are_noted(shop: Shop, buyer: Tenant) -> None:

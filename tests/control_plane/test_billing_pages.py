@@ -149,6 +149,45 @@ def test_a_declined_card_changes_nothing_and_leads_to_the_payment_method(
     assert buyer.http.get("/v1/subscription").json()["tier"] == "pro"
 
 
+def test_an_unpaid_invoice_a_refund_a_dispute_and_a_suspension_are_said(
+    shop: Shop, buyer: Person, browser: Browser
+) -> None:
+    buy(shop, browser, "pro")
+    [customer] = shop.sql(
+        "SELECT stripe_customer_id FROM subscriptions JOIN tenants ON tenants.id = tenant_id WHERE name = ?",
+        buyer.http.headers["Tailcut-Tenant"],
+    )[0]
+    [charge] = shop.stripe.get("/v1/charges", customer=customer)["data"]
+    shop.stripe.post("/v1/refunds", charge=charge["id"], amount=500, reason="requested_by_customer")
+    shop.stripe.post("/simulator/dispute", charge=charge["id"], reason="fraudulent")
+    eventually(
+        lambda: (
+            {"refunded", "disputed at your bank"}
+            <= set(re.findall("refunded|disputed at your bank", browser.open("/billing").text))
+        )
+    )
+    shop.stripe.post("/simulator/card", customer=customer, pays="false")
+    shop.stripe.advance(32)
+    eventually(lambda: "An invoice is not paid" in browser.open("/billing").text)
+    [owed] = shop.stripe.get("/v1/invoices", customer=customer, status="open")["data"]
+    page = browser.page.text
+    assert f"Pay {owed['number']}" in page
+    assert owed["hosted_invoice_url"] in page
+    assert "Pro stays until" in browser.open("/").text
+    tenant = buyer.http.get("/v1/tenant").json()["id"]
+    shop.sql("UPDATE subscriptions SET past_due_since = '2026-01-01 00:00:00' WHERE tenant_id = ?", tenant)
+    eventually(lambda: "An invoice stayed unpaid" in browser.open("/billing").text)
+    assert "limits of Free" in browser.open("/").text
+    assert 'href="/billing/change' not in browser.open("/billing").text
+    with shop.control_plane.client(shop.control_plane.operator_token) as operator:
+        operator.patch(
+            f"/v1/tenants/{tenant}", json={"status": "suspended", "reason": "Mails of complaint; <b>call us</b>"}
+        )
+    assert "Mails of complaint; &lt;b&gt;call us" in browser.open("/").text
+    assert f"Pay {owed['number']}" in browser.open("/billing").text, "who is suspended can pay"
+    shop.stripe.advance(-32)
+
+
 def test_tiers_are_compared_on_the_tenants_own_calls(
     shop: Shop, buyer: Person, browser: Browser, feed_valkey: Valkey
 ) -> None:

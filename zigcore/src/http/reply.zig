@@ -38,9 +38,9 @@ pub const Body = union(enum) {
     pooled: u32,
 };
 
-/// Ends the head and sends the answer. False: it did not fit (a worker's headers): nothing was sent, answer otherwise.
+/// Ends the head and sends the answer. What a worker says behind a status that has no content is left out. False: it did not fit (a worker's headers): nothing was sent, answer otherwise.
 pub fn finish(l: *Listener, c: *Connection, response: *Response, status: u16, body: Body) bool {
-    const bytes: usize = switch (body) {
+    const bytes: usize = if (!Response.hasContent(status)) 0 else switch (body) {
         .bytes => |bytes| bytes.len,
         .pooled => |bytes| bytes,
     };
@@ -49,10 +49,10 @@ pub fn finish(l: *Listener, c: *Connection, response: *Response, status: u16, bo
     // A node that drains still answers what it has received.
     const last = c.in_end - c.in_start <= c.request_bytes and c.held_first == Connection.held_none;
     const keep_alive = c.keep_alive and c.state == .waiting and !(l.draining and last);
-    if (Response.hasBody(status)) response.headerNumber("Content-Length", bytes);
+    if (Response.hasLength(status)) response.headerNumber("Content-Length", bytes);
     if (!keep_alive) response.text("Connection: close\r\n") else if (c.parser.version_minor == 0) response.text("Connection: keep-alive\r\n");
     response.text("\r\n");
-    const with_body = Response.hasBody(status) and c.parser.method != .HEAD;
+    const with_body = Response.hasContent(status) and c.parser.method != .HEAD;
     if (with_body and body == .bytes) response.text(body.bytes);
     if (response.overflow) return false;
     c.keep_alive = keep_alive;

@@ -136,9 +136,14 @@ fn tokenByte(byte: u8) bool {
     };
 }
 
-/// Whether an answer of this status has a body at all (RFC 9110 section 6.4.1).
-pub fn hasBody(status: u16) bool {
+/// Whether an answer of this status has a length (RFC 9112 section 6.3): readers of the others wait for no body.
+pub fn hasLength(status: u16) bool {
     return status >= 200 and status != 204 and status != 304;
+}
+
+/// Whether it may have content: 205 has a length, and it is 0 (RFC 9110 section 15.3.6).
+pub fn hasContent(status: u16) bool {
+    return hasLength(status) and status != 205;
 }
 
 pub fn reason(status: u16) []const u8 {
@@ -147,6 +152,7 @@ pub fn reason(status: u16) []const u8 {
         201 => "Created",
         202 => "Accepted",
         204 => "No Content",
+        205 => "Reset Content",
         206 => "Partial Content",
         301 => "Moved Permanently",
         302 => "Found",
