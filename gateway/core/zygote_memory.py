@@ -39,4 +39,8 @@ def template(*, jailed: bool) -> tuple[int, bytes, list[int]]:
     order: Any = ffi.new("zc_order *")
     pid: Any = ffi.new("int *")
     binding.check(binding.load().zc_zygote_template(jailed, order, pid, error), error)
-    return pid[0], bytes(ffi.buffer(order.bytes, order.bytes_count)), list(order.descriptors[0 : order.descriptors_count])
+    return (
+        pid[0],
+        bytes(ffi.buffer(order.bytes, order.bytes_count)),
+        list(order.descriptors[0 : order.descriptors_count]),
+    )

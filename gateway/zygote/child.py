@@ -155,9 +155,7 @@ def become_worker(
         os._exit(status)
 
 
-def arrange(
-    order: Order, channel_fd: int, shared_fd: int, enter_jail: Callable[[], None], code_path: str
-) -> None:
+def arrange(order: Order, channel_fd: int, shared_fd: int, enter_jail: Callable[[], None], code_path: str) -> None:
     """All but the function itself. Raises JailError."""
     _descriptors(channel_fd, shared_fd)
     _process()

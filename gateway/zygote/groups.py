@@ -10,8 +10,8 @@ import resource
 import sys
 from dataclasses import dataclass
 
-from gateway.cgroup.bounds import Bounds
 from gateway.cgroup import group
+from gateway.cgroup.bounds import Bounds
 from gateway.cgroup.group import Group
 from gateway.cgroup.hierarchy import discover
 from gateway.cgroup.instance import Instance, instance_name

@@ -1,9 +1,9 @@
 """The process that workers are forked from, and what it is told of each: zigcore/src/runtime/template.zig.
 
-Started by ``warm`` when the zygote's heap is quiet, asked by ``spawner``. Why: the zygote runs Python between two forks,
-and what it writes meanwhile would be copied by it after each fork and be part of each worker's memory, other tenants'
-documents included. What always holds: one order, one answer; a template that is gone ends the zygote, which the
-supervisor then starts again.
+Started by ``warm`` when the zygote's heap is quiet, asked by ``spawner``. Why: the zygote runs Python between two
+forks, and what it writes meanwhile would be copied by it after each fork and be part of each worker's memory, other
+tenants' documents included. What always holds: one order, one answer; a template that is gone ends the zygote, which
+the supervisor then starts again.
 """
 
 import os
@@ -55,8 +55,8 @@ class Template:
 
     @classmethod
     def start(cls, become: Become, processes_fd: int | None) -> "Template":
-        """The last thing before the first fork. ``processes_fd``: our PID namespace, if each worker is to have one of its
-        own. Raises CoreError where there can be no template; then nothing has changed."""
+        """The last thing before the first fork. ``processes_fd``: our PID namespace, if each worker is to have one
+        of its own. Raises CoreError where there can be no template; then nothing has changed."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         places = {zygote_memory.ORDERS_FD: theirs.fileno()}
         if processes_fd is not None:

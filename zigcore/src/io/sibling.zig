@@ -44,6 +44,19 @@ pub fn fork(thread: *const Thread) Error!i32 {
     return @intCast(pid);
 }
 
+/// What the kernel shows for the process: at most 15 characters.
+pub const Name = [15:0]u8;
+
+pub fn nameGet(name: *Name) void {
+    const pr_get_name = 16;
+    _ = linux.syscall2(.prctl, pr_get_name, @intFromPtr(name));
+}
+
+pub fn nameSet(name: [*:0]const u8) void {
+    const pr_set_name = 15;
+    _ = linux.syscall2(.prctl, pr_set_name, @intFromPtr(name));
+}
+
 const clone_newpid = 0x2000_0000;
 
 /// Who is forked from now on is the first process of a new PID namespace.

@@ -55,6 +55,10 @@ fn serve(order: *Order, zygote: i32, jailed: bool) void {
     if (self.parentId() != zygote) self.exit(0);
     sibling.keepOnly(orders_fd, if (jailed) processes_fd else orders_fd);
     const thread = sibling.Thread.own() orelse self.exit(1);
+    // For people who look at processes: it is none of the workers.
+    var workers_name: sibling.Name = @splat(0);
+    sibling.nameGet(&workers_name);
+    sibling.nameSet("template");
     while (true) {
         const received = sibling.receive(orders_fd, &buffer) catch {
             if (!sibling.say(orders_fd, -1)) self.exit(1);
@@ -63,6 +67,7 @@ fn serve(order: *Order, zygote: i32, jailed: bool) void {
         const message = received orelse self.exit(0);
         const pid = fork(&thread, jailed) catch -1;
         if (pid == 0) {
+            sibling.nameSet(&workers_name);
             order.* = .{
                 .bytes = &buffer,
                 .bytes_count = @intCast(message.bytes),
