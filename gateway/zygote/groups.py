@@ -10,6 +10,7 @@ import resource
 import sys
 from dataclasses import dataclass
 
+from gateway.cgroup import group
 from gateway.cgroup.bounds import Bounds
 from gateway.cgroup.group import Group
 from gateway.cgroup.hierarchy import discover
@@ -52,15 +53,15 @@ class Groups:
 
     def make(self, spec: SpawnSpec, place: ReservedPlace | None = None) -> Group:
         """Raises OSError, and then there is none."""
-        group = self.instance.worker_group(place.inside if place is not None else None)
+        made = self.instance.worker_group(place.inside if place is not None else None)
         if place is not None and place.inside is not None:
-            place.cap = group
+            place.cap = made
         try:
-            group.bound(Bounds(memory_bytes=spec.memory_bytes, pids_max=spec.processes_max))
+            made.bound(Bounds(memory_bytes=spec.memory_bytes, pids_max=spec.processes_max))
         except OSError:
-            self.instance.remove(group)
+            self.instance.remove(made)
             raise
-        return group
+        return made
 
     def remove(self, group: Group) -> None:
         self.instance.remove(group)
@@ -70,10 +71,10 @@ class Groups:
         self.instance.close()
 
 
-def enter(group: Group, spec: SpawnSpec) -> None:
+def enter(entrances: list[str], spec: SpawnSpec) -> None:
     """In the fork. Raises JailError."""
     try:
-        group.enter()
+        group.enter(entrances)
     except OSError as error:
         raise JailError(f"control group: {error}") from error
     # Until the gateway sets it more closely, so that an import that is too large gets its MemoryError.

@@ -215,6 +215,8 @@ pub const worker_cpu_ns_max = timeout_ms_max * ms_ns;
 
 /// Blocks of one size that fill holes before the first fork.
 pub const holes_blocks_max = 64 * kib;
+/// What the zygote tells its template of one worker: the spawn document, and some hundred bytes more.
+pub const order_bytes_max = 128 * kib;
 /// All writable memory of the zygote, in one file.
 pub const base_bytes_max = 1024 * mib;
 /// Of the zygote's pages between two that a worker has written to: no more, and the checkpoint copies them along.
@@ -339,6 +341,7 @@ comptime {
     assert(leased_max > tenants_max);
     assert(inflight_max >= connections_max + workers_max + 256);
     assert(spawn_bytes_max < frame_bytes_max);
+    assert(order_bytes_max >= 2 * frame_bytes_max);
     assert(chunk_line_bytes_max < receive_buffer_bytes);
     assert(std.math.isPowerOfTwo(receive_buffers_count));
     assert(connection_buffers_held_max <= receive_buffers_held_max);
