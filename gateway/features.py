@@ -159,7 +159,8 @@ def _groups() -> Iterator[Feature]:
         name = f"control group {controller}"
         # Every group of v2 counts its CPU time.
         where = next(
-            (one for one in found if controller in one.controllers or controller == "cpuacct" and one.version == 2), None
+            (one for one in found if controller in one.controllers or (controller == "cpuacct" and one.version == 2)),
+            None,
         )
         if where is not None and os.access(where.home, os.W_OK):
             yield Feature(name, True, f"v{where.version}")

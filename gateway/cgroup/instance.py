@@ -64,8 +64,10 @@ class Instance:
         return instance
 
     def group(self, name: str, without: frozenset[str] = frozenset()) -> Group:
-        """A new group below, in no hierarchy of the controllers in ``without``. Raises OSError, and then there is none."""
-        folders = {controller: parent / name for controller, parent in self.parents.items() if controller not in without}
+        """A new group below, not of the controllers in ``without``. Raises OSError, and then there is none."""
+        folders = {
+            controller: parent / name for controller, parent in self.parents.items() if controller not in without
+        }
         group = Group(folders, self.versions, self.files)
         try:
             for folder in dict.fromkeys(folders.values()):

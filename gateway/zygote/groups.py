@@ -20,9 +20,9 @@ from gateway.zygote.reserved import ReservedPlace
 from gateway.zygote.settings import JailSettings
 
 WANTED = ("memory", "pids")
-_ACCOUNT = "cpuacct"
-"""v1 (every group of v2 counts): the CPU time of workers that may have processes. What a process used that nobody waited
-for, or that ended with SIGCHLD ignored, is in nobody's own figures."""
+_CPU_COUNTER = "cpuacct"
+"""v1 (every group of v2 counts): the CPU time of workers that may have processes. What a process used that nobody
+waited for, or that ended with SIGCHLD ignored, is in nobody's own figures."""
 MEMORY_SLACK_BYTES = 2 * 2**20
 """The soft limit lies this much below the group's bound, and a sixteenth of it more: what the kernel itself needs for a
 worker (page tables, sockets, stacks) and copies of the zygote's pages are charged, too."""
@@ -42,7 +42,7 @@ class Groups:
     def of(cls, settings: JailSettings) -> "Groups":
         """Raises JailError when workers would have no bound on their memory and nobody has accepted that."""
         hierarchies = discover()
-        wanted = (*WANTED, _ACCOUNT) if any(_ACCOUNT in one.controllers for one in hierarchies) else WANTED
+        wanted = (*WANTED, _CPU_COUNTER) if any(_CPU_COUNTER in one.controllers for one in hierarchies) else WANTED
         instance = Instance.open(settings.group or instance_name(os.getpid()), hierarchies, wanted)
         if "memory" in instance.missing and settings.mode == "on" and settings.memory == "group":
             instance.close()
@@ -61,13 +61,13 @@ class Groups:
         counted = may_fork(spec)
         cap = place.cap.folders["cpu"] if place is not None and place.cap is not None else None
         # Where cpu and cpuacct are one hierarchy, a process is in one group of both: the cap's.
-        shared = cap is not None and cap.parent == self.instance.parents.get(_ACCOUNT)
-        without = frozenset() if counted and not shared else frozenset({_ACCOUNT})
+        shared = cap is not None and cap.parent == self.instance.parents.get(_CPU_COUNTER)
+        without = frozenset() if counted and not shared else frozenset({_CPU_COUNTER})
         group = self.instance.worker_group(place.inside if place is not None else None, without)
         if place is not None and place.inside is not None:
             place.cap = group
         if counted and shared and cap is not None:
-            group.folders[_ACCOUNT] = cap
+            group.folders[_CPU_COUNTER] = cap
         try:
             group.bound(Bounds(memory_bytes=spec.memory_bytes, pids_max=spec.processes_max))
         except OSError:

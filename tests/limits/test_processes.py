@@ -1,7 +1,7 @@
 """CPU time of processes that a function starts: all of it is its invocation's, whoever waited for their end.
 
-The kernel adds what a process used to its parent's figures only when the parent waits for it. A tenant that does not, or
-that ignores SIGCHLD, had CPU for nothing, over any limit.
+The kernel adds what a process used to its parent's figures only when the parent waits for it. A tenant that does not,
+or that ignores SIGCHLD, had CPU for nothing, over any limit.
 """
 
 import pytest
