@@ -137,7 +137,7 @@ def test_head_has_the_length_and_no_body(plane: Plane) -> None:
 @pytest.mark.parametrize("method", [b"GET", b"HEAD"])
 @pytest.mark.parametrize(("status", "length"), [(204, None), (304, None), (205, "0"), (206, "4")])
 def test_statuses_without_a_body_have_none(plane: Plane, status: int, length: str | None, method: bytes) -> None:
-    """Whatever the worker says: the next answer on the connection begins where a reader looks for it. (206: control.)"""
+    """Whatever the worker says, the next answer begins where a reader looks for it. (206 is the control.)"""
     with plane.connect() as client:
         client.sendall(b"%s /acme/echo/status?n=%d&body=lost HTTP/1.1\r\nHost: x\r\n\r\n" % (method, status))
         client.sendall(b"GET /acme/echo HTTP/1.1\r\nHost: x\r\n\r\n")
