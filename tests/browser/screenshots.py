@@ -32,7 +32,7 @@ SIZES: Final = {"desktop": (1280, 800), "phone": (390, 844)}
 THEMES: Final = ("light", "dark")
 HEIGHT_MAX: Final = 1800
 BYTES_MAX: Final = 150_000
-TOTAL_BYTES_MAX: Final = 8_000_000
+TOTAL_BYTES_MAX: Final = 9_000_000
 
 
 def main() -> int:
