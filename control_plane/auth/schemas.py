@@ -37,7 +37,8 @@ class KeyOut(BaseModel):
     expires_at: datetime | None
     revoked_at: datetime | None
     last_used_at: datetime | None
-    """Its last call of the control plane, to within five minutes; gateways do not report calls of functions."""
+    """The last request that came with it while it was valid, of functions or of this API, however it was answered; to
+    within a minute."""
     created_by: str
 
     @classmethod
