@@ -42,8 +42,9 @@ async def note_key_use(session: AsyncSession, tenant_id: str, key_id: str, at: d
 
 
 async def note_key_uses(session: AsyncSession, used: Mapping[str, datetime]) -> None:
-    """What a gateway reports, by key id. Several gateways report, late and in any order: a use only moves forward. In the
-    order of ids, so that two consumers never wait for each other's rows."""
+    """What a gateway reports, by key id. Several gateways report, late and in any order: a use only moves forward.
+
+    In the order of ids, so that two consumers never wait for each other's rows."""
     if not used:
         return
     is_newer = Key.last_used_at.is_(None) | (Key.last_used_at < bindparam("at"))

@@ -3,8 +3,8 @@
 A task of ``app``'s lifespan. It is woken after each commit that gateways must learn of, and looks every
 ``relay_interval`` by itself, since another control plane may have committed or Redis may have lost its data.
 
-Each round ends with the word which revision is the newest (``NEWEST_KEY``): nodes that hold it know that nothing is kept
-from them. What always holds: a script in Redis compares and sets, so an older table never replaces a newer one, however many
+Each round says which revision is the newest (``NEWEST_KEY``): nodes that hold it know that nothing is kept from them.
+What always holds: a script in Redis compares and sets, so an older table never replaces a newer one, however many
 relays run; with Redis away nothing is lost, because the truth is SQL and the next round writes it whole.
 """
 

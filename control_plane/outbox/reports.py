@@ -103,7 +103,6 @@ class ReportConsumer:
             status = await apply_report(session, report)
         log.info("report-applied", version=report.version_id, node=report.node, outcome=report.outcome, status=status)
 
-
     async def _consume_key_uses(self, content: bytes) -> None:
         try:
             report = KeyUses.model_validate_json(content)

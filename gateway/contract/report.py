@@ -49,7 +49,7 @@ class VersionReport(BaseModel):
 
 
 class KeyUses(BaseModel):
-    """Key id → Unix time, in seconds, of the last request that came with it, of those used since the node's last word."""
+    """Key id → Unix time, in seconds, of the last request that came with it, of those used since the last report."""
 
     model_config = ConfigDict(frozen=True)
     node: str

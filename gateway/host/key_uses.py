@@ -1,8 +1,9 @@
-"""Which keys callers came with: read out of the data plane now and then, told to the control plane (contract/report.py).
+"""Which keys callers came with: read out of the data plane now and then, told to the control plane.
 
-``table_feed`` sends while Redis is connected, ``node`` collects before each revision (the data plane remembers the uses of
-one revision back) and flushes at the end. What always holds: the call itself waits for nothing; while Redis is away
-the latest use of each key waits here, so ``kill -9`` loses what came since the last word, by default 20 seconds' worth.
+``table_feed`` sends while Redis is connected (contract/report.py), ``node`` collects before each revision (the data
+plane remembers the uses of one revision back) and flushes at the end. What always holds: a call waits for nothing of
+this; while Redis is away the latest use of each key waits here, so ``kill -9`` loses what came since the last report,
+by default 20 seconds' worth.
 """
 
 from collections.abc import Callable

@@ -156,9 +156,10 @@ class Node:
         output = asyncio.create_task(self.output_feed.run())
         heart = asyncio.create_task(self._beat())
         ended = asyncio.create_task(self._ended.wait())
-        done, _ = await asyncio.wait({feed, age, leases, books, shipping, heart, ended}, return_when=asyncio.FIRST_COMPLETED)
+        running = {feed, age, leases, books, shipping, heart, ended}
+        done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
         if feed in done and feed.exception() is None:  # no Redis configured
-            done, _ = await asyncio.wait({age, leases, books, shipping, heart, ended}, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(running - {feed}, return_when=asyncio.FIRST_COMPLETED)
         for task in (feed, age, heart, ended, leases, heartbeat, books, shipping, output, *self._fetches):
             task.cancel()
         loop.remove_reader(self.data_plane.event_fd)

@@ -1,10 +1,10 @@
 """How long ago this node last knew that it serves the newest table, and the end of serving by one that is too old.
 
-A table is confirmed when the control plane's word on which revision is the newest (``NEWEST_KEY`` of contract/table.py, read
-by ``table_feed``) names the one that the data plane has applied. That Redis offers no other says nothing: nobody may be
-there to write one. Asked by ``node``, telemetry and heartbeat.
+A table is confirmed when the control plane's word on which revision is the newest (``NEWEST_KEY`` of contract/table.py,
+read by ``table_feed``) names the one that the data plane has applied. That Redis offers no other says nothing: nobody
+may be there to write one. Asked by ``node``, telemetry and heartbeat.
 
-What always holds: the data plane refuses by itself once ``table_max_age`` is over, even if this process hangs; a restart
+What always holds: the data plane refuses by itself once ``table_max_age`` is over, even if this thread hangs; a restart
 makes no table younger (the last confirmation is the modification time of a file beside the table), and a sleeping
 machine ages. Confirmed again, the node serves again.
 """
@@ -85,8 +85,8 @@ class TableAge:
         facts = {"age_s": round(self.age_s, 1), "max_age_s": self.max_s, "revision": self._applied}
         if now_is == "over":
             _log.critical(
-                "the table could not be confirmed for TAILCUT_TABLE_MAX_AGE: calls are refused (503) until Redis and the "
-                "control plane are back",
+                "the table could not be confirmed for TAILCUT_TABLE_MAX_AGE: calls are refused (503) until Redis and "
+                "the control plane are back",
                 **facts,
             )
         elif now_is == "late":

@@ -1,9 +1,10 @@
 """Follows the routing table in Redis, and carries the node's reports there, over one connection that heals itself.
 
 The table is read at start, on each message of the channel and every few seconds (a message may be lost), and with it
-what the control plane says is the newest; reports go out when there are any, uses of keys every ``key_use_interval``. Redis away: back-off, nothing else changes. A table is taken when its revision is newer than
-ours; an older one only after Redis has offered nothing newer for a while (its disk, or the control plane's database,
-was restored from a copy), for one glitch must not bring back a revoked key.
+what the control plane says is the newest; reports go out when there are any, uses of keys every ``key_use_interval``.
+Redis away: back-off, nothing else changes here. A table is taken when its revision is newer than ours; an older one only
+after Redis has offered nothing newer for a while (its disk, or the control plane's database, was restored from a copy),
+for one glitch must not bring back a revoked key.
 
 Started by ``node``, which gives the callbacks; never raises but for cancellation.
 """

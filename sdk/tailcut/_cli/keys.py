@@ -22,8 +22,10 @@ def list_(
     key: options.Key = None,
     json_: options.Json = False,
 ) -> None:
-    """List the keys; what they are is never shown. `used` is the last request that came with a key while it was valid, of
-    functions or of the API, refused ones included; to within a minute."""
+    """List the keys; what they are is never shown.
+
+    `used` is the last request that came with a key while it was valid, of functions or of the API, refused ones
+    included; to within a minute."""
     if context.invoked_subcommand is not None:
         return
     with options.connect(server, key) as client:
