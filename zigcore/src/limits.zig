@@ -239,7 +239,9 @@ pub const hot_keep_bytes = 4 * mib;
 /// A range of that kind is dropped when it has this length.
 pub const hot_drop_bytes = 128 * kib;
 /// After so many invocations the set of dirty pages is learnt anew, and the mappings are compared.
-pub const hot_relearn_count = 1024;
+pub const hot_relearn_count = 16 * kib;
+/// After so many when the set has grown meanwhile.
+pub const hot_grown_count = 1024;
 /// And once after so many, when what is done on first use has been done.
 pub const hot_settle_count = 8;
 /// Files that the import left open, whose positions are restored.
