@@ -2,8 +2,8 @@
 
 The table is read at start, on each message of the channel and every few seconds (a message may be lost), and with it
 what the control plane says is the newest; reports go out when there are any, uses of keys every ``key_use_interval``.
-Redis away: back-off, nothing else changes here. A table is taken when its revision is newer than ours; an older one only
-after Redis has offered nothing newer for a while (its disk, or the control plane's database, was restored from a copy),
+Redis away: back-off, nothing else changes here. A table is taken when its revision is newer than ours; an older one
+only after Redis has offered nothing newer for a while (its disk, or the control plane's database, was restored),
 for one glitch must not bring back a revoked key.
 
 Started by ``node``, which gives the callbacks; never raises but for cancellation.
@@ -110,7 +110,10 @@ class TableFeed:
     async def _read_table(self, client: "redis.Redis") -> None:
         began_s = time.monotonic()
         pipeline = client.pipeline(transaction=False)
-        document, newest, left_ms = await pipeline.get(TABLE_KEY).get(NEWEST_KEY).pttl(NEWEST_KEY).execute()
+        pipeline.get(TABLE_KEY)
+        pipeline.get(NEWEST_KEY)
+        pipeline.pttl(NEWEST_KEY)
+        document, newest, left_ms = await pipeline.execute()
         self._take(document)
         if isinstance(newest, bytes) and newest.isdigit() and left_ms > 0:
             ago_s = NEWEST_KEPT_S - left_ms / 1000 + time.monotonic() - began_s

@@ -47,7 +47,7 @@ def expired(server: Server, key: str) -> None:
     ready = readiness(server)
     assert ready.status_code == 503
     assert ready.json()["table_expired"]
-    assert ready.json()["table_age_s"] >= ready.json()["table_max_age_s"] == 4
+    assert ready.json()["table_age_s"] >= ready.json()["table_max_age_s"] == 3
     log = server.log_dir / "gateway.log"
     server.wait_for(lambda: "calls are refused (503) until Redis" in log.read_text(), what="the line in the log")
 
@@ -60,7 +60,7 @@ def serves_again(server: Server, key: str, status: int = 200) -> None:
 
 def test_a_node_serves_on_for_as_long_as_the_setting_says(own_server: Callable[..., Server], valkey: Valkey) -> None:
     parts = ("control-plane", "zygote", "egress", "gateway")
-    server = own_server(redis_url=valkey.url, table_max_age=4, supervise=parts, **QUICK)
+    server = own_server(redis_url=valkey.url, table_max_age=3, supervise=parts, **QUICK)
     endless = own_server(table_max_age=0, supervise=parts, **QUICK)
     keys = {}
     for each in (server, endless):
@@ -96,4 +96,4 @@ def test_a_node_serves_on_for_as_long_as_the_setting_says(own_server: Callable[.
     valkey.start()
     serves_again(server, key, 401)
     assert server.invoke("hello").status_code == 200
-    assert "tailcut_table_max_age_seconds 4.0" in server.metrics()
+    assert "tailcut_table_max_age_seconds 3.0" in server.metrics()
