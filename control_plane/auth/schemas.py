@@ -37,8 +37,8 @@ class KeyOut(BaseModel):
     expires_at: datetime | None
     revoked_at: datetime | None
     last_used_at: datetime | None = Field(
-        description="The last request that came with it while it was valid, of functions or of this API, however it was "
-        "answered; shown within a minute"
+        description="The last request that came with it while it was valid, of functions or of this API, however it "
+        "was answered; shown within a minute"
     )
     created_by: str
 

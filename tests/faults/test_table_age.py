@@ -1,6 +1,7 @@
 """Redis or the control plane away: functions are served on, until TAILCUT_TABLE_MAX_AGE is over, and again afterwards.
 
-Two nodes lose the same Redis at the same time; the second one, which may serve without end, is the control.
+Its control, a node that may serve without end, is
+tests/faults/test_processes.py::test_the_gateway_killed_while_everything_else_is_down_serves_from_its_disk.
 """
 
 import signal
@@ -52,6 +53,11 @@ def expired(server: Server, key: str) -> None:
     server.wait_for(lambda: "calls are refused (503) until Redis" in log.read_text(), what="the line in the log")
 
 
+def served_on(server: Server, key: str) -> None:
+    """Meanwhile it is refused only if this machine was so slow that the time is over already."""
+    assert server.invoke("hello", key=key).status_code == 200 or readiness(server).json()["table_expired"]
+
+
 def serves_again(server: Server, key: str, status: int = 200) -> None:
     server.wait_for(lambda: server.invoke("hello", key=key).status_code == status, what=f"a {status}")
     server.wait_for(lambda: readiness(server).status_code == 200, what="readiness")
@@ -59,22 +65,18 @@ def serves_again(server: Server, key: str, status: int = 200) -> None:
 
 
 def test_a_node_serves_on_for_as_long_as_the_setting_says(own_server: Callable[..., Server], valkey: Valkey) -> None:
-    parts = ("control-plane", "zygote", "egress", "gateway")
-    server = own_server(redis_url=valkey.url, table_max_age=3, supervise=parts, **QUICK)
-    endless = own_server(table_max_age=0, supervise=parts, **QUICK)
-    keys = {}
-    for each in (server, endless):
-        each.deploy("hello", HELLO, public=True)
-        key = keys[each] = each.create_key(scopes=["invoke"])
-        each.wait_for(lambda e=each, k=key: e.invoke("hello", key=k.token).status_code == 200, what="the first call")
-        each.wait_for(lambda e=each, k=key: last_used(e, k.id) is not None, what="the key's use by a function")
-    key = keys[server].token
+    server = own_server(redis_url=valkey.url, table_max_age=3, **QUICK)
+    server.deploy("hello", HELLO, public=True)
+    made = server.create_key(scopes=["invoke"])
+    key = made.token
+    server.wait_for(lambda: server.invoke("hello", key=key).status_code == 200, what="the key's first call")
+    server.wait_for(lambda: last_used(server, made.id) is not None, what="the key's use by a function")
 
     # Redis is there, and nobody confirms the table: the control plane hangs.
     paused = server.pid("control-plane")
     assert paused is not None
     server.kill(paused, signal.SIGSTOP)
-    assert server.invoke("hello", key=key).status_code == 200, "served on meanwhile"
+    served_on(server, key)
     expired(server, key)
     assert readiness(server).json()["redis_connected"]
     server.kill(paused, signal.SIGCONT)
@@ -82,17 +84,13 @@ def test_a_node_serves_on_for_as_long_as_the_setting_says(own_server: Callable[.
 
     # Redis is away, and a key is revoked.
     valkey.kill()
-    endless.kill(endless.pid("valkey"))
-    for each in (server, endless):
-        each.revoke_key(keys[each].id)
-        assert each.invoke("hello", key=keys[each].token).status_code == 200, "served on meanwhile, the revoked key too"
+    server.revoke_key(made.id)
+    served_on(server, key)  # the revoked key too
     expired(server, key)
     server.kill(server.pid("gateway"))
     server.wait_for(lambda: server.pid("gateway") is not None, what="the next gateway")
     server.wait_for(lambda: health(server, "healthz") == 200, what="the next gateway's health")
     expired(server, key)  # a restart makes no table younger
-    assert endless.invoke("hello", key=keys[endless].token).status_code == 200, "the control: without end"
-    assert "tailcut_table_max_age_seconds 0.0" in endless.metrics()
     valkey.start()
     serves_again(server, key, 401)
     assert server.invoke("hello").status_code == 200
