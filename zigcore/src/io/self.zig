@@ -395,6 +395,10 @@ pub fn processId() i32 {
     return @intCast(linux.syscall0(.getpid));
 }
 
+pub fn parentId() i32 {
+    return @intCast(linux.syscall0(.getppid));
+}
+
 extern fn fork() c_int;
 
 /// libc's, which has locks of its own to bring over. 0: the child.
