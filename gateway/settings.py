@@ -8,9 +8,9 @@ Bounds of the Zig data plane itself are in zigcore/src/limits.zig.
 import os
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic.functional_validators import BeforeValidator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -113,6 +113,11 @@ class HostSettings(BaseSettings):
     """How often the table is read although no message came."""
     table_older_patience: Duration = timedelta(seconds=30)
     """A table with a lower revision than ours is taken when Redis has offered nothing newer for this long."""
+    table_max_age: Duration = timedelta(hours=72)
+    """How long a node serves by a table that it could not confirm to be the newest, Redis or the control plane being
+    away: a key that was revoked meanwhile works there for as long. Then calls are 503 until it can. 0: without end."""
+    key_use_interval: Duration = timedelta(seconds=20)
+    """How often the control plane is told which keys callers came with; what ``kill -9`` loses of it."""
     redis_timeout: Duration = timedelta(seconds=5)
     redis_backoff_max: Duration = timedelta(seconds=5)
     fetches_max: int = Field(default=4, ge=1, le=64)
@@ -143,6 +148,16 @@ class HostSettings(BaseSettings):
     """Of one file of ``functions.jsonl``; then it is renamed to ``.1``, and so on."""
     function_log_files_max: int = Field(default=4, ge=1, le=99)
     log_level: str = "info"
+
+    @model_validator(mode="after")
+    def _is_confirmed_in_time(self) -> Self:
+        least = 3 * self.table_poll_interval
+        if self.table_max_age and self.table_max_age < least:
+            raise ValueError(
+                f"TAILCUT_TABLE_MAX_AGE is {self.table_max_age.total_seconds():g} s; allowed are 0 (without end) and "
+                f"{least.total_seconds():g} s (three times TAILCUT_TABLE_POLL_INTERVAL) or more"
+            )
+        return self
 
     @property
     def gateway_dir(self) -> Path:

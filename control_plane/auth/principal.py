@@ -23,7 +23,7 @@ from control_plane.models import Key, Member, Person, Session, Tenant, now
 from control_plane.problems import Problem, not_found
 
 OPERATOR: Final = "operator"
-KEY_USE_INTERVAL: Final = timedelta(minutes=5)
+KEY_USE_INTERVAL: Final = timedelta(minutes=1)
 SESSION_USE_INTERVAL: Final = timedelta(minutes=1)
 """How exactly the last use is noted."""
 _CHALLENGE: Final = {"WWW-Authenticate": "Bearer"}

@@ -1,10 +1,10 @@
 """Queries about keys, sessions, attempts and idempotency records. All but the look-up of a credential filter by
 tenant or by person."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from sqlalchemy import case, delete, func, select, update
+from sqlalchemy import bindparam, case, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.database import insert_into
@@ -34,11 +34,23 @@ async def count_live_keys(session: AsyncSession, tenant_id: str) -> int:
 
 
 async def note_key_use(session: AsyncSession, tenant_id: str, key_id: str, at: datetime) -> None:
-    """The latest use; also for whoever consumes what gateways report."""
+    """A call of this API; the latest use counts."""
     is_newer = Key.last_used_at.is_(None) | (Key.last_used_at < at)
     await session.execute(
         update(Key).where(Key.tenant_id == tenant_id, Key.id == key_id, is_newer).values(last_used_at=at)
     )
+
+
+async def note_key_uses(session: AsyncSession, used: Mapping[str, datetime]) -> None:
+    """What a gateway reports, by key id. Several gateways report, late and in any order: a use only moves forward.
+
+    In the order of ids, so that two consumers never wait for each other's rows."""
+    if not used:
+        return
+    is_newer = Key.last_used_at.is_(None) | (Key.last_used_at < bindparam("at"))
+    query = update(Key).where(Key.id == bindparam("key_id"), is_newer).values(last_used_at=bindparam("at"))
+    connection = await session.connection()
+    await connection.execute(query, [{"key_id": key_id, "at": at} for key_id, at in sorted(used.items())])
 
 
 async def revoke(session: AsyncSession, tenant_id: str, key_id: str, at: datetime) -> bool:

@@ -36,8 +36,10 @@ class KeyOut(BaseModel):
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
-    last_used_at: datetime | None
-    """Its last call of the control plane, to within five minutes; gateways do not report calls of functions."""
+    last_used_at: datetime | None = Field(
+        description="The last request that came with it while it was valid, of functions or of this API, however it "
+        "was answered; shown within a minute"
+    )
     created_by: str
 
     @classmethod

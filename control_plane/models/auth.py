@@ -23,7 +23,8 @@ class Key(Base):
     expires_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
     last_used_at: Mapped[datetime | None]
-    """To within ``KEY_USE_INTERVAL``: noting each use would make every read a write."""
+    """Of this API to within ``KEY_USE_INTERVAL``: noting each use would make every read a write. Of functions as
+    gateways report it (outbox/reports.py)."""
     created_by: Mapped[str] = mapped_column(String(254), default="", server_default=text("''"))
     """Who made it, for people."""
 

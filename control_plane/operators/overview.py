@@ -23,6 +23,7 @@ from control_plane.operators.schemas import Check, NodeOut, Overview, Tone
 from control_plane.outbox import repository as outbox
 
 _LATE: Final = timedelta(seconds=30)
+_UNCONFIRMED_S: Final = 30.0
 """A change that Redis does not have by then, a table that a node does not serve."""
 _WEBHOOK_LATE: Final = timedelta(minutes=5)
 _MAIL_LATE: Final = timedelta(minutes=10)
@@ -122,6 +123,10 @@ def _node(node: NodeOut, changed_at: datetime | None, at: datetime) -> list[Chec
     if node.behind and changed_at is not None and at - changed_at > _LATE:
         say("table", "bad", "serves an old table", f"Revision {state.revision}: keys and tiers changed since do not "
             "hold there.", "tailcut-server status", "is-it-well")  # fmt: skip
+    if state.table_age_s is not None and state.table_age_s > _UNCONFIRMED_S:
+        over = 0 < state.table_max_age_s <= state.table_age_s
+        detail = "Calls are refused there (503 table-expired)." if over else "Keys revoked meanwhile may work there."
+        say("age", "bad" if over else "warn", f"the table was not confirmed for {state.table_age_s:.0f} s", detail)
     if state.revisions_refused:
         detail = "The data plane refused a table and serves the one before: a defect of ours, please report it."
         say("refused", "bad", f"{state.revisions_refused} tables refused", detail)

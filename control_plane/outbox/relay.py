@@ -3,12 +3,14 @@
 A task of ``app``'s lifespan. It is woken after each commit that gateways must learn of, and looks every
 ``relay_interval`` by itself, since another control plane may have committed or Redis may have lost its data.
 
+Each round says which revision is the newest (``NEWEST_KEY``): nodes that hold it know that nothing is kept from them.
 What always holds: a script in Redis compares and sets, so an older table never replaces a newer one, however many
 relays run; with Redis away nothing is lost, because the truth is SQL and the next round writes it whole.
 """
 
 import asyncio
 import contextlib
+import time
 from datetime import timedelta
 from typing import Any, Final
 
@@ -24,7 +26,7 @@ from control_plane.models import now
 from control_plane.outbox import repository as outbox
 from control_plane.outbox.table import build_table
 from control_plane.people import repository as people
-from gateway.contract.table import REVISION_CHANNEL, TABLE_KEY
+from gateway.contract.table import NEWEST_KEPT_S, NEWEST_KEY, REVISION_CHANNEL, TABLE_KEY
 
 log = structlog.get_logger(__name__)
 
@@ -71,10 +73,14 @@ class Relay:
     async def round(self) -> None:
         """Publish if Redis holds less than SQL. The bell is cleared first: what rings meanwhile gets a round."""
         self._context.relay_bell.clear()
+        began_s = time.monotonic()
         async with self._context.reading() as session:
             revision = await outbox.current_revision(session)
         if await self._held_revision() < revision:
             revision = await self._publish_table()
+        # True as of the round's beginning, however long it took: what was committed meanwhile gets the next one.
+        left_ms = int((NEWEST_KEPT_S - (time.monotonic() - began_s)) * 1000)
+        await self._redis.set(NEWEST_KEY, revision, px=max(left_ms, 1))
         await self._settle(revision)
 
     async def _held_revision(self) -> int:

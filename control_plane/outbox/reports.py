@@ -1,4 +1,4 @@
-"""Consumes what gateways report: a version is ready on a node, or failed there with a traceback.
+"""Consumes what gateways report: a version is ready on a node, or failed there with a traceback; keys were used.
 
 A task of ``app``'s lifespan, reading the Redis stream in a consumer group. A report is acknowledged after its
 transaction; one that was not (killed in between) comes again and changes nothing. A report that cannot be read is
@@ -9,6 +9,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import structlog
@@ -18,12 +19,20 @@ from redis.exceptions import RedisError, ResponseError
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from control_plane.auth import repository as auth
 from control_plane.context import Context
 from control_plane.functions import repository, service
 from control_plane.models import Function, NodeReport, Version, now
 from control_plane.outbox import repository as outbox
 from control_plane.outbox.relay import BACKOFF_FIRST_S, BACKOFF_LAST_S
-from gateway.contract.report import REPORT_FIELD, REPORT_GROUP, REPORT_STREAM, VersionReport
+from gateway.contract.report import (
+    KEY_USES_FIELD,
+    REPORT_FIELD,
+    REPORT_GROUP,
+    REPORT_STREAM,
+    KeyUses,
+    VersionReport,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -76,7 +85,11 @@ class ReportConsumer:
             )
             messages = _messages(streams)
         for identifier, fields in messages:
-            await self._consume(fields.get(REPORT_FIELD.encode(), b""))
+            uses = fields.get(KEY_USES_FIELD.encode())
+            if uses is not None:
+                await self._consume_key_uses(uses)
+            else:
+                await self._consume(fields.get(REPORT_FIELD.encode(), b""))
             await self._redis.xack(REPORT_STREAM, REPORT_GROUP, identifier)
             await self._redis.xdel(REPORT_STREAM, identifier)
 
@@ -89,6 +102,18 @@ class ReportConsumer:
         async with self._context.writing() as session:
             status = await apply_report(session, report)
         log.info("report-applied", version=report.version_id, node=report.node, outcome=report.outcome, status=status)
+
+    async def _consume_key_uses(self, content: bytes) -> None:
+        try:
+            report = KeyUses.model_validate_json(content)
+        except ValidationError as error:
+            log.warning("key-uses-unreadable", report_bytes=len(content), errors=error.error_count())
+            return
+        at = now()
+        # A node's clock may be ahead of ours: nothing was used in the future.
+        used = {key_id: min(datetime.fromtimestamp(used_s, UTC), at) for key_id, used_s in report.used_s.items()}
+        async with self._context.writing() as session:
+            await auth.note_key_uses(session, used)
 
 
 def _messages(streams: Any) -> list[Message]:

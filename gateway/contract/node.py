@@ -94,6 +94,10 @@ class NodeState(BaseModel):
     jail: str
     revision: int
     """The last one applied; -1: none yet."""
+    table_age_s: float | None = None
+    """Since it was last confirmed to be the newest; None: a gateway that does not say."""
+    table_max_age_s: float = 0.0
+    """At which the node refuses calls; 0: at none."""
     cpus: list[NodeCpu] = []
     reserved: list[ReservedCpu] = []
     workers_deadline: int = 0

@@ -1,17 +1,21 @@
-"""Gateways → control plane: what became of a version on a node, through the Redis stream ``REPORT_STREAM``.
+"""Gateways → control plane, through the Redis stream ``REPORT_STREAM``: what became of a version on a node, and which
+keys its callers came with. An entry has one field, which says what it holds.
 
-Delivery is at least once; a report is idempotent (the last word per node and version counts).
+Delivery is at least once; a report is idempotent (the last word per node and version counts, the latest use of a key).
 """
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from gateway.contract.worker import State
 
 REPORT_STREAM = "tailcut:reports"
 REPORT_FIELD = "report"
+KEY_USES_FIELD = "key_uses"
 REPORT_GROUP = "control-plane"
+KEY_USES_MAX = 1_000
+"""In one entry."""
 
 
 class StartFailure(BaseModel):
@@ -42,3 +46,14 @@ class VersionReport(BaseModel):
     state_reason: str = ""
     """Why that is something else than was asked for."""
     error: StartFailure | None = None
+
+
+class KeyUses(BaseModel):
+    """Key id → Unix time, in seconds, of the last request that came with it, of those used since the last report."""
+
+    model_config = ConfigDict(frozen=True)
+    node: str
+    used_s: Annotated[
+        dict[Annotated[str, Field(max_length=40)], Annotated[int, Field(ge=1, lt=2**32)]],
+        Field(max_length=KEY_USES_MAX),
+    ]

@@ -51,6 +51,8 @@ class KeyRow:
     """Whether the key has the scope ``invoke`` (``admin`` includes it)."""
     expires_at_s: int
     """Unix time; 0: never."""
+    id: str
+    """Of the control plane; what the use of a key is told by."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 The control plane's relay writes the document to ``TABLE_KEY`` and then publishes its revision on
 ``REVISION_CHANNEL``; a gateway reads it at start, on each message, and every few seconds in case a message was lost.
-A gateway keeps its last good document on disk: Redis and the control plane may both be down.
+A gateway keeps its last good document on disk: Redis and the control plane may both be down. That what it holds is
+still the newest, ``NEWEST_KEY`` tells: a table that merely lies in Redis may be one that nobody writes any more.
 """
 
 from typing import Annotated, Literal
@@ -13,6 +14,10 @@ from gateway.contract.worker import State
 
 TABLE_KEY = "tailcut:table"
 REVISION_CHANNEL = "tailcut:revision"
+NEWEST_KEY = "tailcut:table:newest"
+"""The newest revision that SQL had when the relay last looked. The key's own time to live, ``NEWEST_KEPT_S`` when it
+looked, tells how long ago that was, so that no two clocks have to agree."""
+NEWEST_KEPT_S = 7 * 86_400
 
 NAME_PATTERN = r"^[a-z][a-z0-9-]{0,61}[a-z0-9]$|^[a-z]$"
 """Names of tenants, functions and aliases: DNS labels, so that ``{tenant}.{domain}`` works."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from gateway.core._zigcore_abi import ffi  # type: ignore[import-not-found,unused-ignore]
 
-ABI_VERSION = 3
+ABI_VERSION = 4
 LIBRARY_PATH = Path(__file__).with_name("libzigcore.so")
 
 

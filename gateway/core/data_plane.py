@@ -219,6 +219,17 @@ class DataPlane:
         error = ffi.new("zc_error *")
         binding.check(self._library.zc_gateway_journal_give(reactor, descriptor, number, error), error)
 
+    def serve_until(self, monotonic_ns: int) -> None:
+        """From then on calls are refused (503 table-expired): the table is too old. 0: never."""
+        binding.check(self._library.zc_gateway_serve_until(monotonic_ns))
+
+    def key_uses(self) -> dict[str, int]:
+        """Key id → Unix time of its last use, of keys used since the last call; call until it is empty. Before each
+        ``apply``, too: uses noted in the table before the last one are lost with the next."""
+        size = self._library.zc_gateway_key_uses(self._buffer, EVENTS_BYTES)
+        rows = json.loads(ffi.buffer(self._buffer, size)[:] or b"[]")
+        return {row["id"]: row["used_s"] for row in rows}
+
     def purses(self) -> list[PurseState]:
         """The purses that changed since the last call; call until it is empty."""
         size = self._library.zc_gateway_purses(self._buffer, EVENTS_BYTES)

@@ -113,6 +113,8 @@ class Heartbeat:
             draining=node.draining,
             jail=node.settings.jail,
             revision=node.applied.revision if node.applied else -1,
+            table_age_s=node.table_age.age_s,
+            table_max_age_s=node.table_age.max_s,
             cpus=[
                 NodeCpu(
                     cpu=each["cpu"],

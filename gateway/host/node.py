@@ -36,6 +36,7 @@ from gateway.host.function_log import FunctionLog
 from gateway.host.heartbeat import Heartbeat
 from gateway.host.indexes import Indexes, OutOfIndexes
 from gateway.host.journal import Journal
+from gateway.host.key_uses import KeyUseFeed
 from gateway.host.leases import Leases
 from gateway.host.memory import Memory, is_version_id
 from gateway.host.openapi import Documents
@@ -43,6 +44,7 @@ from gateway.host.output_feed import OutputFeed
 from gateway.host.reports import Reports
 from gateway.host.reserved import sellable_ppm
 from gateway.host.shipping import Shipping
+from gateway.host.table_age import TableAge
 from gateway.host.table_feed import TableFeed
 from gateway.host.versions import Outcome, Stage, Versions
 from gateway.host.workers import Workers
@@ -88,7 +90,17 @@ class Node:
         self.serving = self.memory.load_serving()
         self.versions.restore(self.memory.load_ready(), self.bundles.on_disk(), time.monotonic())
         revision = self.table.revision if self.table else -1
-        self.feed = TableFeed(settings, self.reports, revision, self._take_table, self._report_again)
+        self.key_uses = KeyUseFeed(self.data_plane.key_uses, self.identity.name)
+        self.table_age = TableAge(settings, self.data_plane)
+        self.feed = TableFeed(
+            settings,
+            self.reports,
+            self.key_uses,
+            revision,
+            self._take_table,
+            self.table_age.heard,
+            self._report_again,
+        )
         self.leases = Leases(settings, self.data_plane, f"{self.identity.name}:{self.identity.epoch}")
         self.applied: Revision | None = None
         self.apply_failures = 0
@@ -138,6 +150,7 @@ class Node:
                 return 1
             # Before a connection is accepted, so that a reload or a restart answers nobody with not-ready.
             await self._reconcile()
+        age = asyncio.create_task(self.table_age.run())
         feed = asyncio.create_task(self.feed.run())
         leases = asyncio.create_task(self.leases.run())
         heartbeat = asyncio.create_task(Heartbeat(self).run())
@@ -145,13 +158,15 @@ class Node:
         output = asyncio.create_task(self.output_feed.run())
         heart = asyncio.create_task(self._beat())
         ended = asyncio.create_task(self._ended.wait())
-        done, _ = await asyncio.wait({feed, leases, books, shipping, heart, ended}, return_when=asyncio.FIRST_COMPLETED)
+        running = {feed, age, leases, books, shipping, heart, ended}
+        done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
         if feed in done and feed.exception() is None:  # no Redis configured
-            done, _ = await asyncio.wait({leases, books, shipping, heart, ended}, return_when=asyncio.FIRST_COMPLETED)
-        for task in (feed, heart, ended, leases, heartbeat, books, shipping, output, *self._fetches):
+            done, _ = await asyncio.wait(running - {feed}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (feed, age, heart, ended, leases, heartbeat, books, shipping, output, *self._fetches):
             task.cancel()
         loop.remove_reader(self.data_plane.event_fd)
         await self.leases.give_back()
+        await self.key_uses.flush(self.settings.redis_url)
         await self.shipping.flush(_FLUSH_S)
         self.data_plane.stop()
         self.events.take()
@@ -200,7 +215,7 @@ class Node:
     @property
     def is_ready(self) -> bool:
         """Whether requests are being served."""
-        return self.applied is not None and not self.draining
+        return self.applied is not None and not self.draining and not self.table_age.is_over
 
     # -- tables in -------------------------------------------------------------------------------------------------
 
@@ -276,6 +291,7 @@ class Node:
             return True
         self.events.know({row.index: self.versions.states[row.id].version for row in revision.versions}, table)
         document = routing.encode(revision)
+        self.key_uses.collect()
         try:
             await asyncio.to_thread(self.data_plane.apply, document)
         except CoreError as error:
@@ -283,6 +299,7 @@ class Node:
             _log.error("the data plane refused a revision; serving on with the last one", error=str(error))
             return False
         self.leases.take_table(table)
+        self.table_age.applied(table.revision)
         if self.applied is None:
             await self.leases.prime()
             self._serve()

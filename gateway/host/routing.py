@@ -234,6 +234,7 @@ def _key_row(key: Key, tenants: Mapping[str, int]) -> KeyRow:
         tenant=tenants[key.tenant_id],
         invoke="invoke" in key.scopes or "admin" in key.scopes,
         expires_at_s=key.expires_at_s or 0,
+        id=key.id,
     )
 
 

@@ -106,7 +106,7 @@ def _revision(index: int, token: str) -> Revision:
     return Revision(
         revision=0,
         tenants=[TenantRow(_TENANT, concurrency_max=1, openapi_public="{}", openapi_all="{}")],
-        keys=[KeyRow(hashlib.sha256(token.encode()).hexdigest(), tenant=0, invoke=True, expires_at_s=0)],
+        keys=[KeyRow(hashlib.sha256(token.encode()).hexdigest(), tenant=0, invoke=True, expires_at_s=0, id="check")],
         versions=[version],
         routes=[RouteRow(tenant=0, function=_FUNCTION, qualifier="live", version=index, public=False)],
     )

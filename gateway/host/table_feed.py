@@ -1,11 +1,12 @@
 """Follows the routing table in Redis, and carries the node's reports there, over one connection that heals itself.
 
-The table is read at start, on each message of the channel and every few seconds (a message may be lost); reports go
-out when there are any. Redis away: back-off, nothing else changes. A table is taken when its revision is newer than
-ours; an older one only after Redis has offered nothing newer for a while (its disk, or the control plane's database,
-was restored from a copy), for one glitch must not bring back a revoked key.
+The table is read at start, on each message of the channel and every few seconds (a message may be lost), and with it
+what the control plane says is the newest; reports go out when there are any, uses of keys every ``key_use_interval``.
+Redis away: back-off, nothing else changes here. A table is taken when its revision is newer than ours; an older one
+only after Redis has offered nothing newer for a while (its disk, or the control plane's database, was restored),
+for one glitch must not bring back a revoked key.
 
-Started by ``node``, which gives the two callbacks; never raises but for cancellation.
+Started by ``node``, which gives the callbacks; never raises but for cancellation.
 """
 
 import asyncio
@@ -19,7 +20,8 @@ from pydantic import ValidationError
 from redis.exceptions import RedisError
 
 from gateway.contract.report import REPORT_FIELD, REPORT_STREAM
-from gateway.contract.table import REVISION_CHANNEL, TABLE_KEY, RoutingTable
+from gateway.contract.table import NEWEST_KEPT_S, NEWEST_KEY, REVISION_CHANNEL, TABLE_KEY, RoutingTable
+from gateway.host.key_uses import KeyUseFeed
 from gateway.host.reports import Reports
 from gateway.settings import HostSettings
 
@@ -29,21 +31,28 @@ _STREAM_ENTRIES_MAX = 100_000
 
 
 class TableFeed:
-    """``on_table(table, document)`` is called for each table to take; ``revision`` is the one in force (-1: none)."""
+    """``on_table(table, document)`` is called for each table to take; ``revision`` is the one in force (-1: none).
+
+    ``on_newest(revision, seconds)``: so long ago that was the newest there was, as the control plane says.
+    """
 
     def __init__(
         self,
         settings: HostSettings,
         reports: Reports,
+        key_uses: KeyUseFeed,
         revision: int,
         on_table: Callable[[RoutingTable, bytes], None],
+        on_newest: Callable[[int, float], None],
         on_connected: Callable[[], None],
     ) -> None:
         self.connected = False
         self.revision = revision
         self._settings = settings
         self._reports = reports
+        self._key_uses = key_uses
         self._on_table = on_table
+        self._on_newest = on_newest
         self._on_connected = on_connected
         self._document_seen: bytes | None = None
         self._older_since: float | None = None
@@ -77,6 +86,7 @@ class TableFeed:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._listen(client, channel))
                 tasks.create_task(self._send_reports(client))
+                tasks.create_task(self._send_key_uses(client))
 
     async def _listen(self, client: "redis.Redis", channel: "redis.client.PubSub") -> None:
         poll_s = self._settings.table_poll_interval.total_seconds()
@@ -92,8 +102,24 @@ class TableFeed:
                 await client.xadd(REPORT_STREAM, fields, maxlen=_STREAM_ENTRIES_MAX, approximate=True)  # type: ignore[arg-type]
                 self._reports.sent(report)
 
+    async def _send_key_uses(self, client: "redis.Redis") -> None:
+        while True:
+            await self._key_uses.send(client)
+            await asyncio.sleep(self._settings.key_use_interval.total_seconds())
+
     async def _read_table(self, client: "redis.Redis") -> None:
-        document = await client.get(TABLE_KEY)
+        began_s = time.monotonic()
+        pipeline = client.pipeline(transaction=False)
+        pipeline.get(TABLE_KEY)
+        pipeline.get(NEWEST_KEY)
+        pipeline.pttl(NEWEST_KEY)
+        document, newest, left_ms = await pipeline.execute()
+        self._take(document)
+        if isinstance(newest, bytes) and newest.isdigit() and left_ms > 0:
+            ago_s = NEWEST_KEPT_S - left_ms / 1000 + time.monotonic() - began_s
+            self._on_newest(int(newest), max(ago_s, 0.0))
+
+    def _take(self, document: object) -> None:
         if not isinstance(document, bytes) or (document == self._document_seen and self._older_since is None):
             return
         try:

@@ -105,6 +105,9 @@ class Telemetry(Collector):
             "ready": node.is_ready,
             "revision": node.applied.revision if node.applied else None,
             "redis_connected": node.feed.connected,
+            "table_age_s": round(node.table_age.age_s, 1),
+            "table_max_age_s": node.table_age.max_s,
+            "table_expired": node.table_age.is_over,
             "draining": node.draining,
             "jail": node.settings.jail,
         }
@@ -116,6 +119,11 @@ class Telemetry(Collector):
         gauges = {
             "tailcut_revision": ("Revision of the table that is served", document["revision"]),
             "tailcut_redis_connected": ("1 while Redis is connected", int(node.feed.connected)),
+            "tailcut_table_age_seconds": (
+                "Since the table was last confirmed to be the newest",
+                node.table_age.age_s,
+            ),
+            "tailcut_table_max_age_seconds": ("At which calls are refused; 0: at none", node.table_age.max_s),
             "tailcut_reports_waiting": ("Reports that wait for Redis", node.reports.waiting),
             "tailcut_memory_reserved_bytes": ("Address space taken at start", document["reserved_bytes"]),
             "tailcut_memory_resident_bytes": ("Resident memory of the gateway process", _resident_bytes()),

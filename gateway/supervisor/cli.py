@@ -117,7 +117,7 @@ def status(
     running = running_pid(folder) is not None
     found: dict[str, Any] = (read_status(folder) or {"state": "starting"}) if running else {"state": "stopped"}
     if running and "admin_url" in found:
-        found["gateway_ready"] = _is_ready(found["admin_url"])
+        found |= _readiness(found["admin_url"])
     if as_json:
         print(json.dumps(found, indent=2))
     else:
@@ -365,11 +365,15 @@ def _signal(pid: int, number: signal.Signals) -> bool:
     return True
 
 
-def _is_ready(admin_url: str) -> bool:
+def _readiness(admin_url: str) -> dict[str, Any]:
+    """Whether the gateway serves, and how long ago its table was confirmed, as far as it says so."""
     try:
-        return httpx.get(f"{admin_url}/-/readyz", timeout=2.0, trust_env=False).is_success
-    except httpx.HTTPError:
-        return False
+        answer = httpx.get(f"{admin_url}/-/readyz", timeout=2.0, trust_env=False)
+        said = answer.json()
+    except (httpx.HTTPError, ValueError):
+        return {"gateway_ready": False}
+    ages = {name: said[name] for name in ("table_age_s", "table_max_age_s", "table_expired") if name in said}
+    return {"gateway_ready": answer.is_success} | ages
 
 
 def _print_status(folder: Path, found: dict[str, Any]) -> None:
@@ -384,6 +388,10 @@ def _print_status(folder: Path, found: dict[str, Any]) -> None:
     for name, child in found["children"].items():
         table.add_row(name, str(child["pid"]), str(child["restarts"]))
     screen.out.print(table)
+    if "table_age_s" in found:
+        end = f"{found['table_max_age_s']:g} s" if found["table_max_age_s"] else "without end"
+        state = ": CALLS ARE REFUSED" if found["table_expired"] else ""
+        screen.out.print(f"table confirmed {found['table_age_s']:g} s ago (TAILCUT_TABLE_MAX_AGE: {end}){state}")
     for name in ("gateway_url", "dashboard_url", "admin_url", "log_dir"):
         screen.out.print(f"{name.replace('_', ' ')}: {found[name]}")
 

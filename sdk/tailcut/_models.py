@@ -88,6 +88,8 @@ class Key:
     created_at: datetime | None = None
     expires_at: datetime | None = None
     revoked_at: datetime | None = None
+    last_used_at: datetime | None = None
+    """The last request that came with it while it was valid, of functions or of the API; to within a minute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +230,7 @@ def key(document: Json) -> Key:
         created_at=_time(document, "created_at"),
         expires_at=_time(document, "expires_at"),
         revoked_at=_time(document, "revoked_at"),
+        last_used_at=_time(document, "last_used_at"),
     )
 
 

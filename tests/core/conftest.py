@@ -21,6 +21,7 @@ OWNER = f"Authorization: Bearer {KEY}"
 """The header of a caller with the key of the tenant acme."""
 OTHER_KEY = "tck_" + "b" * 40
 NO_SCOPE_KEY = "tck_" + "c" * 40
+EXPIRED_KEY = "tck_" + "d" * 40
 
 
 def sha256(token: str) -> str:
@@ -71,9 +72,10 @@ def revision(
             {"name": "other", "concurrency_max": 4, "openapi_public": "{}", "openapi_all": "{}"},
         ],
         "keys": [
-            {"sha256": sha256(KEY), "tenant": 0, "invoke": True, "expires_at_s": 0},
-            {"sha256": sha256(OTHER_KEY), "tenant": 1, "invoke": True, "expires_at_s": 0},
-            {"sha256": sha256(NO_SCOPE_KEY), "tenant": 0, "invoke": False, "expires_at_s": 0},
+            {"sha256": sha256(KEY), "tenant": 0, "invoke": True, "expires_at_s": 0, "id": "key_acme"},
+            {"sha256": sha256(OTHER_KEY), "tenant": 1, "invoke": True, "expires_at_s": 0, "id": "key_other"},
+            {"sha256": sha256(NO_SCOPE_KEY), "tenant": 0, "invoke": False, "expires_at_s": 0, "id": "key_no_scope"},
+            {"sha256": sha256(EXPIRED_KEY), "tenant": 0, "invoke": True, "expires_at_s": 1, "id": "key_expired"},
         ],
         "versions": versions,
         "routes": routes,

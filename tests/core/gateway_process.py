@@ -71,6 +71,11 @@ class Gateway:
             case "metrics":
                 buffer = self.ffi.new("uint8_t[]", 1 << 20)
                 return json.loads(bytes(self.ffi.buffer(buffer, self.library.zc_gateway_metrics(buffer, 1 << 20))))
+            case "key_uses":
+                buffer = self.ffi.new("uint8_t[]", 1 << 16)
+                return json.loads(bytes(self.ffi.buffer(buffer, self.library.zc_gateway_key_uses(buffer, 1 << 16))))
+            case "serve_until":
+                return self.library.zc_gateway_serve_until(argument)
             case "events":
                 return self.events(argument)
         raise ValueError(name)

@@ -148,13 +148,22 @@ def test_the_gateway_killed_leaves_new_connections_queued_and_serves_again_witho
 
 
 def test_the_gateway_killed_while_everything_else_is_down_serves_from_its_disk(own_server):
-    server = own_server(supervise=("gateway", "zygote"))
+    server = own_server(supervise=("gateway", "zygote"), table_max_age=0)
     server.deploy("steady", HELLO % 1, handler="main:handler")
     server.invoke("steady")
     server.kill(server.pid("control-plane"))
     server.kill(server.pid("valkey"))
     server.kill(server.pid("gateway"))
     server.wait_for(lambda: served(server, "steady"), what="the function served with the control plane down")
+
+    # Without end: the control of test_table_age.py, where the same is over after 3 s.
+    def age_s() -> float:
+        ready = httpx.get(f"{server.admin_url}/-/readyz", timeout=30, trust_env=False)
+        assert ready.status_code == 200
+        return float(ready.json()["table_age_s"])
+
+    server.wait_for(lambda: age_s() > 3, what="a table that is older than that")
+    assert served(server, "steady")
 
 
 def test_a_reload_loses_no_request(own_server):

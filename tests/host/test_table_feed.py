@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.contract.report import REPORT_FIELD, REPORT_STREAM, VersionReport
-from gateway.contract.table import REVISION_CHANNEL, TABLE_KEY, RoutingTable
+from gateway.contract.report import KEY_USES_FIELD, REPORT_FIELD, REPORT_STREAM, KeyUses, VersionReport
+from gateway.contract.table import NEWEST_KEPT_S, NEWEST_KEY, REVISION_CHANNEL, TABLE_KEY, RoutingTable
+from gateway.host.key_uses import KeyUseFeed
 from gateway.host.reports import Reports
 from gateway.host.table_feed import TableFeed
 from gateway.settings import HostSettings
@@ -39,7 +40,19 @@ class Followed:
             redis_url=valkey.url,
             **settings,  # type: ignore[arg-type]
         )
-        self.feed = TableFeed(all_settings, self.reports, revision, self._take, self._connected)
+        self.newest: list[tuple[int, float]] = []
+        self.uses: dict[str, int] = {}
+        self.key_uses = KeyUseFeed(self._uses, "node-1")
+        self.feed = TableFeed(
+            all_settings, self.reports, self.key_uses, revision, self._take, self._newest, self._connected
+        )
+
+    def _uses(self) -> dict[str, int]:
+        uses, self.uses = self.uses, {}
+        return uses
+
+    def _newest(self, revision: int, ago_s: float) -> None:
+        self.newest.append((revision, ago_s))
 
     def _take(self, table: RoutingTable, document: bytes) -> None:
         assert RoutingTable.model_validate_json(document) == table
@@ -174,3 +187,51 @@ def test_too_many_reports_push_out_the_oldest(tmp_path: Path) -> None:
     reports = Reports(tmp_path / "reports.json", 3)
     reports.add([report(number) for number in range(5)])
     assert [one.version_id for one in Reports(tmp_path / "reports.json", 3).batch()] == ["ver_2", "ver_3", "ver_4"]
+
+
+def test_what_is_the_newest_is_told_with_its_age(valkey: Valkey, tmp_path: Path) -> None:
+    publish(valkey, 1)
+
+    async def scenario(followed: Followed) -> None:
+        await followed.until(lambda: followed.revisions == [1])
+        await followed.until(lambda: followed.feed.connected)
+        assert followed.newest == [], "that a table lies in Redis says nothing"
+        valkey.client().set(NEWEST_KEY, 7, px=(NEWEST_KEPT_S - 100) * 1000)
+        await followed.until(lambda: bool(followed.newest))
+        revision, ago_s = followed.newest[0]
+        assert revision == 7
+        assert ago_s >= 100
+        for nonsense in ("", "x", "-1", "1.5"):
+            valkey.client().set(NEWEST_KEY, nonsense, px=1_000_000)
+        valkey.client().set(NEWEST_KEY, 8)  # without an end it says nothing about when
+        publish(valkey, 2)
+        await followed.until(lambda: followed.revisions == [1, 2])
+        assert {revision for revision, _ in followed.newest} == {7}
+
+    follow(Followed(valkey, tmp_path, table_poll_interval=timedelta(milliseconds=50)), scenario)
+
+
+def test_uses_of_keys_wait_for_redis_and_the_latest_is_told(valkey: Valkey, tmp_path: Path) -> None:
+    publish(valkey, 1)
+
+    def told() -> dict[str, int]:
+        entries = valkey.client().xrange(REPORT_STREAM)
+        found = [fields.get(KEY_USES_FIELD.encode()) for _, fields in entries]  # type: ignore[union-attr]
+        reports = [KeyUses.model_validate_json(each) for each in found if each is not None]
+        assert all(report.node == "node-1" for report in reports)
+        return {key_id: used_s for report in reports for key_id, used_s in report.used_s.items()}
+
+    async def scenario(followed: Followed) -> None:
+        followed.uses = {"key_a": 10}
+        await followed.until(lambda: told() == {"key_a": 10})
+        valkey.kill()
+        await followed.until(lambda: not followed.feed.connected)
+        for uses in ({"key_a": 12, "key_b": 13}, {"key_a": 11}):
+            followed.uses = uses
+            followed.key_uses.collect()
+        followed.uses = {f"key_{number}": number for number in range(1, 2_500)}
+        valkey.start()
+        await followed.until(lambda: len(told()) == 2 + 2_499)
+        assert (told()["key_a"], told()["key_b"], told()["key_2499"]) == (12, 13, 2_499)
+
+    follow(Followed(valkey, tmp_path, key_use_interval=timedelta(milliseconds=50)), scenario)

@@ -62,7 +62,7 @@ def revision(table: RoutingTable) -> Revision:
         )
         for tenant in table.tenants
     ]
-    keys = [KeyRow(key.sha256, positions[key.tenant_id], invoke=True, expires_at_s=0) for key in table.keys]
+    keys = [KeyRow(key.sha256, positions[key.tenant_id], invoke=True, expires_at_s=0, id=key.id) for key in table.keys]
     return Revision(table.revision, tenants, keys, versions, routes)
 
 

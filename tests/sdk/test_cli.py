@@ -42,6 +42,7 @@ def control_plane(scripted: Scripted) -> Scripted:
         "public": False,
     }
     key = {"id": "key_1", "name": "ci", "scopes": ["deploy"], "last_four": "wxyz", "created_at": VERSION["created_at"]}
+    key["last_used_at"] = "2026-11-23T12:00:00Z"
     alias = {"function": "hello", "alias": "live", "version": "ver_0"}
     scripted.routes = {
         "/v1/runtime": [json_reply(runtime)],
@@ -114,6 +115,7 @@ def test_what_the_other_commands_print_as_json(cli: Cli, logged_in):
     assert run("alias", "hello", "canary", "--delete") == {"function": "hello", "alias": "canary", "deleted": True}
     (key,) = run("keys")["items"]
     assert (key["id"], key["scopes"], key["last_four"]) == ("key_1", ["deploy"], "wxyz")
+    assert key["last_used_at"] == "2026-11-23T12:00:00+00:00"
     logged_in.routes["/v1/keys"] = [json_reply({"id": "key_2", "scopes": ["invoke"], "token": "tck_new"}, 201)]
     created = run("keys", "create", "--scope", "invoke", "--days", "3")
     assert (created["id"], created["token"]) == ("key_2", "tck_new")

@@ -19,7 +19,7 @@ typedef enum {
 typedef struct { char text[512]; } zc_error;
 
 typedef struct {
-    uint32_t abi_version;          /* zc_abi_version() of the header's reader: 3 */
+    uint32_t abi_version;          /* zc_abi_version() of the header's reader: 4 */
     uint32_t reactors_count;       /* one per shared CPU */
     const uint32_t *reactor_cpus;  /* reactors_count CPU numbers */
     const int *listen_fds;         /* reactors_count listening sockets (SO_REUSEPORT), inherited, never closed by us */
@@ -54,6 +54,14 @@ int zc_gateway_apply(const uint8_t *document, size_t document_bytes, zc_error *e
 int zc_gateway_drain(void);
 /* Ends the reactors now, kills the workers. */
 int zc_gateway_stop(void);
+
+/* Until when (CLOCK_MONOTONIC) functions are served by the applied table; later calls are 503 table-expired. 0: without end,
+ * as at the start. May be called at any time. */
+int zc_gateway_serve_until(uint64_t monotonic_ns);
+/* Which keys requests came with: a JSON array of those used since the last call, [{"id":"key_…","used_s":Unix time},…], of
+ * the table in force and of the one before: call it before each apply, and nothing is lost. Returns its bytes; what does
+ * not fit comes with the next call. */
+size_t zc_gateway_key_uses(uint8_t *buffer, size_t buffer_bytes);
 
 /* What was spent of leased quotas: a JSON array of the purses that changed since the last call,
  * [{"name":"tenant" or "tenant/function","left":[invocations, CPU µs, MiB·µs],"spent":[the same, since the start]},…].

@@ -29,6 +29,7 @@ comptime {
     _ = @import("route/key.zig");
     _ = @import("route/reader.zig");
     _ = @import("route/revision.zig");
+    _ = @import("route/uses.zig");
     _ = @import("admit/bucket.zig");
     _ = @import("admit/purse.zig");
     _ = @import("admit/purses.zig");

@@ -22,7 +22,10 @@ def list_(
     key: options.Key = None,
     json_: options.Json = False,
 ) -> None:
-    """List the keys; what they are is never shown."""
+    """List the keys; what they are is never shown.
+
+    `used` is the last request that came with a key while it was valid, of functions or of the API, refused ones
+    included; to within a minute."""
     if context.invoked_subcommand is not None:
         return
     with options.connect(server, key) as client:
@@ -37,11 +40,12 @@ def list_(
             f"…{entry.last_four}" if entry.last_four else "",
             ", ".join(entry.scopes),
             ago(entry.created_at),
+            ago(entry.last_used_at) or "never",
             _end(entry),
         )
         for entry in found
     ]
-    print_table(("key", "name", "token", "scopes", "created", "ends"), rows, nothing="no keys")
+    print_table(("key", "name", "token", "scopes", "created", "used", "ends"), rows, nothing="no keys")
 
 
 @app.command()
@@ -101,4 +105,5 @@ def _as_json(entry: models.Key) -> dict[str, Any]:
         "created_at": entry.created_at and entry.created_at.isoformat(),
         "expires_at": entry.expires_at and entry.expires_at.isoformat(),
         "revoked_at": entry.revoked_at and entry.revoked_at.isoformat(),
+        "last_used_at": entry.last_used_at and entry.last_used_at.isoformat(),
     }

@@ -13,10 +13,11 @@ const Slots = @import("../admit/slots.zig").Slots;
 const Journal = @import("../meter/journal.zig");
 const Ledger = @import("../admit/ledger.zig");
 const purses = @import("../admit/purses.zig");
+const uses = @import("../route/uses.zig");
 const counters = @import("../meter/counters.zig");
 const problem = @import("../http/problem.zig");
 
-const abi_version = 3;
+const abi_version = 4;
 
 const Status = enum(c_int) { ok = 0, invalid = 1, no_memory = 2, system = 3, state = 4, too_large = 5 };
 
@@ -51,6 +52,8 @@ const Gateway = struct {
     cpus: [limits.reactors_max]u32 = undefined,
     revisions: *Revisions = undefined,
     slots: *Slots = undefined,
+    /// Of Pool.Options; read by every reactor.
+    serve_until_ns: std.atomic.Value(u64) = .init(0),
     node: u64 = 0,
     ledger: Ledger = .{},
     /// Where `zc_gateway_purses` goes on.
@@ -159,6 +162,20 @@ export fn zc_gateway_metrics(buffer: [*]u8, buffer_bytes: usize) usize {
         .reserved_bytes = gateway.reserved_bytes,
         .reserved_cpus = gateway.ledger.books(&reserved),
     }, Versions{ .table = table }, Tenants{ .table = table });
+}
+
+export fn zc_gateway_serve_until(monotonic_ns: u64) c_int {
+    gateway.serve_until_ns.store(monotonic_ns, .monotonic);
+    return @backingInt(Status.ok);
+}
+
+/// Keys that requests came with since the last call, as a JSON array; those that do not fit wait for the next call.
+export fn zc_gateway_key_uses(buffer: [*]u8, buffer_bytes: usize) usize {
+    lockTake();
+    defer lockGive();
+    if (gateway.state == .absent) return 0;
+    // The table before is asked, too: a key may have been used until it was gone.
+    return uses.write(.{ gateway.revisions.previous(), gateway.revisions.current() }, buffer[0..buffer_bytes]);
 }
 
 /// Purses in which something changed, as a JSON array; those that do not fit wait for the next call.
@@ -316,6 +333,7 @@ fn make(config: *const Config, path: []const u8, url: []const u8, domain: []cons
                 .queue_timeout_ns = config.queue_timeout_ns,
                 .worker_idle_timeout_ns = config.worker_idle_timeout_ns,
                 .probes = index == 0,
+                .serve_until_ns = &gateway.serve_until_ns,
             },
             .slots = gateway.slots,
             .ledger = &gateway.ledger,

@@ -54,6 +54,7 @@ pub const Type = enum {
     not_ready,
     /// For the owner: the version could not start, with its traceback.
     not_ready_failed,
+    table_expired,
     internal,
     /// A worker could not be reached or spoke nonsense for a reason that is ours.
     internal_worker,
@@ -99,6 +100,7 @@ const abouts = std.EnumArray(Type, About).init(.{
     .function_crashed = .{ .status = 500, .slug = "function-crashed", .title = "The function's process died", .component = .function, .retry = .executed },
     .not_ready = .{ .status = 503, .slug = "not-ready", .title = "The function is not ready", .retry = .not_executed, .retry_after_s = 2 },
     .not_ready_failed = .{ .status = 500, .slug = "not-ready", .title = "The function could not start", .component = .function },
+    .table_expired = .{ .status = 503, .slug = "table-expired", .title = "The node's table is too old", .retry = .not_executed, .retry_after_s = 5 },
     .internal = .{ .status = 500, .slug = "internal", .title = "Internal error", .retry = .unknown },
     .internal_worker = .{ .status = 502, .slug = "internal", .title = "Internal error", .retry = .unknown },
 });

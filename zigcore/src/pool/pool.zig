@@ -90,6 +90,8 @@ pub const Options = struct {
     worker_idle_timeout_ns: u64,
     /// The first reactor starts the workers that prove a version.
     probes: bool,
+    /// Monotonic; from then on the table is too old to be served by. 0: it never is. Written by the host at any time.
+    serve_until_ns: *const std.atomic.Value(u64),
 };
 
 const frame_group = 1;

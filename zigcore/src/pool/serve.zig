@@ -72,12 +72,23 @@ pub fn functionOf(p: *Pool, c: *const Connection) target.Function {
     return split(p, c).function;
 }
 
-/// Who asks for what: null when the caller has been answered.
-fn resolve(p: *Pool, c: *Connection, function: target.Function) ?Resolved {
+/// The table to serve by: null when there is none, or none that may still be believed, and the caller has been answered.
+fn tableOf(p: *Pool, c: *Connection) ?*const table_module.Table {
     const table = p.table orelse {
         answer.refuse(p, c, .not_ready, "This node has not received its table of functions yet.");
         return null;
     };
+    const until_ns = p.options.serve_until_ns.load(.monotonic);
+    if (until_ns != 0 and p.now_ns >= until_ns) {
+        answer.refuse(p, c, .table_expired, "This node has not been able to confirm its keys and functions for longer than it may serve without; this call was not executed. It goes on by itself once it can.");
+        return null;
+    }
+    return table;
+}
+
+/// Who asks for what: null when the caller has been answered.
+fn resolve(p: *Pool, c: *Connection, function: target.Function) ?Resolved {
+    const table = tableOf(p, c) orelse return null;
     const identity = key.identify(table, c.parser.authorization(c.head()), p.listener.date_s);
     const tenant = table.tenantFind(function.tenant) orelse {
         notFound(p, c);
@@ -200,14 +211,14 @@ fn ours(p: *Pool, c: *Connection, name: []const u8) void {
         return notFound(p, c);
     }
     if (!readable(p, c)) return;
-    if (!health and p.table == null) return answer.refuse(p, c, .not_ready, "This node has not received its table of functions yet.");
+    if (!health and tableOf(p, c) == null) return;
     if (!health and p.listener.draining) return answer.refuse(p, c, .not_ready, "This node is draining: it takes no new work.");
     document(p, c, "text/plain; charset=utf-8", "ok\n");
 }
 
 /// `/{tenant}/-/openapi.json`: with a key of the tenant all its typed functions, else the public ones.
 fn ofTenant(p: *Pool, c: *Connection, tenant_name: []const u8, name: []const u8) void {
-    const table = p.table orelse return answer.refuse(p, c, .not_ready, "This node has not received its table of functions yet.");
+    const table = tableOf(p, c) orelse return;
     const tenant = table.tenantFind(tenant_name);
     if (tenant == null or !std.mem.eql(u8, name, "openapi.json")) {
         return notFound(p, c);

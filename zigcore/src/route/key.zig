@@ -27,12 +27,15 @@ pub const Identity = union(enum) {
 };
 
 /// `authorization`: the header's value; null: absent. `now_s`: Unix time, from the tick.
+/// A key that is recognised has been used, whatever the answer will be: also when it is refused for its scope, a rate or a
+/// quota. One that has expired or was revoked has not.
 pub fn identify(table: *const Table, authorization: ?[]const u8, now_s: u64) Identity {
     const token = bearerToken(authorization orelse return .none) orelse return .foreign;
     if (!std.mem.startsWith(u8, token, token_prefix)) return .foreign;
     if (token.len > limits.token_bytes_max) return .unknown;
     const key = keyFind(table, token) orelse return .unknown;
     if (key.expires_at_s != 0 and now_s >= key.expires_at_s) return .expired;
+    key.use(now_s);
     return .{ .key = key };
 }
 
@@ -60,7 +63,7 @@ pub fn access(route: *const Route, identity: Identity) Access {
     };
 }
 
-fn keyFind(table: *const Table, token: []const u8) ?*const Key {
+fn keyFind(table: *const Table, token: []const u8) ?*Key {
     assert(token.len <= limits.token_bytes_max);
     var digest: [32]u8 = undefined;
     std.crypto.hash.sha2.Sha256.hash(token, &digest, .{});

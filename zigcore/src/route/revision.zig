@@ -27,6 +27,8 @@ pub const Revisions = struct {
     state: enum(u8) { empty = 0, first = 1, second = 2 },
     /// `prepare` succeeded and `commit` has not come yet.
     prepared: bool,
+    /// The spare region holds a whole table.
+    has_previous: bool,
     seed: u64,
 
     /// `seed`: random, per process.
@@ -39,6 +41,12 @@ pub const Revisions = struct {
 
     pub fn destroy(revisions: *Revisions) void {
         pages.destroy(Revisions, revisions);
+    }
+
+    /// The table that was in use before, until the next `prepare`; null: there is none, or it is being overwritten.
+    pub fn previous(revisions: *const Revisions) ?*const Table {
+        if (!revisions.has_previous) return null;
+        return if (revisions.state == .first) &revisions.tables[1] else &revisions.tables[0];
     }
 
     /// The table in use; null before the first `commit`.
@@ -54,6 +62,7 @@ pub const Revisions = struct {
     /// `message` (zc_error.text) receives a NUL-terminated text on error.
     pub fn prepare(revisions: *Revisions, document: []const u8, message: *[512]u8) Error!*Table {
         revisions.prepared = false;
+        revisions.has_previous = false;
         const spare: usize = if (revisions.state == .first) 1 else 0;
         try decode(&revisions.regions[spare], document, revisions.seed, &revisions.tables[spare], message);
         revisions.prepared = true;
@@ -64,6 +73,7 @@ pub const Revisions = struct {
     pub fn commit(revisions: *Revisions) void {
         assert(revisions.prepared);
         revisions.prepared = false;
+        revisions.has_previous = revisions.state != .empty;
         revisions.state = if (revisions.state == .first) .second else .first;
     }
 };
@@ -73,6 +83,7 @@ pub const Region = struct {
     text: [limits.revision_bytes_max]u8,
     tenants: [limits.tenants_max]table_module.Tenant,
     keys: [limits.keys_max]table_module.Key,
+    key_ids: [limits.keys_max][]const u8,
     versions: [limits.versions_max]table_module.Version,
     routes: [limits.routes_max]table_module.Route,
     tenant_entries: [Index.capacity(limits.tenants_max)]Index.Entry,
@@ -115,6 +126,7 @@ const key_fields = [_]Field{
     .{ .name = "tenant", .rule = .{ .integer = .{ 0, limits.tenants_max - 1 } } },
     .{ .name = "invoke", .rule = .flag },
     .{ .name = "expires_at_s", .rule = .{ .integer = .{ 0, std.math.maxInt(i64) } } },
+    .{ .name = "id", .rule = .id, .default = empty },
 };
 
 const version_fields = [_]Field{
@@ -170,6 +182,7 @@ fn decode(region: *Region, document: []const u8, seed: u64, table: *Table, messa
         .seed = seed,
         .tenants = region.tenants[0..decoder.tenants_count],
         .keys = region.keys[0..decoder.keys_count],
+        .key_ids = region.key_ids[0..decoder.keys_count],
         .versions = region.versions[0..decoder.versions_count],
         .routes = region.routes[0..decoder.routes_count],
         .tenant_index = decoder.tenant_index,
@@ -433,6 +446,7 @@ fn keyStore(region: *Region, row: usize, values: *const [key_fields.len]Value) v
     };
     // The rule `sha256` has passed: 64 hexadecimal digits.
     _ = std.fmt.hexToBytes(&key.sha256, values[0].text) catch unreachable;
+    region.key_ids[row] = values[4].text;
 }
 
 fn versionStore(region: *Region, row: usize, values: *const [version_fields.len]Value) void {

@@ -231,6 +231,8 @@ test "the dataclasses of gateway/contract/revision.py, as the host writes them" 
     try testing.expectEqual(acme, caller.key.tenant);
     try testing.expect(caller.key.invoke);
     try testing.expect(!key_module.identify(table, "bearer tck_fixture_read", now_s).key.invoke);
+    try testing.expectEqualStrings("key_invoke", table.key_ids[0]);
+    try testing.expectEqual(@as(u32, @intCast(now_s)), caller.key.used_s.load(.monotonic));
     try testing.expectEqual(.expired, std.meta.activeTag(key_module.identify(table, "Bearer tck_fixture_expired", now_s)));
     try testing.expectEqual(.expired, std.meta.activeTag(key_module.identify(table, "Bearer tck_fixture_expired", 1_700_000_000)));
     try testing.expectEqual(.key, std.meta.activeTag(key_module.identify(table, "Bearer tck_fixture_expired", 1_699_999_999)));

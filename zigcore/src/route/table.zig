@@ -3,7 +3,8 @@
 //!
 //! Filled by route/revision.zig, read by every reactor; immutable from the moment a reactor sees it.
 //! Rows point into the revision's own text: nobody keeps a row or a slice of one beyond the swap to the next revision.
-//! Always holds: every index in a row is in range and the hash tables are at most half full.
+//! Always holds: every index in a row is in range and the hash tables are at most half full. The one thing that reactors
+//! write is `Key.used_s`.
 const std = @import("std");
 const assert = std.debug.assert;
 const limits = @import("../limits.zig");
@@ -14,6 +15,8 @@ pub const Table = struct {
     seed: u64,
     tenants: []Tenant,
     keys: []Key,
+    /// The control plane's, by position in `keys`; beside them, for the hot path reads none. Empty: nobody asks.
+    key_ids: [][]const u8,
     versions: []Version,
     routes: []Route,
     tenant_index: Index,
@@ -115,6 +118,14 @@ pub const Key = struct {
     invoke: bool,
     /// Unix time; 0: never.
     expires_at_s: u64,
+    /// Unix time of the last request that came with it; 0: none since route/uses.zig looked.
+    used_s: std.atomic.Value(u32) = .init(0),
+
+    /// The row's line is in the cache already; it is written once a second at most, so that reactors share it.
+    pub inline fn use(key: *Key, now_s: u64) void {
+        const second: u32 = @truncate(now_s);
+        if (key.used_s.load(.monotonic) != second) key.used_s.store(second, .monotonic);
+    }
 };
 
 pub const Version = struct {

@@ -56,7 +56,7 @@ def version(index: int, tenant: int, function: str, *, probe: bool = False) -> V
 
 
 def key(token: str, tenant: int, *, invoke: bool, expires_at_s: int = 0) -> KeyRow:
-    return KeyRow(hashlib.sha256(token.encode()).hexdigest(), tenant, invoke, expires_at_s)
+    return KeyRow(hashlib.sha256(token.encode()).hexdigest(), tenant, invoke, expires_at_s, f"key_{token[12:]}")
 
 
 def example() -> Revision:
