@@ -42,10 +42,17 @@ class Group:
 
     def enter(self) -> None:
         """Moves this process. Raises OSError."""
-        for controller, folder in _once(self.folders):
-            # v1: "tasks" moves one thread, and for oneself the kernel takes no lock that all forks of the machine wait
-            # for, as it does for "cgroup.procs".
-            self.files.write(folder / ("tasks" if self.versions[controller] == 1 else "cgroup.procs"), "0")
+        for path in self.entrances():
+            self.files.write(Path(path), "0")
+
+    def entrances(self) -> list[str]:
+        """The files that a process writes "0" to in order to move itself, for who has nothing else of the group."""
+        # v1: "tasks" moves one thread, and for oneself the kernel takes no lock that all forks of the machine wait
+        # for, as it does for "cgroup.procs".
+        return [
+            f"{folder}/{'tasks' if self.versions[controller] == 1 else 'cgroup.procs'}"
+            for controller, folder in _once(self.folders)
+        ]
 
     def memory_folder_fd(self) -> int | None:
         """For who reads its use and sets its bound, wherever that process's root is; None: memory is not bounded."""
@@ -112,6 +119,16 @@ class Group:
         except OSError:
             return 0
         return int(text) if text.isdecimal() else 0
+
+
+def enter(entrances: list[str]) -> None:
+    """Moves this process by ``Group.entrances`` of the kernel's. Raises OSError."""
+    for path in entrances:
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, b"0")
+        finally:
+            os.close(fd)
 
 
 def _once(folders: dict[str, Path]) -> list[tuple[str, Path]]:

@@ -4,6 +4,8 @@ Called by gateway/zygote/warm.py, in the order of this file. What always holds: 
 and no address changes.
 """
 
+from typing import Any
+
 from gateway.core import binding
 from gateway.core._zigcore_abi import ffi  # type: ignore[import-not-found,unused-ignore]
 
@@ -23,3 +25,22 @@ def share() -> None:
     (Linux before 6.7): then a fork shares as it always does."""
     error = ffi.new("zc_error *")
     binding.check(binding.load().zc_zygote_share(error), error)
+
+
+ORDERS_FD = 64
+"""Where zigcore/src/runtime/template.zig finds its socket, and below the PID namespace to come back to."""
+PROCESSES_FD = 65
+
+
+def template(*, jailed: bool) -> tuple[int, bytes, list[int]]:
+    """The same as ``share``, and forks what workers are forked from. In the zygote: its pid. In a worker: 0, its order
+    and the descriptors that came with it. CoreError: nothing has changed."""
+    error: Any = ffi.new("zc_error *")
+    order: Any = ffi.new("zc_order *")
+    pid: Any = ffi.new("int *")
+    binding.check(binding.load().zc_zygote_template(jailed, order, pid, error), error)
+    return (
+        pid[0],
+        bytes(ffi.buffer(order.bytes, order.bytes_count)),
+        list(order.descriptors[0 : order.descriptors_count]),
+    )

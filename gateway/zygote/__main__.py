@@ -15,7 +15,7 @@ from gateway.zygote.egress import Egress
 from gateway.zygote.groups import Groups
 from gateway.zygote.jail import Jail
 from gateway.zygote.reserved import Reserved
-from gateway.zygote.server import Server
+from gateway.zygote.server import Server, go_first
 from gateway.zygote.settings import (
     FD_VARIABLE,
     SettingsError,
@@ -27,6 +27,7 @@ from gateway.zygote.settings import (
     reserved_cpus,
 )
 from gateway.zygote.spawner import Spawner, partial_spawner, probe
+from gateway.zygote.template import TemplateError
 from gateway.zygote.warm import WarmError, settle, warm
 
 
@@ -60,12 +61,16 @@ def main() -> int:
     reserved = Reserved.of(reserved_cpus(), owner())
     egress = Egress(egress_path())
     child.prepare()
-    settle()
+    go_first()
+    settle(spawner)
     if ready is not None:
         os.write(ready, b"ready\n")
         os.close(ready)
     try:
         Server(listener, spawner, groups, reserved, egress).serve()
+    except TemplateError as error:
+        sys.stderr.write(f"zygote: {error}\n")
+        return 1
     finally:
         groups.close()
         reserved.close()

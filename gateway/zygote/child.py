@@ -19,7 +19,7 @@ from typing import NoReturn
 
 import msgspec
 
-from gateway.cgroup.group import Group
+from gateway.cgroup import group
 from gateway.contract.egress import PROXY_URL
 from gateway.contract.worker import JAIL_FAILED, SpawnSpec, StartFailed
 from gateway.core.jail import JailError
@@ -27,7 +27,7 @@ from gateway.core.worker_loop import WorkerLoop, catch_soft_signal, forget_ignor
 from gateway.worker import limits, main
 from gateway.zygote import groups
 from gateway.zygote.jail import INTERPRETER
-from gateway.zygote.reserved import ReservedPlace
+from gateway.zygote.template import Order
 
 CHANNEL_FD = 3
 SHARED_FD = 4
@@ -137,50 +137,32 @@ def prepare() -> None:
 
 
 def become_worker(
-    spec: SpawnSpec,
-    cpu: int,
-    channel_fd: int,
-    shared_fd: int,
-    enter_jail: Callable[[], None],
-    code_path: str,
-    group: Group,
-    place: ReservedPlace | None = None,
-    refusal: str | None = None,
+    order: Order, channel_fd: int, shared_fd: int, enter_jail: Callable[[], None], code_path: str
 ) -> NoReturn:
-    """``code_path``: where the code is once the jail is closed. ``group``: bounded already, still empty.
-    ``place``: on a reserved CPU. ``refusal``: why it may not have the network that it asks for."""
+    """``code_path``: where the code is once the jail is closed. Its control group is bounded already, still empty."""
     status = EXIT_BROKEN
     try:
         try:
-            arrange(spec, cpu, channel_fd, shared_fd, enter_jail, code_path, group, place)
+            arrange(order, channel_fd, shared_fd, enter_jail, code_path)
         except JailError as error:
             _refuse(str(error))
             os._exit(EXIT_START_FAILED)
-        if refusal is not None:
-            WorkerLoop(CHANNEL_FD).failed(msgspec.json.encode(StartFailed("NetworkRefused", refusal, "")))
+        if order.refusal is not None:
+            WorkerLoop(CHANNEL_FD).failed(msgspec.json.encode(StartFailed("NetworkRefused", order.refusal, "")))
             os._exit(EXIT_START_FAILED)
-        status = _serve(replace(spec, code_path=code_path))
+        status = _serve(replace(order.spec, code_path=code_path))
     finally:
         os._exit(status)
 
 
-def arrange(
-    spec: SpawnSpec,
-    cpu: int,
-    channel_fd: int,
-    shared_fd: int,
-    enter_jail: Callable[[], None],
-    code_path: str,
-    group: Group,
-    place: ReservedPlace | None = None,
-) -> None:
+def arrange(order: Order, channel_fd: int, shared_fd: int, enter_jail: Callable[[], None], code_path: str) -> None:
     """All but the function itself. Raises JailError."""
     _descriptors(channel_fd, shared_fd)
     _process()
-    groups.enter(group, spec)
-    _onto(cpu, place)
+    groups.enter(order.entrances, order.spec)
+    _onto(order.cpu, order.reserved_entrances)
     enter_jail()
-    _environment(spec, code_path)
+    _environment(order.spec, code_path)
     import_scope(code_path)
 
 
@@ -211,11 +193,10 @@ def _leave_channel() -> None:
         os.close(fd)
 
 
-def _onto(cpu: int, place: ReservedPlace | None) -> None:
-    """To its CPU. Raises JailError."""
+def _onto(cpu: int, entrances: list[str]) -> None:
+    """To its CPU; ``entrances``: of its place if that is a reserved one. Raises JailError."""
     try:
-        if place is not None:
-            place.enter()
+        group.enter(entrances)
         os.sched_setaffinity(0, {cpu})
     except OSError as error:
         raise JailError(f"CPU {cpu}: {error.strerror}") from error

@@ -10,6 +10,7 @@ import resource
 import sys
 from dataclasses import dataclass
 
+from gateway.cgroup import group
 from gateway.cgroup.bounds import Bounds
 from gateway.cgroup.group import Group
 from gateway.cgroup.hierarchy import discover
@@ -63,17 +64,17 @@ class Groups:
         # Where cpu and cpuacct are one hierarchy, a process is in one group of both: the cap's.
         shared = cap is not None and cap.parent == self.instance.parents.get(_CPU_COUNTER)
         without = frozenset() if counted and not shared else frozenset({_CPU_COUNTER})
-        group = self.instance.worker_group(place.inside if place is not None else None, without)
+        made = self.instance.worker_group(place.inside if place is not None else None, without)
         if place is not None and place.inside is not None:
-            place.cap = group
+            place.cap = made
         if counted and shared and cap is not None:
-            group.folders[_CPU_COUNTER] = cap
+            made.folders[_CPU_COUNTER] = cap
         try:
-            group.bound(Bounds(memory_bytes=spec.memory_bytes, pids_max=spec.processes_max))
+            made.bound(Bounds(memory_bytes=spec.memory_bytes, pids_max=spec.processes_max))
         except OSError:
-            self.instance.remove(group)
+            self.instance.remove(made)
             raise
-        return group
+        return made
 
     def remove(self, group: Group) -> None:
         self.instance.remove(group)
@@ -94,10 +95,10 @@ def usage_s(cpu_fd: int) -> float:
     return int(microseconds.split()[0]) / (1e9 if microseconds == text else 1e6)
 
 
-def enter(group: Group, spec: SpawnSpec) -> None:
+def enter(entrances: list[str], spec: SpawnSpec) -> None:
     """In the fork. Raises JailError."""
     try:
-        group.enter()
+        group.enter(entrances)
     except OSError as error:
         raise JailError(f"control group: {error}") from error
     # Until the gateway sets it more closely, so that an import that is too large gets its MemoryError.

@@ -48,8 +48,14 @@ class Jail:
         parts = Part(0) if settings.mode == "off" else EVERYTHING
         return cls(settings, parts, is_privileged(), tuple(_mounts()))
 
-    def config(self, spec: SpawnSpec) -> JailConfig:
-        """For the next worker, whose id nobody else has had for a long time; the settings are the node's ceilings."""
+    def next_owner(self) -> int:
+        """The id of the next worker: nobody else has had it for a long time."""
+        owner_id = self.settings.uid_min + self._next % self.settings.uid_count
+        self._next += 1
+        return owner_id
+
+    def config(self, spec: SpawnSpec, owner_id: int) -> JailConfig:
+        """The settings are the node's ceilings."""
         settings = self.settings
         profile = Profile.NONE
         mounts = [*self.mounts, Mount(MountKind.TREE, CODE_PATH, _without_links(spec.code_path))]
@@ -58,8 +64,6 @@ class Jail:
             mounts += _programs(self.mounts)
         if self.separates_network(spec):
             profile |= Profile.NETWORK
-        owner_id = settings.uid_min + self._next % settings.uid_count
-        self._next += 1
         return JailConfig(
             parts=self.parts,
             mounts=mounts,

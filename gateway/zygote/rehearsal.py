@@ -18,11 +18,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from gateway.cgroup.group import Group
 from gateway.contract.worker import SpawnSpec
 from gateway.core.worker_loop import memory_of_this_process
 from gateway.worker import main
 from gateway.zygote import child
+from gateway.zygote.template import Order
 
 _ROUNDS = 4
 """CPython specialises an instruction after a few runs, and gives up on one that changes after some more."""
@@ -81,7 +81,8 @@ def whole_start() -> None:
         spec = SpawnSpec("a", "b", "c", folder, f"{_MODULE}:typed", {})
         ours, theirs = socket.socketpair()
         cpu = min(os.sched_getaffinity(0))
-        child.arrange(spec, cpu, ours.fileno(), theirs.fileno(), lambda: None, folder, Group({}, {}))
+        order = Order(spec, cpu, 0, [], [], None)
+        child.arrange(order, ours.fileno(), theirs.fileno(), lambda: None, folder)
         main.serve(spec, Loop(), _NOWHERE_FD, _NOWHERE_FD)
         main.serve(replace(spec, state="fresh"), Loop(), _NOWHERE_FD, _NOWHERE_FD)
 

@@ -42,13 +42,11 @@ class ReservedPlace:
     pid: int = 0
     is_capped: bool = False
 
-    def enter(self) -> None:
-        """Moves this process, which has one thread. Raises OSError."""
+    def entrances(self) -> list[str]:
+        """For the worker, which has one thread (``gateway.cgroup.group.enter``)."""
         if self.inside is not None:
-            return
-        self.partition.enter()
-        if self.cap is not None:
-            self.cap.enter()
+            return []
+        return [*self.partition.entrances(), *(self.cap.entrances() if self.cap is not None else ())]
 
 
 @dataclass(slots=True)

@@ -13,20 +13,19 @@ import select
 import signal
 import socket
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import NoReturn
 
 from gateway.cgroup.group import Group
 from gateway.contract.worker import SpawnSpec
-from gateway.core.jail import Part
 from gateway.zygote import child, protocol
 from gateway.zygote.egress import AGAIN_S, Egress
 from gateway.zygote.groups import Groups, may_fork, usage_s
-from gateway.zygote.networks import Networks, entering
+from gateway.zygote.networks import Networks
 from gateway.zygote.protocol import KIND_REFUSED, KIND_SPAWNED, KIND_TRIPWIRE, ProtocolError, Spawn
 from gateway.zygote.reserved import Reserved, ReservedPlace
 from gateway.zygote.spawner import Forked, Spawner
+from gateway.zygote.template import Order, TemplateError
 
 WORKERS_MAX = 4096
 CONNECTIONS_MAX = 256
@@ -84,8 +83,7 @@ class Server:
         self._ending = False
 
     def serve(self) -> None:
-        """Until SIGTERM or SIGINT."""
-        _go_first()
+        """Until SIGTERM or SIGINT. Raises TemplateError."""
         wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -93,6 +91,9 @@ class Server:
         self._listener.setblocking(False)
         self._poll.register(self._listener, select.POLLIN)
         self._poll.register(wake_read, select.POLLIN)
+        if self._spawner.template is not None:
+            # It speaks only when it is asked, and is heard then.
+            self._poll.register(self._spawner.template.orders, select.POLLHUP)
         while not self._ending:
             again_s = self._reserved.tick()
             if self._follow_egress():
@@ -110,6 +111,8 @@ class Server:
             self._reap(worker)
         elif (worker := self._asking.get(fd)) is not None:
             self._answer(worker)
+        elif self._spawner.template is not None and fd == self._spawner.template.orders.fileno():
+            raise TemplateError("the process that workers are forked from has ended")
         elif fd == self._egress_fd:
             self._hear_egress(events)
         elif (connection := self._connections.get(fd)) is not None:
@@ -169,22 +172,18 @@ class Server:
             self._refuse(connection, spawn.request, error.errno or errno.EAGAIN, f"control group: {error}")
             return
         jail = self._spawner.jail
-        code_path = jail.code_path(spawn.spec.code_path)
-
         spec = replace(spawn.spec, network=jail.separates_network(spawn.spec))
-        refusal = self._egress.refusal(spec)
-
+        order = Order(
+            spec=spec,
+            cpu=spawn.cpu,
+            owner_id=jail.next_owner(),
+            entrances=group.entrances(),
+            reserved_entrances=place.entrances() if place is not None else [],
+            refusal=self._egress.refusal(spec),
+        )
         network_fd = self._networks.take(spec)
-        config = jail.config(spec)
-        if network_fd is not None:
-            config = replace(config, parts=config.parts & ~Part.NET)
-
-        def worker(enter_jail: Callable[[], None]) -> NoReturn:
-            enter = entering(network_fd, enter_jail)
-            child.become_worker(spec, spawn.cpu, channel_fd, shared_fd, enter, code_path, group, place, refusal)
-
         try:
-            forked = self._spawner.fork(config, worker)
+            forked = self._spawner.spawn(order, channel_fd, shared_fd, network_fd)
         except OSError as error:
             self._vacate(group, place)
             self._networks.give(network_fd)
@@ -375,6 +374,7 @@ class Server:
         connection.pidfds.clear()
 
 
-def _go_first() -> None:
+def go_first() -> None:
+    """Before what workers are forked from is, which must not wait either."""
     with contextlib.suppress(PermissionError):  # an ordinary user's is one among its workers
         os.setpriority(os.PRIO_PROCESS, 0, child.nice() - _NICE_AHEAD)

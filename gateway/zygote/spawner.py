@@ -20,20 +20,26 @@ import ctypes
 import fcntl
 import os
 import socket
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
-from gateway.contract.worker import SpawnSpec
+from gateway.contract.worker import SpawnSpec, State
 from gateway.core import jail as core
+from gateway.core.binding import CoreError
 from gateway.core.jail import JailConfig, JailError, MountKind, Part
+from gateway.zygote import child
 from gateway.zygote.jail import INNER_ID, Jail
+from gateway.zygote.networks import entering
+from gateway.zygote.template import Order, Template, decode, encode
 
 _PR_SET_CHILD_SUBREAPER = 36
 _EAR_FD_MIN = 16
 _PROBE_REPORT_BYTES_MAX = 600
 
+_STATES: tuple[State, ...] = ("warm", "fresh", "forked", "fresh")
 _TRIAL = SpawnSpec("trial", "trial", "trial", str(Path(os.__file__).parent / "json"), "")
 """What a trial worker is made of: some folder as its code, nothing of it run."""
 
@@ -89,6 +95,8 @@ class Forked:
 class Spawner:
     def __init__(self, jail: Jail) -> None:
         self.jail = jail
+        self.template: Template | None = None
+        """None: workers are forked from this process itself."""
         self._own_pids: int | None = None
         """Our own PID namespace, to come back to."""
         if Part.PID in jail.parts:
@@ -97,8 +105,61 @@ class Spawner:
             else:
                 ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
+    def prepare(self) -> bool:
+        """Forks the template, if workers can come from one: not those that another process has to stand between."""
+        if not (self.jail.privileged or not self.jail.parts):
+            return False
+        try:
+            self.template = Template.start(self._become, self._own_pids)
+        except CoreError as error:
+            sys.stderr.write(f"zygote: workers start more slowly: {error}\n")
+        return self.template is not None
+
+    def rehearse(self) -> None:
+        """What each worker does first, so that CPython has learnt it."""
+        for state in _STATES:
+            order = Order(replace(_TRIAL, state=state), 0, 0, [], [], None, has_ear=True, has_network=True)
+            order = decode(encode(order))
+            core.Native(self._config(order))
+
+    def spawn(self, order: Order, channel_fd: int, shared_fd: int, network_fd: int | None) -> Forked:
+        """A worker. Raises OSError; then there is none."""
+        order = replace(order, has_network=network_fd is not None)
+        fds = [channel_fd, shared_fd]
+        if self.template is None:
+            return self.fork(self._config(order), lambda enter: self._run(order, fds, entering(network_fd, enter)))
+        if not self.jail.parts:
+            return Forked(self.template.fork(order, fds))
+        ours, theirs = socket.socketpair()
+        with contextlib.ExitStack() as unused, theirs:
+            unused.enter_context(ours)
+            fds.append(theirs.fileno())
+            if network_fd is not None:
+                fds.append(network_fd)
+            pid = self.template.fork(replace(order, has_ear=True), fds)
+            if Part.USER not in self.jail.parts:
+                return Forked(pid)
+            unused.pop_all()
+        return Forked(pid, order.owner_id, ours)
+
+    def _become(self, order: Order, fds: list[int]) -> NoReturn:
+        """In a child of the template's."""
+        try:
+            native = core.Native(self._config(order))
+            ear = fds[2] if order.has_ear else -1
+            self._run(order, fds, entering(fds[-1] if order.has_network else None, lambda: core.enter(native, ear)))
+        finally:
+            os._exit(child.EXIT_BROKEN)
+
+    def _run(self, order: Order, fds: list[int], enter: Callable[[], None]) -> NoReturn:
+        child.become_worker(order, fds[0], fds[1], enter, self.jail.code_path(order.spec.code_path))
+
+    def _config(self, order: Order) -> JailConfig:
+        config = self.jail.config(order.spec, order.owner_id)
+        return replace(config, parts=config.parts & ~Part.NET) if order.has_network else config
+
     def fork(self, config: JailConfig, body: Body) -> Forked:
-        """Raises OSError; then there is no worker."""
+        """From this process. Raises OSError; then there is no worker."""
         native = core.Native(config)
         if not self.jail.parts:
             return Forked(_forked(lambda: body(lambda: core.enter(native, -1))))
@@ -167,7 +228,8 @@ def probe(spawner: Spawner, *, network: bool = False) -> str | None:
             os._exit(0)
 
     try:
-        forked = spawner.fork(spawner.jail.config(replace(_TRIAL, network=network)), body)
+        jail = spawner.jail
+        forked = spawner.fork(jail.config(replace(_TRIAL, network=network), jail.next_owner()), body)
     except OSError as error:
         os.close(read)
         return f"fork into a PID namespace: {error.strerror}"

@@ -15,6 +15,7 @@ from gateway.core import zygote_memory
 from gateway.core.binding import CoreError
 from gateway.worker import fresh
 from gateway.zygote import gather, rehearsal
+from gateway.zygote.spawner import Spawner
 
 STANDARD = (
     "abc",
@@ -148,12 +149,15 @@ def warm() -> None:
         )
 
 
-def settle() -> None:
-    """Just before the first fork: what a worker would do first is done, and nothing writes to what is shared."""
+def settle(spawner: Spawner | None = None) -> None:
+    """Just before the first fork: what a worker would do first is done, and nothing writes to what is shared. With
+    ``spawner``, returns in the zygote; its workers come from here, too, and do not return."""
     rehearsal.rehearse()
     gather.gather(rehearsal.whole_start, ("gateway.zygote.", "gateway.cgroup.", "gateway.core."))
     # Copies of code have learnt nothing yet.
     rehearsal.rehearse()
+    if spawner is not None:
+        spawner.rehearse()
     gc.collect()
     fresh.learn(rehearsal.Loop())
     if fresh.layout_known(rehearsal.Loop()):
@@ -161,6 +165,8 @@ def settle() -> None:
         zygote_memory.immortalise()
     zygote_memory.fill_holes()
     gc.freeze()
+    if spawner is not None and spawner.prepare():
+        return
     try:
         zygote_memory.share()
     except CoreError as error:

@@ -107,9 +107,9 @@ class TailcutServer:
         return {**children, "supervisor": int(status["pid"])}
 
     def workers(self) -> list[int]:
-        """Processes whose parent is the zygote."""
+        """Processes whose parent is the zygote, but for the one that they are forked from."""
         zygote = next(pid for name, pid in self.pids().items() if "zygote" in name)
-        return [int(path.name) for path in Path("/proc").glob("[0-9]*") if _parent(path) == zygote]
+        return [int(path.name) for path in Path("/proc").glob("[0-9]*") if _is_worker(path, zygote)]
 
     def _catalog(self) -> Path:
         """Ours, with other limits for the development tier."""
@@ -122,13 +122,13 @@ class TailcutServer:
         return path
 
 
-def _parent(process: Path) -> int:
-    """0: it has ended meanwhile."""
+def _is_worker(process: Path, zygote: int) -> bool:
     try:
         # PID (NAME) STATE PARENT …; a name may hold anything.
-        return int((process / "stat").read_text().rpartition(")")[2].split()[1])
+        name, _mark, rest = (process / "stat").read_text().rpartition(")")
     except (FileNotFoundError, ProcessLookupError):
-        return 0
+        return False
+    return int(rest.split()[1]) == zygote and not name.endswith("(template")
 
 
 def private_bytes(pid: int) -> int:

@@ -4,6 +4,7 @@ Used through the fixtures ``server`` (one for the session: leave it as you found
 break what it gives). Ports are the kernel's choice, data lies in a temporary folder.
 """
 
+import contextlib
 import hashlib
 import io
 import json
@@ -233,12 +234,12 @@ class Server:
 
     def worker_pids(self) -> set[int]:
         """The workers: everything below that is neither the supervisor nor one of its named children, nor theirs that
-        books usage or asks the doctor."""
+        books usage or asks the doctor, nor what workers are forked from."""
         children = self.status().get("children", {})
         named = {child["pid"] for child in children.values()} | {self.process.pid}
         for name in {"control-plane", "gateway"} & children.keys():
             named |= self.process_tree(children[name]["pid"])
-        return {pid for pid in self.process_tree() - named if self.alive(pid)}
+        return {pid for pid in self.process_tree() - named if self.alive(pid) and not is_template(pid)}
 
     def reload(self) -> None:
         """Asks for a new gateway beside the old one; returns at once."""
@@ -321,6 +322,13 @@ def bundle(
             info.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(info, everything[path])
     return buffer.getvalue()
+
+
+def is_template(pid: int) -> bool:
+    """What the zygote's workers are forked from."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_text() == "template\n"
+    return False
 
 
 def sha256(data: bytes) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.frames import SPAWN, Zygote, wait_until
+from tests.support.server import is_template
 
 HELLO = "def handler():\n    return 'hello'\n"
 HANG = "import time\ndef handler():\n    print('in')\n    time.sleep(600)\n"
@@ -149,3 +150,67 @@ def test_many_workers_start_at_once(zygote, start, connection):
     for worker in workers:
         assert worker.first_word().kind == "ready"
     assert {worker.invoke().json for worker in workers} == {"hello"}
+
+
+def template_of(zygote: Zygote) -> int:
+    found = [int(path.name) for path in Path("/proc").glob("[0-9]*") if is_template(int(path.name))]
+    (template,) = [
+        pid for pid in found if f"\nPPid:\t{zygote.process.pid}\n" in Path(f"/proc/{pid}/status").read_text()
+    ]
+    return template
+
+
+def memory_has(pid: int, needle: bytes) -> bool:
+    maps = Path(f"/proc/{pid}/maps").read_text().splitlines()
+    with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
+        for line in maps:
+            span, rights, *_rest = line.split(maxsplit=2)
+            start, end = (int(part, 16) for part in span.split("-"))
+            if start >> 63 or not rights.startswith("rw"):
+                continue
+            memory.seek(start)
+            try:
+                found = needle in memory.read(end - start)
+            except OSError:
+                # Reserved, and not to be read.
+                continue
+            if found:
+                return True
+    return False
+
+
+def test_a_worker_has_nothing_of_what_another_was_told(zygote, start):
+    secrets = [os.urandom(16).hex() for _ in range(3)]
+    workers = [start(HELLO, env={"SECRET": secret}) for secret in secrets]
+    last = start(HELLO)
+    for worker, secret in zip(workers, secrets, strict=True):
+        assert memory_has(worker.pid, secret.encode()), "its own: it is found where it is"
+        assert not memory_has(last.pid, secret.encode())
+        assert not memory_has(template_of(zygote), secret.encode())
+    assert not memory_has(workers[2].pid, secrets[0].encode())
+
+
+def test_a_zygote_whose_template_is_gone_ends_so_that_the_supervisor_starts_another(tmp_path):
+    with Zygote(tmp_path) as zygote:
+        tmp_path.chmod(0o755)
+        (tmp_path / "main.py").write_text(HELLO)
+        connection = zygote.connect()
+        worker = connection.spawn(tmp_path, "main:handler")
+        worker.first_word()
+        os.kill(template_of(zygote), signal.SIGKILL)
+        assert zygote.process.wait(60) == 1
+        assert worker.invoke().json == "hello"
+        worker.close()
+
+
+def test_the_template_ends_with_its_zygote(tmp_path):
+    with Zygote(tmp_path) as zygote:
+        # It is there once the zygote answers.
+        connection = zygote.connect()
+        connection.socket.send(b"garbage")
+        assert connection.reply()[0] == "refused"
+        template = template_of(zygote)
+        zygote.process.kill()
+        zygote.process.wait()
+        # A process that has ended and that nobody has waited for yet has no memory.
+        wait_until(lambda: not (maps := Path(f"/proc/{template}/maps")).exists() or not maps.read_text())

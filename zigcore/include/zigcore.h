@@ -199,6 +199,18 @@ uint64_t zc_zygote_fill(void);
 /* In the zygote, last: its memory becomes a sealed file that workers share until they write to it; their checkpoints need
  * not copy it then. */
 int zc_zygote_share(zc_error *error);
+/* What a worker is to become, as it arrived: `bytes` are the library's, and the worker's to read once. */
+typedef struct {
+    const uint8_t *bytes;
+    uint32_t bytes_count;
+    uint32_t descriptors_count;
+    int32_t descriptors[8];
+} zc_order;
+/* The same, and forks the process that workers are forked from (runtime/template.zig). Returns in the zygote, with its pid
+ * in `pid`, and in each worker, with 0 there and its order in `order`. Before: descriptor 64 is a seqpacket socket, on
+ * which the zygote sends orders and reads pids (int; -1: no worker was made); 65, if `jailed`, the PID namespace to come
+ * back to. ZC_SYSTEM: nothing has been shared. Called without the GIL; takes it. */
+int zc_zygote_template(int jailed, zc_order *order, int *pid, zc_error *error);
 /* Serves invocations until the gateway closes the channel, then returns ZC_OK.
  * invoke(body, head) -> bytes | (status, block, body);   failure(exception) -> block.  PyObject* of callables.
  * head: the bytes of the Request frame up to its body (frame.zig); None for POST, PUT and PATCH unless `flags` has

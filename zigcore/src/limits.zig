@@ -124,9 +124,11 @@ pub const exit_status_timeout_ns = 200 * ms_ns;
 pub const start_backoff_first_ns = 100 * ms_ns;
 pub const start_backoff_last_ns = 30 * s_ns;
 /// Answers that may be kept back while their version's next invocations run, to be sent together: a client that sleeps is
-/// woken once for all of them. Only of a version whose invocations have been this short lately.
-pub const answers_late_max = 4;
-pub const answers_late_run_ns = 100 * us_ns;
+/// woken once for all of them (a wake-up across CPUs costs as much as a short invocation). So many, none for longer than
+/// this, and only of a version whose invocations have been this short lately.
+pub const answers_late_max = 8;
+pub const answers_late_ns = 150 * us_ns;
+pub const answers_late_run_ns = 50 * us_ns;
 /// Once an invocation has run this long its reactor stops yielding and sleeps, at most `reactor_nap_ns` where it matters.
 pub const yield_run_max_ns = 1 * ms_ns;
 /// Yields in a row that brought nothing: after these the reactor sleeps although a worker is busy.
@@ -219,6 +221,8 @@ pub const worker_cpu_ns_max = timeout_ms_max * ms_ns;
 
 /// Blocks of one size that fill holes before the first fork.
 pub const holes_blocks_max = 64 * kib;
+/// What the zygote tells its template of one worker: the spawn document, and some hundred bytes more.
+pub const order_bytes_max = 128 * kib;
 /// All writable memory of the zygote, in one file.
 pub const base_bytes_max = 1024 * mib;
 /// Of the zygote's pages between two that a worker has written to: no more, and the checkpoint copies them along.
@@ -245,7 +249,9 @@ pub const hot_keep_bytes = 4 * mib;
 /// A range of that kind is dropped when it has this length.
 pub const hot_drop_bytes = 128 * kib;
 /// After so many invocations the set of dirty pages is learnt anew, and the mappings are compared.
-pub const hot_relearn_count = 1024;
+pub const hot_relearn_count = 16 * kib;
+/// After so many when the set has grown meanwhile.
+pub const hot_grown_count = 1024;
 /// And once after so many, when what is done on first use has been done.
 pub const hot_settle_count = 8;
 /// Files that the import left open, whose positions are restored.
@@ -341,6 +347,7 @@ comptime {
     assert(leased_max > tenants_max);
     assert(inflight_max >= connections_max + workers_max + 256);
     assert(spawn_bytes_max < frame_bytes_max);
+    assert(order_bytes_max >= 2 * frame_bytes_max);
     assert(chunk_line_bytes_max < receive_buffer_bytes);
     assert(std.math.isPowerOfTwo(receive_buffers_count));
     assert(connection_buffers_held_max <= receive_buffers_held_max);

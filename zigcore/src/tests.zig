@@ -54,5 +54,6 @@ comptime {
     _ = @import("runtime/heap.zig");
     _ = @import("runtime/fork.zig");
     _ = @import("runtime/relay.zig");
+    _ = @import("runtime/random.zig");
     _ = @import("pool/deadline.zig");
 }

@@ -18,6 +18,7 @@ const Loop = @import("../runtime/loop.zig");
 const py = @import("../runtime/python.zig");
 const reply = @import("../runtime/reply.zig");
 const soft = @import("../runtime/soft.zig");
+const template = @import("../runtime/template.zig");
 
 const ErrorText = extern struct { text: [512]u8 };
 const Status = enum(c_int) { ok = 0, invalid = 1, no_memory = 2, system = 3, state = 4, too_large = 5 };
@@ -120,6 +121,14 @@ export fn zc_zygote_fill() u64 {
 
 export fn zc_zygote_share(err: ?*ErrorText) c_int {
     _ = base.share() catch |cause| return say(err, .system, "the zygote's memory cannot be shared: {t}", .{cause});
+    return @backingInt(Status.ok);
+}
+
+export fn zc_zygote_template(jailed: c_int, order: *template.Order, pid: *c_int, err: ?*ErrorText) c_int {
+    const gil = py.Gil.take();
+    defer gil.release();
+    const made = template.start(order, jailed != 0) catch |cause| return say(err, .system, "the zygote's template: {t}", .{cause});
+    pid.* = made orelse 0;
     return @backingInt(Status.ok);
 }
 

@@ -395,6 +395,10 @@ pub fn processId() i32 {
     return @intCast(linux.syscall0(.getpid));
 }
 
+pub fn parentId() i32 {
+    return @intCast(linux.syscall0(.getppid));
+}
+
 extern fn fork() c_int;
 
 /// libc's, which has locks of its own to bring over. 0: the child.
@@ -484,11 +488,11 @@ pub fn callAgain(number: usize, a: [6]usize) usize {
     return linux.syscall6(@fromBackingInt(@intCast(number)), a[0], a[1], a[2], a[3], a[4], a[5]);
 }
 
-/// Page faults of this process so far, ended threads included.
-pub fn faultsCount() u64 {
+/// Page faults so far: of this process, ended threads included, or of this thread alone.
+pub fn faultsCount(of: enum(usize) { process = 0, thread = 1 }) u64 {
     // struct rusage: two times, then maxrss, ixrss, idrss, isrss, minflt, majflt …
     var usage: [18]u64 = undefined;
-    _ = linux.syscall2(.getrusage, 0, @intFromPtr(&usage));
+    _ = linux.syscall2(.getrusage, @backingInt(of), @intFromPtr(&usage));
     return usage[8] + usage[9];
 }
 

@@ -56,7 +56,6 @@ pub const Reason = []const u8;
 
 /// What the kernel says about the process as a whole, in one read.
 pub const Stat = struct {
-    faults: u64,
     threads: u64,
     virtual_bytes: u64,
     ignored: u64,
@@ -236,7 +235,6 @@ pub fn read(own: *Belongings) self.Error!Stat {
     @memcpy(name[0..characters], text[name_start + 1 ..][0..characters]);
     return .{
         .name = name,
-        .faults = fields[10] + fields[12],
         .threads = fields[20],
         .virtual_bytes = fields[23],
         .ignored = fields[33],

@@ -41,6 +41,8 @@ watch: Watch,
 shared_own: [2]usize,
 /// When the last way back began: what has happened since may have made pages dirty.
 faults: u64,
+/// Of threads that have ended: an invocation that made any has asked for them.
+faults_elsewhere: u64,
 virtual_bytes: u64,
 brk: usize,
 /// Where the memory file can be read, and how much of it there is; of that, what was copied.
@@ -57,6 +59,9 @@ stack_bytes: usize,
 areas_count: usize,
 hot_count: usize,
 hot_bytes: usize,
+/// The generation that has learnt the dirty pages anew, and whether some were found long after it.
+learnt: u64,
+grown: bool,
 random: Random,
 belongings: Belongings,
 heap: Heap,
@@ -184,7 +189,7 @@ pub fn baselineRead(c: *Checkpoint) Error!void {
     try c.sizeNote();
 }
 
-fn sizeNote(c: *Checkpoint) Error!void {
+pub fn sizeNote(c: *Checkpoint) Error!void {
     c.stat = try c.belongings.read();
     c.virtual_bytes = c.stat.virtual_bytes;
 }
@@ -221,7 +226,7 @@ fn rewindHere(argument: *anyopaque) callconv(.c) noreturn {
     const asked = c.watch.asked;
     var rested_ns: u64 = 0;
     const mask_before = if (asked) self.maskSet(std.math.maxInt(u64)) else 0;
-    const faults = self.faultsCount();
+    const faulted = c.faultsNote(asked);
     if (asked) c.belongings.restore(c.stat, mask_before) catch self.exit(exit_broken);
     if (!c.settled and c.generation == 0) {
         // Memory that nobody runs in may wait; what is open to others has been closed.
@@ -230,13 +235,21 @@ fn rewindHere(argument: *anyopaque) callconv(.c) noreturn {
         rested_ns = self.now() - waited_from_ns;
         if (channel.isClosed(c.channel_fd)) self.exit(exit_ok);
     }
-    c.memoryBack(asked, faults != c.faults) catch self.exit(exit_broken);
-    c.faults = faults;
+    c.memoryBack(asked, faulted) catch self.exit(exit_broken);
     c.random.reseed() catch self.exit(exit_broken);
     c.generation += 1;
     c.rewind_ns += self.now() - started_ns - rested_ns;
     if (asked) _ = self.maskSet(c.belongings.mask);
     stack_switch.again(&c.place);
+}
+
+/// Whether there was a page fault since the way back before. The process's count takes three times as long as the thread's.
+fn faultsNote(c: *Checkpoint, asked: bool) bool {
+    const here = self.faultsCount(.thread);
+    const elsewhere = if (asked) self.faultsCount(.process) - here else c.faults_elsewhere;
+    defer c.faults = here;
+    defer c.faults_elsewhere = elsewhere;
+    return here != c.faults or elsewhere != c.faults_elsewhere;
 }
 
 /// Waits for the next invocation or the end of the channel. True: for long enough, and neither came.
@@ -246,8 +259,7 @@ pub fn rested(c: *const Checkpoint) bool {
 
 fn memoryBack(c: *Checkpoint, asked: bool, faulted: bool) Error!void {
     c.heap.reset();
-    // Early, too: what starting has touched is not what invocations do.
-    const relearn = c.settled and (c.generation == limits.hot_settle_count or c.generation % limits.hot_relearn_count == limits.hot_relearn_count - 1);
+    const relearn = c.settled and c.relearnIsDue();
     const remapped = asked and c.watch.remapped;
     var moved = false;
     if (asked or relearn) {
@@ -255,9 +267,16 @@ fn memoryBack(c: *Checkpoint, asked: bool, faulted: bool) Error!void {
         if (brk_now != c.brk and self.brk(c.brk) != c.brk) return error.NoMemory;
         moved = brk_now < c.brk or c.stat.virtual_bytes -% c.virtual_bytes != brk_now -% c.brk;
     }
-    if (relearn) c.hotDrop();
+    if (relearn) {
+        c.hotDrop();
+        c.learnt = c.generation;
+        c.grown = false;
+    }
     var strange = false;
-    if (relearn or moved or faulted or !c.settled) strange = try c.scan();
+    if (relearn or moved or faulted or !c.settled) {
+        strange = try c.scan();
+        c.grown = c.grown or c.generation - c.learnt > limits.hot_settle_count;
+    }
     if (relearn or moved or strange or remapped) try mend.mend(c);
     if (!c.settled and (c.generation > 0 or remapped or c.due)) {
         try snapshot.settle(c);
@@ -271,6 +290,14 @@ fn memoryBack(c: *Checkpoint, asked: bool, faulted: bool) Error!void {
     const below = c.place.stack % self.page_bytes;
     @memset(@as([*]u8, @ptrFromInt(c.place.stack - below))[0..below], 0);
     @memcpy(@as([*]u8, @ptrFromInt(c.place.stack)), c.stack[0..c.stack_bytes]);
+}
+
+/// Early: what starting has touched is not what invocations do. Then when one has touched more than those before it,
+/// which all later ones pay for; else rarely, for it takes as long as a hundred invocations, and the next one waits.
+fn relearnIsDue(c: *const Checkpoint) bool {
+    if (c.generation == limits.hot_settle_count) return true;
+    const since = c.generation - c.learnt;
+    return since >= limits.hot_relearn_count or (c.grown and since >= limits.hot_grown_count);
 }
 
 /// Finds the dirty pages anew. True: there are some where none should be.

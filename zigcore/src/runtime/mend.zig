@@ -15,6 +15,7 @@ pub fn mend(c: *Checkpoint) Error!void {
     c.mends += 1;
     try c.current.read(c.belongings.maps, &c.text);
     var first: usize = 0;
+    var changed = false;
     const baseline = c.baseline.all();
     for (c.current.all()) |mapping| {
         if (mapping.kind == .stack or mapping.kind == .kernel) continue;
@@ -22,10 +23,16 @@ pub fn mend(c: *Checkpoint) Error!void {
         var at = mapping.start;
         for (baseline[first..]) |kept| {
             if (kept.start >= mapping.end) break;
-            if (kept.start > at) try self.release(at, kept.start - at);
+            if (kept.start > at) {
+                try self.release(at, kept.start - at);
+                changed = true;
+            }
             at = @max(at, kept.end);
         }
-        if (at < mapping.end) try self.release(at, mapping.end - at);
+        if (at < mapping.end) {
+            try self.release(at, mapping.end - at);
+            changed = true;
+        }
     }
     var index: usize = 0;
     const current = c.current.all();
@@ -34,8 +41,10 @@ pub fn mend(c: *Checkpoint) Error!void {
         while (index < current.len and current[index].end <= kept.start) index += 1;
         if (index < current.len and current[index].same(kept)) continue;
         try remake(c, kept, if (index < current.len) current[index] else null);
+        changed = true;
     }
-    try c.baselineRead();
+    // Reading the list again takes as long as all of this.
+    if (changed) try c.baselineRead() else try c.sizeNote();
 }
 
 fn remake(c: *Checkpoint, mapping: Layout.Mapping, found: ?Layout.Mapping) Error!void {
