@@ -38,6 +38,7 @@ from gateway.host.indexes import Indexes, OutOfIndexes
 from gateway.host.journal import Journal
 from gateway.host.leases import Leases
 from gateway.host.memory import Memory, is_version_id
+from gateway.host.openapi import Documents
 from gateway.host.output_feed import OutputFeed
 from gateway.host.reports import Reports
 from gateway.host.reserved import sellable_ppm
@@ -96,6 +97,7 @@ class Node:
         """Called when a drain begins: the admin port is the next gateway's then."""
         self.draining = False
         self._rows = routing.VersionRows()
+        self._documents = Documents()
         self._document: bytes | None = None
         """Of the table in force, when it is not on the disk yet."""
         self._changed = asyncio.Event()
@@ -264,6 +266,7 @@ class Node:
                 self.settings.gateway_url,
                 now,
                 self._rows,
+                self._documents,
             )
         except OutOfIndexes as error:
             self.apply_failures += 1

@@ -5,9 +5,8 @@ and schemas come from workers, which had run tenant code when they sent them: th
 never interpreted.
 """
 
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -54,12 +53,32 @@ class TypedFunction:
     """JSON object: name → schema."""
 
 
-def document(tenant: str, server_url: str, functions: Iterable[TypedFunction]) -> str:
-    """The OpenAPI document as JSON text."""
-    return _document(tenant, server_url, tuple(sorted(functions, key=lambda function: function.name)))
+type _Asked = tuple[str, tuple[TypedFunction, ...]]
 
 
-@lru_cache(maxsize=4096)
+class Documents:
+    """What each tenant's functions look like, public and all, rendered when they have changed.
+
+    Only what the last call asked for is kept: each deployment makes a new document, with all functions in it.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[str, bool], tuple[_Asked, str]] = {}
+
+    def of(self, server_url: str, tenants: Mapping[str, Sequence[TypedFunction]]) -> dict[str, tuple[str, str]]:
+        """Tenant's name → its document of public functions and that of all, as JSON text."""
+        kept: dict[tuple[str, bool], tuple[_Asked, str]] = {}
+        for tenant, functions in tenants.items():
+            ordered = sorted(functions, key=lambda function: function.name)
+            for public in (True, False):
+                asked = server_url, tuple(one for one in ordered if one.public or not public)
+                last = self._kept.get((tenant, public))
+                same = last is not None and last[0] == asked
+                kept[tenant, public] = last if last is not None and same else (asked, _document(tenant, *asked))
+        self._kept = kept
+        return {tenant: (kept[tenant, True][1], kept[tenant, False][1]) for tenant in tenants}
+
+
 def _document(tenant: str, server_url: str, functions: tuple[TypedFunction, ...]) -> str:
     text = _render(tenant, server_url, functions, with_schemas=True)
     if len(text) > DOCUMENT_BYTES_MAX:

@@ -17,7 +17,7 @@ from gateway.contract.worker import SpawnSpec, State
 from gateway.host.bundles import Bundles
 from gateway.host.indexes import Indexes
 from gateway.host.memory import AliasKey
-from gateway.host.openapi import TypedFunction, document
+from gateway.host.openapi import Documents, TypedFunction
 from gateway.host.versions import Stage, VersionState
 
 SPAWN_BYTES_MAX = 48 * 1024
@@ -81,6 +81,7 @@ def build(
     gateway_url: str,
     now: float,
     rows: VersionRows,
+    documents: Documents,
 ) -> Revision:
     """The complete effective state. What refers to nothing (a key of no tenant, …) is left out."""
     tenants = {tenant.id: position for position, tenant in enumerate(table.tenants)}
@@ -118,7 +119,7 @@ def build(
             routes.append(_route(owner, version.id, version.id, tenants, states, live, indexes, now))
     return Revision(
         revision=table.revision,
-        tenants=_tenant_rows(table, functions, states, served, gateway_url),
+        tenants=_tenant_rows(table, functions, states, served, gateway_url, documents),
         keys=[_key_row(key, tenants) for key in table.keys if key.tenant_id in tenants],
         versions=rows.of(parts, bundles),
         routes=routes,
@@ -237,7 +238,12 @@ def _key_row(key: Key, tenants: Mapping[str, int]) -> KeyRow:
 
 
 def _tenant_rows(
-    table: RoutingTable, functions: list[Function], states: States, served: Mapping[AliasKey, str], gateway_url: str
+    table: RoutingTable,
+    functions: list[Function],
+    states: States,
+    served: Mapping[AliasKey, str],
+    gateway_url: str,
+    documents: Documents,
 ) -> list[TenantRow]:
     typed: dict[str, list[TypedFunction]] = {tenant.id: [] for tenant in table.tenants}
     for function in functions:
@@ -253,16 +259,17 @@ def _tenant_rows(
                     msgspec.json.encode(ready.schemas),
                 )
             )
-    return [_tenant_row(tenant, typed[tenant.id], gateway_url) for tenant in table.tenants]
+    texts = documents.of(gateway_url, {tenant.name: typed[tenant.id] for tenant in table.tenants})
+    return [_tenant_row(tenant, *texts[tenant.name]) for tenant in table.tenants]
 
 
-def _tenant_row(tenant: Tenant, typed: list[TypedFunction], gateway_url: str) -> TenantRow:
+def _tenant_row(tenant: Tenant, openapi_public: str, openapi_all: str) -> TenantRow:
     reservation = tenant.reservation
     return TenantRow(
         name=tenant.name,
         concurrency_max=tenant.concurrency_max,
-        openapi_public=document(tenant.name, gateway_url, (one for one in typed if one.public)),
-        openapi_all=document(tenant.name, gateway_url, typed),
+        openapi_public=openapi_public,
+        openapi_all=openapi_all,
         id=tenant.id,
         tier=tenant.tier,
         status=tenant.status,

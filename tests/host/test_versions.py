@@ -1,6 +1,7 @@
 """The life of a version on a node: wanted → fetched → probing → ready | failed; and what aliases serve meanwhile."""
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import msgspec
@@ -13,6 +14,7 @@ from gateway.host import routing
 from gateway.host.bundles import Bundles
 from gateway.host.indexes import VERSIONS_MAX, Indexes, OutOfIndexes
 from gateway.host.memory import Memory, ReadyRecord, WorkerReadyDocument
+from gateway.host.openapi import Documents, TypedFunction
 from gateway.host.versions import Stage, Versions
 
 READY = WorkerReadyDocument(style="typed", operation={"summary": "one"}, schemas={"Item": {"type": "object"}})
@@ -247,11 +249,13 @@ def build(tmp_path: Path, versions: Versions, wanted: RoutingTable, now: float) 
     bundles = Bundles((tmp_path / "store").as_uri(), tmp_path / "versions")
     versions.want(wanted.versions, now)
     url = "http://127.0.0.1:1"
-    return routing.build(wanted, versions.states, served, Indexes(60), bundles, url, now, routing.VersionRows())
+    return routing.build(
+        wanted, versions.states, served, Indexes(60), bundles, url, now, routing.VersionRows(), Documents()
+    )
 
 
 def test_rows_that_are_remembered_are_what_they_would_be_anew(tmp_path: Path) -> None:
-    versions, rows, indexes = keeper(), routing.VersionRows(), Indexes(60)
+    versions, rows, indexes, documents = keeper(), routing.VersionRows(), Indexes(60), Documents()
     bundles = Bundles((tmp_path / "store").as_uri(), tmp_path / "versions")
     wanted = table(1, 1, 2)
 
@@ -259,8 +263,8 @@ def test_rows_that_are_remembered_are_what_they_would_be_anew(tmp_path: Path) ->
         versions.want(wanted.versions, now)
         served = routing.choose(wanted, versions.states, {})
         made = [
-            routing.build(wanted, versions.states, served, indexes, bundles, "http://127.0.0.1:1", now, each)
-            for each in (rows, routing.VersionRows())
+            routing.build(wanted, versions.states, served, indexes, bundles, "http://127.0.0.1:1", now, *each)
+            for each in ((rows, documents), (routing.VersionRows(), Documents()))
         ]
         assert made[0] == made[1]
         return made[0]
@@ -324,6 +328,23 @@ def test_a_function_whose_only_version_failed_says_why_to_its_owner(tmp_path: Pa
         ("live", -1, "Traceback …"),
         ("ver_1", -1, "Traceback …"),
     }
+
+
+def test_documents_of_deployments_before_are_not_kept() -> None:
+    """Each deployment makes a new one with all functions in it: kept, they grow with the square of their number."""
+    documents, deployments = Documents(), 100
+    operation = json.dumps({"description": "x" * 2_000}).encode()
+    functions = [TypedFunction(f"f{n:03}", True, f"ver_{n}", operation, b"{}") for n in range(deployments)]
+    tracemalloc.start()
+    try:
+        for count in range(1, deployments + 1):
+            public, everything = documents.of("http://127.0.0.1:1", {"acme": functions[:count]})["acme"]
+        held_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert public == everything
+    assert len(public) > deployments * 2_000
+    assert held_bytes < 5 * len(public)
 
 
 def test_openapi_lists_typed_functions_and_keeps_their_schemas_apart(tmp_path: Path) -> None:
