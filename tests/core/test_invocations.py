@@ -76,6 +76,13 @@ def test_the_function_sees_the_request_and_not_the_key(guarded: Plane) -> None:
     assert dict(seen["headers"])["authorization"] == "Basic eDp5"
 
 
+def test_a_function_sees_the_host_that_its_request_was_routed_by(guarded: Plane) -> None:
+    """RFC 9112 section 3.2.2: the authority of an absolute target, whatever Host says."""
+    assert dict(json.loads(guarded.get("/acme/open/seen").body)["headers"])["host"] == "x"
+    absolute = json.loads(guarded.get("http://routed.example:8080/acme/open/seen").body)
+    assert dict(absolute["headers"])["host"] == "routed.example:8080"
+
+
 def test_openapi_is_the_tenants_for_its_keys_and_public_for_others(guarded: Plane) -> None:
     for key, document in ((None, "public"), (OTHER_KEY, "public"), (KEY, "all")):
         answer = guarded.get("/acme/-/openapi.json", *([] if key is None else [f"Authorization: Bearer {key}"]))

@@ -140,6 +140,12 @@ pub const reactor_nap_ns = 1 * ms_ns;
 /// CPUs that may be reserved, and workers of all tenants on them, of one gateway.
 pub const reserved_cpus_max = 16;
 pub const reserved_workers_max = 256;
+/// Versions that wait for a reservation in a row; more wait behind these, in no order.
+pub const reserved_waiters_max = 16;
+/// Who has not said again for so long that it waits does not; said every millisecond.
+pub const reserved_wait_ns = 250 * ms_ns;
+/// What is given back is kept for who waits longest for so long, and then not for as long.
+pub const reserved_hold_ns = 2 * s_ns;
 /// A reserved CPU is not asked again for so long after the kernel found it full (somebody else holds bandwidth), or when
 /// its partition could not be made (no right to, a file system that cannot be written).
 pub const reserved_full_pause_ns = 1 * s_ns;

@@ -3,6 +3,9 @@
 //! One per gateway, shared by its reactors (pool/claim.zig), asked only when a worker starts or has ended: a lock that
 //! spins is enough. The kernel's answer is the truth; where it refuses what the books allowed (somebody else on the
 //! machine, or another gateway beside this one, holds bandwidth too) the CPU is `close`d for a while.
+//! Who waits for a reservation waits in a row, whichever reactor it is at: what is given back is kept for the first of
+//! them, so that a large share does not starve beside small ones that take each piece of it as it comes. It is kept for
+//! `reserved_hold_ns`, then not for as long, and so on: nobody who never fits keeps others out.
 //! What always holds: on no CPU more is sold than `sellable`, and no tenant has more claims than it may.
 const std = @import("std");
 const assert = std.debug.assert;
@@ -17,6 +20,9 @@ cpus_count: u32 = 0,
 /// Of each CPU, in the kernel's unit.
 sellable: u32 = 0,
 claims: [limits.reserved_workers_max]Claim = @splat(.{}),
+/// First come first.
+waiters: [limits.reserved_waiters_max]Waiter = undefined,
+waiters_count: u32 = 0,
 lock: std.atomic.Value(bool) = .init(false),
 
 /// A whole CPU: the kernel counts bandwidth in 2^-20.
@@ -44,6 +50,21 @@ pub const Wanted = enum {
     own,
     /// For another tenant's.
     any,
+};
+
+/// A version at a reactor, with calls and no worker for them.
+const Waiter = struct {
+    who: u64,
+    tenant: u64,
+    bandwidth: u32,
+    workers_max: u32,
+    since_ns: u64,
+    /// Unless it asks again.
+    until_ns: u64,
+
+    fn holds(waiter: *const Waiter, now_ns: u64) bool {
+        return (now_ns -| waiter.since_ns) / limits.reserved_hold_ns % 2 == 0;
+    }
 };
 
 pub const none: u16 = std.math.maxInt(u16);
@@ -75,9 +96,10 @@ pub fn bandwidthOf(reservation: Reservation) u32 {
     return @intCast((@as(u64, reservation.runtime_us) << 20) / reservation.period_us);
 }
 
-/// Takes one worker's share for `tenant` on the first CPU that has it: few CPUs are taken, large shares find room.
-pub fn take(ledger: *Ledger, tenant: u64, reservation: Reservation, now_ns: u64) Answer {
-    assert(tenant != 0);
+/// Takes one worker's share for `tenant` on the first CPU that has it: few CPUs are taken, large shares find room. `who`
+/// takes it, and waits no more: what those keep that wait longer is not there for it.
+pub fn take(ledger: *Ledger, who: u64, tenant: u64, reservation: Reservation, now_ns: u64) Answer {
+    assert(tenant != 0 and who != 0);
     if (!ledger.exists()) return .nowhere;
     const bandwidth = bandwidthOf(reservation);
     ledger.lockTake();
@@ -90,18 +112,100 @@ pub fn take(ledger: *Ledger, tenant: u64, reservation: Reservation, now_ns: u64)
     }
     if (held >= reservation.workers_max) return .spent;
     if (free == none) return .full;
+    var rooms: [limits.reserved_cpus_max]u32 = undefined;
     var closed: u32 = 0;
-    for (ledger.cpus[0..ledger.cpus_count], 0..) |*cpu, at| {
-        if (now_ns < cpu.closed_until_ns) {
-            closed += 1;
-            continue;
-        }
-        if (cpu.sold + bandwidth > ledger.sellable) continue;
+    for (ledger.cpus[0..ledger.cpus_count], rooms[0..ledger.cpus_count]) |cpu, *room| {
+        const is_closed = now_ns < cpu.closed_until_ns;
+        closed += @intFromBool(is_closed);
+        room.* = if (is_closed) 0 else ledger.sellable - cpu.sold;
+    }
+    if (closed == ledger.cpus_count) return .nowhere;
+    if (held + ledger.keep(who, tenant, rooms[0..ledger.cpus_count], now_ns) >= reservation.workers_max) return .spent;
+    for (ledger.cpus[0..ledger.cpus_count], rooms[0..ledger.cpus_count], 0..) |*cpu, room, at| {
+        if (bandwidth > room) continue;
         cpu.sold += bandwidth;
         ledger.claims[free] = .{ .tenant = tenant, .cpu = @intCast(at), .bandwidth = bandwidth };
+        ledger.waiterRemove(who);
         return .{ .taken = free };
     }
-    return if (closed == ledger.cpus_count) .nowhere else .full;
+    return .full;
+}
+
+/// Takes out of `rooms` what is kept for those who wait longer than `who`; returns how many of them are `tenant`'s.
+fn keep(ledger: *Ledger, who: u64, tenant: u64, rooms: []u32, now_ns: u64) u32 {
+    ledger.waitersExpire(now_ns);
+    var of_tenant: u32 = 0;
+    for (ledger.waiters[0..ledger.waiters_count]) |*waiter| {
+        if (waiter.who == who) break;
+        if (!waiter.holds(now_ns)) continue;
+        if (waiter.tenant == tenant) of_tenant += 1;
+        // It waits for one of its own tenant's, and takes that one's place.
+        if (ledger.heldBy(waiter.tenant) >= waiter.workers_max) continue;
+        const room = for (rooms) |*room| {
+            if (room.* >= waiter.bandwidth) break room;
+        } else {
+            // Where it needs least more: nobody else gets anything there.
+            rooms[std.mem.findMax(u32, rooms)] = 0;
+            continue;
+        };
+        room.* -= waiter.bandwidth;
+    }
+    return of_tenant;
+}
+
+fn heldBy(ledger: *const Ledger, tenant: u64) u32 {
+    var held: u32 = 0;
+    for (&ledger.claims) |*claim| held += @intFromBool(claim.tenant == tenant);
+    return held;
+}
+
+fn waitersExpire(ledger: *Ledger, now_ns: u64) void {
+    var kept: u32 = 0;
+    for (ledger.waiters[0..ledger.waiters_count]) |waiter| {
+        if (waiter.until_ns < now_ns) continue;
+        ledger.waiters[kept] = waiter;
+        kept += 1;
+    }
+    ledger.waiters_count = kept;
+}
+
+fn waiterRemove(ledger: *Ledger, who: u64) void {
+    const waiters = ledger.waiters[0..ledger.waiters_count];
+    for (waiters, 0..) |waiter, at| {
+        if (waiter.who != who) continue;
+        @memmove(waiters[at .. waiters.len - 1], waiters[at + 1 ..]);
+        ledger.waiters_count -= 1;
+        return;
+    }
+}
+
+/// `who` has calls and no worker: it waits in the row, as long as it says so again and again.
+pub fn wait(ledger: *Ledger, who: u64, tenant: u64, reservation: Reservation, now_ns: u64) void {
+    assert(tenant != 0 and who != 0);
+    const bandwidth = bandwidthOf(reservation);
+    // What cannot be had waits for nothing.
+    if (bandwidth > ledger.sellable) return;
+    ledger.lockTake();
+    defer ledger.lockGive();
+    ledger.waitersExpire(now_ns);
+    const until_ns = now_ns + limits.reserved_wait_ns;
+    for (ledger.waiters[0..ledger.waiters_count]) |*waiter| {
+        if (waiter.who != who) continue;
+        waiter.bandwidth = bandwidth;
+        waiter.workers_max = reservation.workers_max;
+        waiter.until_ns = until_ns;
+        return;
+    }
+    if (ledger.waiters_count == ledger.waiters.len) return;
+    ledger.waiters[ledger.waiters_count] = .{
+        .who = who,
+        .tenant = tenant,
+        .bandwidth = bandwidth,
+        .workers_max = reservation.workers_max,
+        .since_ns = now_ns,
+        .until_ns = until_ns,
+    };
+    ledger.waiters_count += 1;
 }
 
 pub fn give(ledger: *Ledger, index: u16) void {
@@ -184,10 +288,10 @@ test "no more is sold than the kernel admits, CPU by CPU, and what is given back
     ledger.open(&.{ 3, 5 }, whole / 10 * 9);
     var taken: [8]u16 = undefined;
     for (&taken, 0..) |*claim, i| {
-        claim.* = ledger.take(i + 1, fifth, 0).taken;
+        claim.* = ledger.take(i + 1, i + 1, fifth, 0).taken;
         try testing.expectEqual(@as(u32, if (i < 4) 3 else 5), ledger.cpuOf(claim.*));
     }
-    try testing.expectEqual(Answer.full, ledger.take(99, fifth, 0));
+    try testing.expectEqual(Answer.full, ledger.take(99, 99, fifth, 0));
     try testing.expect(ledger.sold() > whole / 10 * 15 and ledger.sold() <= whole / 10 * 18);
     var rows: [limits.reserved_cpus_max]ReservedCpu = undefined;
     for (ledger.books(&rows), [_]u32{ 3, 5 }) |row, cpu| {
@@ -196,7 +300,7 @@ test "no more is sold than the kernel admits, CPU by CPU, and what is given back
         try testing.expectEqual(800, (row.sold_ppm + 500) / 1000);
     }
     ledger.give(taken[1]);
-    try testing.expectEqual(3, ledger.cpuOf(ledger.take(99, fifth, 0).taken));
+    try testing.expectEqual(3, ledger.cpuOf(ledger.take(99, 99, fifth, 0).taken));
 }
 
 test "a tenant has as many as it bought, whatever is free" {
@@ -204,19 +308,19 @@ test "a tenant has as many as it bought, whatever is free" {
     ledger.open(&.{1}, whole / 10 * 9);
     var two = fifth;
     two.workers_max = 2;
-    const first = ledger.take(7, two, 0).taken;
-    _ = ledger.take(7, two, 0).taken;
-    try testing.expectEqual(Answer.spent, ledger.take(7, two, 0));
-    _ = ledger.take(8, two, 0).taken;
+    const first = ledger.take(7, 7, two, 0).taken;
+    _ = ledger.take(7, 7, two, 0).taken;
+    try testing.expectEqual(Answer.spent, ledger.take(7, 7, two, 0));
+    _ = ledger.take(8, 8, two, 0).taken;
     ledger.give(first);
-    _ = ledger.take(7, two, 0).taken;
+    _ = ledger.take(7, 7, two, 0).taken;
 }
 
 test "who waits asks the tenant's own claims, or everybody's, and what is given back is asked no more" {
     var ledger: Ledger = .{};
     ledger.open(&.{1}, whole / 10 * 9);
-    const mine = ledger.take(7, fifth, 0).taken;
-    const others = ledger.take(8, fifth, 0).taken;
+    const mine = ledger.take(7, 7, fifth, 0).taken;
+    const others = ledger.take(8, 8, fifth, 0).taken;
     try testing.expectEqual(Wanted.no, ledger.wanted(mine));
     ledger.ask(7, true);
     try testing.expectEqual(Wanted.own, ledger.wanted(mine));
@@ -224,22 +328,81 @@ test "who waits asks the tenant's own claims, or everybody's, and what is given 
     ledger.ask(7, false);
     try testing.expectEqual(Wanted.any, ledger.wanted(others));
     ledger.give(mine);
-    try testing.expectEqual(Wanted.no, ledger.wanted(ledger.take(9, fifth, 0).taken));
+    try testing.expectEqual(Wanted.no, ledger.wanted(ledger.take(9, 9, fifth, 0).taken));
 }
 
 test "a CPU that the kernel refused is left alone for a while; without CPUs nothing is sold" {
     var ledger: Ledger = .{};
-    try testing.expectEqual(Answer.nowhere, ledger.take(1, fifth, 0));
+    try testing.expectEqual(Answer.nowhere, ledger.take(1, 1, fifth, 0));
     ledger.open(&.{1}, whole / 10 * 9);
-    const claim = ledger.take(1, fifth, 0).taken;
+    const claim = ledger.take(1, 1, fifth, 0).taken;
     ledger.close(claim, 50);
     ledger.give(claim);
-    try testing.expectEqual(Answer.nowhere, ledger.take(1, fifth, 49));
+    try testing.expectEqual(Answer.nowhere, ledger.take(1, 1, fifth, 49));
     try testing.expectEqual(0, ledger.sold());
-    _ = ledger.take(1, fifth, 50).taken;
+    _ = ledger.take(1, 1, fifth, 50).taken;
 }
 
 test "bandwidth is counted as the kernel does" {
     try testing.expectEqual(209715, bandwidthOf(fifth));
     try testing.expectEqual(whole, bandwidthOf(.{ .runtime_us = 50_000, .deadline_us = 50_000, .period_us = 50_000, .workers_max = 1, .fallback = true }));
+}
+
+test "what is given back is kept for who waits longest, however small the others' shares are" {
+    var ledger: Ledger = .{};
+    ledger.open(&.{1}, whole / 10 * 9);
+    var large = fifth;
+    large.runtime_us = 80_000;
+    var small: [4]u16 = undefined;
+    for (&small, 0..) |*claim, i| claim.* = ledger.take(i + 1, i + 1, fifth, 0).taken;
+    try testing.expectEqual(Answer.full, ledger.take(9, 9, large, 0));
+    // Control: nobody waits, and a small one takes each piece as it comes.
+    ledger.give(small[0]);
+    small[0] = ledger.take(1, 1, fifth, 1).taken;
+    ledger.wait(9, 9, large, 2);
+    for (&small, 0..) |*claim, i| {
+        ledger.give(claim.*);
+        try testing.expectEqual(Answer.full, ledger.take(i + 1, i + 1, fifth, 3));
+        ledger.wait(i + 1, i + 1, fifth, 3);
+    }
+    const taken = ledger.take(9, 9, large, 4).taken;
+    ledger.give(taken);
+    // Who waits no more keeps nothing.
+    _ = ledger.take(4, 4, fifth, 5 + limits.reserved_wait_ns).taken;
+}
+
+test "those who wait are served in their order, one tenant's own among themselves" {
+    var ledger: Ledger = .{};
+    ledger.open(&.{ 1, 2 }, whole / 10 * 9);
+    var one = fifth;
+    one.workers_max = 1;
+    const held = ledger.take(70, 7, one, 0).taken;
+    ledger.wait(71, 7, one, 1);
+    ledger.wait(72, 7, one, 1);
+    // Its tenant has what it may have: it keeps no room from others.
+    for (1..8) |tenant| _ = ledger.take(tenant + 100, tenant + 100, fifth, 1).taken;
+    ledger.give(held);
+    try testing.expectEqual(Answer.spent, ledger.take(70, 7, one, 2));
+    try testing.expectEqual(Answer.spent, ledger.take(72, 7, one, 2));
+    _ = ledger.take(71, 7, one, 2).taken;
+}
+
+test "who never fits keeps others out for a while only, and who could never does not at all" {
+    var ledger: Ledger = .{};
+    ledger.open(&.{1}, whole / 10 * 9);
+    _ = ledger.take(1, 1, fifth, 0).taken;
+    var large = fifth;
+    large.runtime_us = 89_000;
+    ledger.wait(9, 9, large, 0);
+    try testing.expectEqual(Answer.full, ledger.take(2, 2, fifth, 0));
+    ledger.wait(9, 9, large, limits.reserved_wait_ns);
+    var now_ns: u64 = 0;
+    while (now_ns < limits.reserved_hold_ns) : (now_ns += limits.reserved_wait_ns) ledger.wait(9, 9, large, now_ns);
+    ledger.wait(9, 9, large, limits.reserved_hold_ns);
+    _ = ledger.take(2, 2, fifth, limits.reserved_hold_ns).taken;
+    large.runtime_us = 95_000;
+    var other: Ledger = .{};
+    other.open(&.{1}, whole / 10 * 9);
+    other.wait(9, 9, large, 0);
+    _ = other.take(1, 1, fifth, 0).taken;
 }

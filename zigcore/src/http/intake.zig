@@ -65,7 +65,7 @@ pub fn agree(l: *Listener, c: *Connection, body_bytes_max: u32) void {
     }
     if (c.parser.expect_continue and c.in_end - c.in_start == c.head_bytes) {
         c.continuing = true;
-        transfer.partsSend(l, c, &.{"HTTP/1.1 100 Continue\r\n\r\n"});
+        transfer.partsSend(l, c, &.{transfer.continue_line});
     }
 }
 

@@ -288,7 +288,9 @@ pub fn sent(l: *Listener, tag: Ring.Tag, completion: Ring.Completion) ?*Connecti
         l.closeDone(c);
         return null;
     }
-    if (completion.res <= 0) {
+    // Of "100 Continue" with an answer behind it the rest is not known any more: an answer must not follow half a line.
+    const torn = c.continuing and c.answer_waits and completion.res != transfer.continue_line.len;
+    if (completion.res <= 0 or torn) {
         if (c.state == .waiting) {
             c.ended = true;
             l.closeLater(c);

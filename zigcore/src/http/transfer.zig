@@ -12,6 +12,8 @@ const sys = @import("../io/sys.zig");
 const Connection = @import("connection.zig");
 const Listener = @import("listener.zig");
 
+pub const continue_line = "HTTP/1.1 100 Continue\r\n\r\n";
+
 /// Waiting bytes of a connection whose request is being served: above this it is not read any further.
 const waiting_bytes_max = 16 * limits.kib;
 
@@ -154,7 +156,7 @@ fn submit(l: *Listener, c: *Connection) void {
 /// Counts what has been sent; true when it was all.
 pub fn partsAdvance(l: *Listener, c: *Connection, sent_bytes: usize) bool {
     _ = l;
-    // An answer replaced "100 Continue" in `parts` while that was on its way: it was sent whole, or the client is odd enough to lose it.
+    // An answer has replaced "100 Continue" in `parts`: the caller has seen that this was sent whole.
     if (c.continuing and c.answer_waits) return true;
     var left = sent_bytes;
     while (left > 0) {

@@ -30,10 +30,13 @@ pub const Place = union(enum) {
 /// Where the next worker of a version goes. `improving`: it has workers, on a reserved CPU or not at all.
 pub fn placeFor(p: *Pool, version: *const Version, improving: bool) Place {
     if (version.reservation.runtime_us == 0) return if (improving) .wait else .shared;
-    const answer = p.ledger.take(version.tenant_key, version.reservation, p.now_ns);
+    const who = @intFromPtr(version);
+    const answer = p.ledger.take(who, version.tenant_key, version.reservation, p.now_ns);
     switch (answer) {
         .taken => |claim| return .{ .reserved = claim },
         .spent, .full => {
+            const waits = !improving and !version.reservation.fallback and !version.probe and version.workers == 0;
+            if (waits) p.ledger.wait(who, version.tenant_key, version.reservation, p.now_ns);
             // An idle worker of the tenant's other versions is in the way of one that is wanted now.
             if (answer == .spent and evict(p, version, .own)) return .wait;
             if (improving) return .wait;

@@ -223,8 +223,10 @@ fn encode(p: *Pool, w: *Worker, invocation: *const Invocation, c: *const Connect
         if (header.known.isHopByHop()) continue;
         if (header.known == .authorization and invocation.authorization_hidden) continue;
         const name = header.name(head);
-        // Head, path and query fit a frame together (limits.zig), so this does too.
-        var end = frame.entryWrite(w.frame, at, name, header.value(head)).?;
+        // RFC 9112 section 3.2.2: an absolute target says whom the request is for, whatever Host says. It was routed by it.
+        const value = if (header.known == .host) c.parser.host(head) else header.value(head);
+        // Head, path and query fit a frame together (limits.zig), so this does too: an authority stands in the head as well.
+        var end = frame.entryWrite(w.frame, at, name, value).?;
         if (cookies.isHeader(name)) {
             const value_at = at + frame.entry_overhead_bytes + name.len;
             const left = cookies.strip(w.frame[value_at..end]);
