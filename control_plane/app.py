@@ -34,7 +34,7 @@ from control_plane.bundles.store import BundleStore
 from control_plane.context import Context
 from control_plane.dashboard import endpoints as dashboard
 from control_plane.dashboard import pages
-from control_plane.dashboard.visitor import Elsewhere, find_visitor
+from control_plane.dashboard.visitor import Elsewhere, confirm_path, find_visitor
 from control_plane.database import Database
 from control_plane.function_logs import endpoints as function_logs
 from control_plane.function_logs.consumer import LogConsumer
@@ -214,6 +214,8 @@ async def _render(request: Request, problem: Problem, status: int | None = None)
     settings: Settings = request.app.state.settings
     request_id = str(request.scope["tailcut_request_id"])
     is_for_eyes = "text/html" in request.headers.get("accept", "") and not request.url.path.startswith("/v1")
+    if is_for_eyes and problem.slug == "confirmation-required":
+        return RedirectResponse(confirm_path(request), status_code=303)
     if is_for_eyes:
         context: Context = request.app.state.context
         visitor = await find_visitor(request, context)

@@ -16,6 +16,7 @@ REQUEST_ID_HEADER: Final = "Tailcut-Request-Id"
 KINDS: Final[dict[str, tuple[int, str]]] = {
     "bad-request": (400, "The request is malformed"),
     "bundle-refused": (422, "The bundle was refused"),
+    "confirmation-required": (403, "Give your password again first"),
     "conflict": (409, "That contradicts the present state"),
     "forbidden": (403, "This may not be done with this key or role"),
     "gateway-away": (502, "The gateway does not answer"),

@@ -95,6 +95,9 @@ class Settings(BaseSettings):
     """From log-in, however much it is used."""
     session_idle_timeout: timedelta = timedelta(hours=12)
     """Without a request."""
+    confirmation_window: timedelta = timedelta(minutes=15)
+    """For as long after the password was given, a session may make keys, members and owners, change the second factor
+    and delete the tenant; then it is asked for again."""
     log_ins_per_email_max: int = Field(default=10, ge=1)
     """Failed log-ins per ``log_in_window`` for one e-mail address from one network address; ten times as many from
     all of them."""

@@ -41,6 +41,7 @@ _CONTROLLERS = {
     "memory": "memory of a worker is bounded by rlimits only: shared and kernel memory are not",
     "pids": "threads and processes are bounded by RLIMIT_NPROC only",
     "cpu": "no weights between tenants, and no cap on a reserved worker's threads",
+    "cpuacct": "CPU time of processes of a function that ended and were not waited for is not counted",
     "cpuset": "no CPU reservations: a reserved CPU is an exclusive set",
     "freezer": "idle workers are trusted to sleep",
 }
@@ -156,7 +157,11 @@ def _groups() -> Iterator[Feature]:
         found = discover()
     for controller in CONTROLLERS:
         name = f"control group {controller}"
-        where = next((one for one in found if controller in one.controllers), None)
+        # Every group of v2 counts its CPU time.
+        where = next(
+            (one for one in found if controller in one.controllers or (controller == "cpuacct" and one.version == 2)),
+            None,
+        )
         if where is not None and os.access(where.home, os.W_OK):
             yield Feature(name, True, f"v{where.version}")
             continue

@@ -42,6 +42,10 @@ OF_ROLE: Final[dict[Role, frozenset[Permission]]] = {
 }
 """Who has the role may do this. Owners and owners' rows are an owner's alone (``members.service``)."""
 
+TO_CONFIRM: Final[frozenset[Permission]] = frozenset({"keys.write", "members.write", "tenant.delete"})
+"""A person uses them only shortly after the password was given (``principal.check_confirmed``): what somebody with a
+stolen session could make with them would outlive the session. Keys are not asked, they have no password."""
+
 OF_SCOPE: Final[dict[Scope, frozenset[Permission]]] = {
     "admin": ALL_PERMISSIONS - {"tenant.delete"},
     "deploy": frozenset({"functions.read", "functions.write", "logs.read", "tenant.read"}),

@@ -58,6 +58,8 @@ class Principal:
     """Of a key; empty for a person."""
     role: Role | None
     """Of a person; None for a key."""
+    is_confirmed: bool
+    """Of a person: the password was given lately. Always, of a key."""
     token: str = field(repr=False)
 
     @property
@@ -75,6 +77,8 @@ class SignedIn:
     person: Person
     session: Session
     actor: Actor
+    is_confirmed: bool
+    """The password, and the second factor where there is one, were given in this session lately."""
     token: str = field(repr=False)
 
 
@@ -132,14 +136,22 @@ async def require_signed_in(request: Request, context: ContextDependency, creden
     return found
 
 
+async def require_confirmed(signed_in: Annotated[SignedIn, Depends(require_signed_in)]) -> SignedIn:
+    check_confirmed(signed_in)
+    return signed_in
+
+
 async def require_operator(request: Request, context: ContextDependency, credentials: OperatorCredentials) -> Operator:
-    """To those who are somebody else here, what operators do is not there: 404."""
+    """To those who are somebody else here, what operators do is not there: 404. A person confirms before a change."""
     token = credentials.credentials if credentials else ""
     if is_machines_token(context, token):
         return Operator(make_actor(context, request, OPERATOR, "the operator's token", is_operator=True), token)
     signed_in = await find_session(context, request, token)
     if signed_in is not None:
-        return operator_of(context, signed_in)
+        operator = operator_of(context, signed_in)
+        if request.method != "GET":
+            check_confirmed(signed_in)
+        return operator
     if token.startswith(KEY_PREFIX):
         await authenticate(context, request, token)  # an unknown key is refused as anywhere
         raise _hidden()
@@ -193,6 +205,18 @@ def check_permission(principal: Principal, permission: Permission) -> None:
             held = f"the role {' or '.join(needed)}; yours is {principal.role}"
         raise Problem("forbidden", f"This needs {held}.", required=needed)
     check_status(principal.tenant_status, permission)
+    if permission in permissions.TO_CONFIRM:
+        check_confirmed(principal)
+
+
+def check_confirmed(caller: Principal | SignedIn) -> None:
+    """The one place that refuses somebody who has a session and has not given the password lately."""
+    if not caller.is_confirmed:
+        raise Problem(
+            "confirmation-required",
+            "Give your password again: POST it to /v1/sessions/current/confirm, with the code of your second factor if "
+            "it is on. Then repeat this.",
+        )
 
 
 def check_status(status: str, permission: Permission) -> None:
@@ -252,6 +276,7 @@ def _principal_of(signed_in: SignedIn, member: Member, tenant: Tenant) -> Princi
         permissions=permissions.OF_ROLE[role],
         scopes=frozenset(),
         role=role,
+        is_confirmed=signed_in.is_confirmed,
         token=signed_in.token,
     )
 
@@ -276,6 +301,7 @@ async def _authenticate_key(context: Context, request: Request, token: str) -> P
         permissions=permissions.of_scopes(scopes),
         scopes=scopes,
         role=None,
+        is_confirmed=True,
         token=token,
     )
 
@@ -299,7 +325,8 @@ async def find_any_session(context: Context, request: Request, token: str, *, is
     if is_use and at - row.seen_at > SESSION_USE_INTERVAL:
         async with context.writing() as session:
             await repository.note_session_use(session, row.sha256, at)
-    return SignedIn(person, row, make_actor(context, request, person.id, person.email), token)
+    is_confirmed = row.confirmed_at is not None and at - row.confirmed_at < context.settings.confirmation_window
+    return SignedIn(person, row, make_actor(context, request, person.id, person.email), is_confirmed, token)
 
 
 def make_actor(context: Context, request: Request, actor_id: str, label: str, *, is_operator: bool = False) -> Actor:
@@ -334,5 +361,6 @@ LogReader = Annotated[Principal, Depends(require("logs.read"))]
 AuditReader = Annotated[Principal, Depends(require("audit.read"))]
 TenantDeleter = Annotated[Principal, Depends(require("tenant.delete"))]
 PersonCaller = Annotated[SignedIn, Depends(require_signed_in)]
+ConfirmedCaller = Annotated[SignedIn, Depends(require_confirmed)]
 OperatorCaller = Annotated[Operator, Depends(require_operator)]
 MachineCaller = Annotated[Operator, Depends(require_machine)]

@@ -138,6 +138,12 @@ async def note_second_factor(session: AsyncSession, person_id: str, session_id: 
     )
 
 
+async def note_confirmed(session: AsyncSession, person_id: str, session_id: str, at: datetime) -> None:
+    await session.execute(
+        update(Session).where(Session.person_id == person_id, Session.id == session_id).values(confirmed_at=at)
+    )
+
+
 async def forget_second_factor(session: AsyncSession, person_id: str) -> None:
     """It was turned off: what was proven with it no longer is."""
     await session.execute(update(Session).where(Session.person_id == person_id).values(has_second_factor=False))

@@ -87,6 +87,8 @@ async def remove(request: Request, member_id: MemberId, context: ContextDependen
         async with context.writing() as session:
             await service.remove(session, posted.who.tenant, member_id)
     except Problem as problem:
+        if problem.slug == "confirmation-required":
+            raise
         return await _member_page(request, context, posted.who, member_id, error=problem.detail, status=problem.status)
     return await go(context, posted.who, "/members", "Removed from the tenant.")
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Request
 from fastapi.responses import HTMLResponse
 
-from control_plane.auth.principal import Operator, operator_of
+from control_plane.auth.principal import Operator, check_confirmed, operator_of
 from control_plane.context import Context, ContextDependency
 from control_plane.dashboard import operator_figures, pages
 from control_plane.dashboard.visitor import Posted, Visitor, find_visitor, post_signed_in, require_visitor
@@ -38,7 +38,9 @@ async def look(request: Request, context: ContextDependency) -> Looking:
 
 
 async def post(context: ContextDependency, posted: Annotated[Posted, Depends(post_signed_in)]) -> Posting:
-    return Posting(posted.who, operator_of(context, posted.who.signed_in), posted)
+    operator = operator_of(context, posted.who.signed_in)
+    check_confirmed(posted.who.signed_in)
+    return Posting(posted.who, operator, posted)
 
 
 def render(

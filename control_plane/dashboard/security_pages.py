@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
 from markupsafe import Markup
 
@@ -11,14 +11,24 @@ from control_plane.auth import repository as auth
 from control_plane.auth import totp
 from control_plane.context import Context, ContextDependency
 from control_plane.dashboard import pages
-from control_plane.dashboard.visitor import SignedInPost, SignedInVisitor, Visitor, go, secret
+from control_plane.dashboard.visitor import (
+    ConfirmedPost,
+    ConfirmedVisitor,
+    SignedInPost,
+    SignedInVisitor,
+    Visitor,
+    go,
+    safe_next,
+    secret,
+)
 from control_plane.models import now
 from control_plane.people import repository, service
-from control_plane.people.schemas import CodeCheck, PasswordChange, PasswordCheck, SessionOut
+from control_plane.people.schemas import CodeCheck, Confirmation, PasswordChange, PasswordCheck, SessionOut
 from control_plane.problems import Problem
 
 router = APIRouter(prefix="/security")
 SessionId = Annotated[str, Path(pattern=ids.pattern("ses"))]
+Next = Annotated[str, Query(max_length=500)]
 
 
 @router.get("")
@@ -59,19 +69,49 @@ async def end_other_sessions(context: ContextDependency, posted: SignedInPost) -
     return await go(context, posted.who, "/security", "All your other sessions have ended.")
 
 
+@router.get("/confirm")
+async def confirm_page(
+    request: Request,
+    context: ContextDependency,
+    visitor: SignedInVisitor,
+    next: Next = "/",  # noqa: A002 - in the URL
+) -> Response:
+    """Asks for the password again, then goes on to ``next``."""
+    return _confirm_page(request, context, visitor, safe_next(next))
+
+
+@router.post("/confirm")
+async def confirm(request: Request, context: ContextDependency, posted: SignedInPost) -> Response:
+    onward = safe_next(posted.text("next"))
+    form, errors = posted.parse(Confirmation)
+    if form is None:
+        return _confirm_page(request, context, posted.who, onward, status=422, errors=errors)
+    try:
+        await service.confirm_session(context, posted.who.signed_in, secret(form.password), form.code)
+    except Problem as problem:
+        # The service speaks of the current password; this form has one field for it.
+        errors = {name.removeprefix("current_"): text for name, text in pages.errors_of(problem).items()}
+        response = _confirm_page(
+            request, context, posted.who, onward, status=422, errors=errors, error="" if errors else problem.detail
+        )
+        response.headers.update(problem.headers)
+        return response
+    return await go(context, None, onward)
+
+
 @router.post("/second-factor")
-async def begin_second_factor(context: ContextDependency, posted: SignedInPost) -> Response:
+async def begin_second_factor(context: ContextDependency, posted: ConfirmedPost) -> Response:
     await service.begin_second_factor(context, posted.who.signed_in)
     return await go(context, posted.who, "/security/second-factor")
 
 
 @router.get("/second-factor")
-async def second_factor_page(request: Request, context: ContextDependency, visitor: SignedInVisitor) -> Response:
+async def second_factor_page(request: Request, context: ContextDependency, visitor: ConfirmedVisitor) -> Response:
     return await _enrol_page(request, context, visitor)
 
 
 @router.post("/second-factor/confirm")
-async def confirm_second_factor(request: Request, context: ContextDependency, posted: SignedInPost) -> Response:
+async def confirm_second_factor(request: Request, context: ContextDependency, posted: ConfirmedPost) -> Response:
     """The recovery codes are in this answer and nowhere else."""
     form, errors = posted.parse(CodeCheck)
     if form is None:
@@ -86,12 +126,12 @@ async def confirm_second_factor(request: Request, context: ContextDependency, po
 
 
 @router.get("/second-factor/off")
-async def second_factor_off_page(request: Request, context: ContextDependency, visitor: SignedInVisitor) -> Response:
+async def second_factor_off_page(request: Request, context: ContextDependency, visitor: ConfirmedVisitor) -> Response:
     return pages.render(request, context, visitor, "security/second_factor_off.html", section="security")
 
 
 @router.post("/second-factor/off")
-async def end_second_factor(request: Request, context: ContextDependency, posted: SignedInPost) -> Response:
+async def end_second_factor(request: Request, context: ContextDependency, posted: ConfirmedPost) -> Response:
     form, errors = posted.parse(PasswordCheck)
     if form is not None:
         try:
@@ -101,6 +141,13 @@ async def end_second_factor(request: Request, context: ContextDependency, posted
             errors = {"password": problem.detail}
     return pages.render(
         request, context, posted.who, "security/second_factor_off.html", section="security", status=422, errors=errors
+    )
+
+
+def _confirm_page(request: Request, context: Context, visitor: Visitor, onward: str, **values: Any) -> Response:
+    person = visitor.signed_in.person
+    return pages.render(
+        request, context, visitor, "security/confirm.html", section="security", person=person, next=onward, **values
     )
 
 

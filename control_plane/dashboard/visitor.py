@@ -16,12 +16,19 @@ from urllib.parse import quote
 from fastapi import Depends, Request
 from fastapi.responses import RedirectResponse
 from pydantic import BaseModel, SecretStr, ValidationError
-from starlette.datastructures import FormData, UploadFile
+from starlette.datastructures import URL, FormData, UploadFile
 from starlette.responses import Response
 
 from control_plane.auth import repository as auth
 from control_plane.auth.permissions import Permission
-from control_plane.auth.principal import Principal, SignedIn, act_for, check_permission, find_any_session
+from control_plane.auth.principal import (
+    Principal,
+    SignedIn,
+    act_for,
+    check_confirmed,
+    check_permission,
+    find_any_session,
+)
 from control_plane.context import Context, ContextDependency
 from control_plane.models import Member, Tenant
 from control_plane.problems import Problem
@@ -214,6 +221,17 @@ async def post_signed_in(request: Request, context: ContextDependency) -> Posted
     return await _checked(request, context, visitor, visitor.csrf_token)
 
 
+async def require_confirmed(visitor: Annotated[Visitor, Depends(require_visitor)]) -> Visitor:
+    """Somebody who has given the password lately; else ``app`` leads to the page that asks for it."""
+    check_confirmed(visitor.signed_in)
+    return visitor
+
+
+async def post_confirmed(posted: Annotated[Posted, Depends(post_signed_in)]) -> Posted:
+    check_confirmed(posted.who.signed_in)
+    return posted
+
+
 async def post_anybody(request: Request, context: ContextDependency) -> Posted:
     """A form before the sign-in."""
     expected = request.cookies.get(form_cookie(context.settings), "")
@@ -265,6 +283,16 @@ def secret(value: SecretStr) -> str:
     return value.get_secret_value()
 
 
+def confirm_path(request: Request) -> str:
+    """The page that asks for the password, and comes back: to this page, or to the one whose form was sent."""
+    back = request.url
+    if request.method != "GET":
+        back = URL(request.headers.get("referer", ""))
+        if back.netloc != request.headers.get("host", ""):
+            return "/security/confirm"
+    return f"/security/confirm?next={quote(back.path + (f'?{back.query}' if back.query else ''))}"
+
+
 def safe_next(path: str) -> str:
     """Where to go after the sign-in: a path of this server, or the first page."""
     is_path = path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable() and "\\" not in path
@@ -285,3 +313,5 @@ SignedInVisitor = Annotated[Visitor, Depends(require_visitor)]
 Pending = Annotated[SignedIn | None, Depends(pending_visitor)]
 AnybodysPost = Annotated[Posted, Depends(post_anybody)]
 SignedInPost = Annotated[Posted, Depends(post_signed_in)]
+ConfirmedVisitor = Annotated[Visitor, Depends(require_confirmed)]
+ConfirmedPost = Annotated[Posted, Depends(post_confirmed)]

@@ -43,6 +43,10 @@ async def find_member_by_email(session: AsyncSession, tenant_id: str, email: str
     return await session.scalar(query)
 
 
+async def find_member_by_person(session: AsyncSession, tenant_id: str, person_id: str) -> Member | None:
+    return await session.scalar(select(Member).where(Member.tenant_id == tenant_id, Member.person_id == person_id))
+
+
 async def count_members(session: AsyncSession, tenant_id: str) -> int:
     return await session.scalar(select(func.count()).select_from(Member).where(Member.tenant_id == tenant_id)) or 0
 
@@ -56,6 +60,11 @@ async def lock_and_count_owners(session: AsyncSession, tenant_id: str) -> int:
 
 async def list_invitations(session: AsyncSession, tenant_id: str, page: PageRequest) -> Page[Invitation]:
     return await fetch_page(session, select(Invitation).where(Invitation.tenant_id == tenant_id), Invitation.id, page)
+
+
+async def invitations_by(session: AsyncSession, tenant_id: str, inviter_id: str) -> Sequence[Invitation]:
+    query = select(Invitation).where(Invitation.tenant_id == tenant_id, Invitation.inviter_id == inviter_id)
+    return (await session.scalars(query)).all()
 
 
 async def get_invitation(session: AsyncSession, tenant_id: str, invitation_id: str) -> Invitation | None:

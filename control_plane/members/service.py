@@ -1,17 +1,18 @@
 """Rules about members: owners are made and unmade by owners, there is always one, and one may always leave.
 
 An invitation is for its e-mail address: its link makes a person of somebody who is none yet; somebody who is one
-accepts it signed in.
+accepts it signed in. It is worth what its inviter may grant when it is accepted, not when it was sent: who is removed
+or demoted takes along what they can no longer give, and a revoked key's invitations are worth nothing.
 """
 
 from fastapi import Request
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from control_plane.audit import service as audit
-from control_plane.auth import passwords, throttle, tokens
+from control_plane.auth import passwords, permissions, throttle, tokens
 from control_plane.auth import repository as auth
 from control_plane.auth.permissions import Role
-from control_plane.auth.principal import Actor, Principal, SignedIn, make_actor
+from control_plane.auth.principal import OPERATOR, Actor, Principal, SignedIn, check_permission, is_live, make_actor
 from control_plane.context import Context
 from control_plane.ids import new_id
 from control_plane.mail import messages
@@ -23,6 +24,7 @@ from control_plane.people.service import NewSession
 from control_plane.problems import Problem, not_found
 
 _REFUSED = "This invitation is unknown, was used or withdrawn, or has expired. Ask for a new one."
+_INVITER_GONE = "Whoever sent this invitation may no longer give this role. Ask for a new one."
 
 
 async def invite(context: Context, caller: Principal, email: str, role: Role) -> Invitation:
@@ -59,6 +61,8 @@ def add_invitation(
         role=role,
         sha256=tokens.hash_token(token),
         invited_by=actor.public_label,
+        inviter_id=actor.id,
+        is_by_operator=actor.is_operator,
         created_at=at,
         expires_at=at + lifetime,
     )
@@ -84,6 +88,7 @@ async def read_invitation(context: Context, token: str) -> tuple[Invitation, Ten
         found = await repository.find_invitation_by_hash(session, tokens.hash_token(token), now())
         if found is None:
             raise Problem("not-found", _REFUSED)
+        await _check_inviter(session, found[0])
         return *found, await people.find_person(session, found[0].email)
 
 
@@ -116,12 +121,50 @@ async def finish(context: Context, request: Request, token: str, name: str, pass
 
 
 async def _become_member(session: AsyncSession, invitation: Invitation, person: Person, actor: Actor) -> Member:
+    # The tenant's row is locked: who is being demoted at this moment is waited for, or waits.
+    await repository.lock_and_count_owners(session, invitation.tenant_id)
     if not await repository.use_invitation(session, invitation.sha256):
         raise Problem("not-found", _REFUSED)
+    await _check_inviter(session, invitation)
+    if await repository.find_member_by_email(session, invitation.tenant_id, person.email) is not None:
+        raise Problem("conflict", "You are a member already; an owner can change your role.")
     member = add_member(session, invitation.tenant_id, person.id, invitation.role)  # type: ignore[arg-type]
     await session.flush()
     audit.record(session, invitation.tenant_id, actor, "invitation.accepted", invitation.role, member=member.id)
     return member
+
+
+async def _check_inviter(session: AsyncSession, invitation: Invitation) -> None:
+    """Of a person the role now, of a key its scopes now, of an operator whether it is one now."""
+    inviter_id, tenant_id = invitation.inviter_id, invitation.tenant_id
+    if invitation.is_by_operator:
+        may = inviter_id == OPERATOR or await auth.is_operator(session, inviter_id)
+    elif (key := await auth.get_key(session, tenant_id, inviter_id)) is not None:
+        may = (
+            is_live(key)
+            and "members.write" in permissions.of_scopes(frozenset(key.scopes))
+            and invitation.role != "owner"
+        )
+    else:
+        member = await repository.find_member_by_person(session, tenant_id, inviter_id)
+        may = member is not None and _may_grant(member.role, invitation.role)
+    if not may:
+        raise Problem("not-found", _INVITER_GONE)
+
+
+async def _withdraw_beyond(session: AsyncSession, caller: Principal, person: Person, role: str | None) -> None:
+    """The invitations of somebody who has ``role`` now (None: no member any more) that such a one could not send."""
+    for invitation in await repository.invitations_by(session, caller.tenant_id, person.id):
+        if role is None or not _may_grant(role, invitation.role):
+            await repository.delete_invitation_of(session, caller.tenant_id, invitation.email)
+            audit.record(
+                session, caller.tenant_id, caller.actor, "invitation.withdrawn", invitation.email, id=invitation.id,
+                invited_by=invitation.invited_by,
+            )  # fmt: skip
+
+
+def _may_grant(role: str, granted: str) -> bool:
+    return "members.write" in permissions.OF_ROLE[role] and (granted != "owner" or role == "owner")  # type: ignore[index]
 
 
 def add_member(session: AsyncSession, tenant_id: str, person_id: str, role: Role) -> Member:
@@ -144,6 +187,7 @@ async def change_role(session: AsyncSession, caller: Principal, member_id: str, 
     if member.role == "owner" and owners_count == 1:
         raise Problem("conflict", "This is the only owner; make another one first.")
     before, member.role = member.role, role
+    await _withdraw_beyond(session, caller, person, role)
     audit.record(
         session, caller.tenant_id, caller.actor, "member.role-changed", person.email, before=before, after=role
     )
@@ -158,11 +202,13 @@ async def remove(session: AsyncSession, caller: Principal, member_id: str) -> No
     if not is_self:
         if not caller.may("members.write"):
             raise Problem("forbidden", f"The role {caller.role} removes nobody but itself.")
+        check_permission(caller, "members.write")
         _check_owner_matters(caller, member.role)
     if member.role == "owner" and owners_count == 1:
         raise Problem("conflict", "This is the only owner: make another one first, or delete the tenant.")
     await session.delete(member)
     await auth.leave_tenant(session, caller.tenant_id, person.id)
+    await _withdraw_beyond(session, caller, person, None)
     audit.record(session, caller.tenant_id, caller.actor, "member.removed", person.email, role=member.role)
 
 

@@ -58,6 +58,8 @@ class Session(Base):
     """The password was right and the second factor is still to come: good for nothing else."""
     has_second_factor: Mapped[bool] = mapped_column(default=False, server_default=false())
     """A code was given in it. A link that signs in gives none."""
+    confirmed_at: Mapped[datetime | None]
+    """When the password, and the second factor where there is one, were last given in it. None: never."""
     flash: Mapped[dict[str, Any] | None]
     """What the next page says once."""
     address: Mapped[str] = mapped_column(String(64))
@@ -91,6 +93,10 @@ class Invitation(Base):
     role: Mapped[str] = mapped_column(String(16))
     sha256: Mapped[str] = mapped_column(String(64), unique=True)
     invited_by: Mapped[str] = mapped_column(String(254))
+    """What its reader is told."""
+    inviter_id: Mapped[str] = mapped_column(String(40), index=True)
+    """A person, a key or ``operator``: what it may still grant is asked when somebody accepts."""
+    is_by_operator: Mapped[bool] = mapped_column(default=False, server_default=false())
     created_at: Mapped[datetime] = mapped_column(default=now)
     expires_at: Mapped[datetime]
 

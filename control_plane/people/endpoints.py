@@ -7,12 +7,13 @@ from fastapi import APIRouter, Path, Request
 from control_plane import ids
 from control_plane.auth import permissions, totp
 from control_plane.auth import repository as auth
-from control_plane.auth.principal import PersonCaller
+from control_plane.auth.principal import ConfirmedCaller, PersonCaller
 from control_plane.context import ContextDependency
 from control_plane.models import now
 from control_plane.people import repository, service
 from control_plane.people.schemas import (
     CodeCheck,
+    Confirmation,
     LogIn,
     MailSent,
     PasswordChange,
@@ -73,6 +74,12 @@ async def log_out(context: ContextDependency, caller: PersonCaller) -> None:
         await auth.delete_session(session, caller.person.id, caller.session.id)
 
 
+@router.post("/sessions/current/confirm", status_code=204)
+async def confirm_session(body: Confirmation, context: ContextDependency, caller: PersonCaller) -> None:
+    """The password again, with the second factor's code where it is on: before keys, members, the second factor."""
+    await service.confirm_session(context, caller, body.password.get_secret_value(), body.code)
+
+
 @router.delete("/sessions/{session_id}", status_code=204)
 async def end_session(session_id: SessionId, context: ContextDependency, caller: PersonCaller) -> None:
     async with context.writing() as session:
@@ -129,7 +136,7 @@ async def change_password(body: PasswordChange, context: ContextDependency, call
 
 
 @router.post("/person/second-factor", status_code=201)
-async def begin_second_factor(context: ContextDependency, caller: PersonCaller) -> SecondFactorBegun:
+async def begin_second_factor(context: ContextDependency, caller: ConfirmedCaller) -> SecondFactorBegun:
     """A secret for an authenticator, in force after /confirm."""
     secret = await service.begin_second_factor(context, caller)
     uri = totp.uri(secret, caller.person.email)
@@ -137,12 +144,12 @@ async def begin_second_factor(context: ContextDependency, caller: PersonCaller) 
 
 
 @router.post("/person/second-factor/confirm")
-async def confirm_second_factor(body: CodeCheck, context: ContextDependency, caller: PersonCaller) -> RecoveryCodes:
+async def confirm_second_factor(body: CodeCheck, context: ContextDependency, caller: ConfirmedCaller) -> RecoveryCodes:
     return RecoveryCodes(recovery_codes=await service.confirm_second_factor(context, caller, body.code))
 
 
 @router.post("/person/second-factor/off", status_code=204)
-async def end_second_factor(body: PasswordCheck, context: ContextDependency, caller: PersonCaller) -> None:
+async def end_second_factor(body: PasswordCheck, context: ContextDependency, caller: ConfirmedCaller) -> None:
     """Turn it off, with the password."""
     await service.end_second_factor(context, caller, body.password.get_secret_value())
 

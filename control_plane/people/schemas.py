@@ -64,6 +64,11 @@ class PasswordCheck(_Request):
     password: Password
 
 
+class Confirmation(PasswordCheck):
+    code: Code | None = None
+    """Of the authenticator, or a recovery code, where a second factor is on."""
+
+
 class CodeCheck(_Request):
     code: Code
 

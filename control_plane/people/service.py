@@ -164,7 +164,9 @@ async def open_session(
     tenant_id: str | None = None,
     is_pending: bool = False,
     has_second_factor: bool = False,
+    is_confirmed: bool = True,
 ) -> NewSession:
+    """``is_confirmed`` false: what makes this session is not all that a log-in would have asked for."""
     token = tokens.new_session_token()
     at = now()
     if tenant_id is None and not is_pending:
@@ -178,6 +180,7 @@ async def open_session(
         csrf_token=tokens.new_link_token(),
         is_pending=is_pending,
         has_second_factor=has_second_factor,
+        confirmed_at=at if is_confirmed and not is_pending else None,
         flash=None,
         address=address_of(context, request),
         user_agent=request.headers.get("user-agent", "")[:200],
@@ -207,7 +210,9 @@ async def use_sign_in_link(context: Context, request: Request, token: str) -> Ne
             raise Problem("not-found", _LINK_REFUSED)
         memberships = await auth.memberships_of(session, person.id)
         tenant_id = next((tenant.id for _, tenant in memberships if tenant.name == link.tenant_name), None)
-        return await open_session(context, request, session, person, tenant_id=tenant_id)
+        # Somebody who has a password gives it before what is to be confirmed; the first look at a new server has none.
+        is_bare = person.password_hash is None and person.totp_confirmed_at is None
+        return await open_session(context, request, session, person, tenant_id=tenant_id, is_confirmed=is_bare)
 
 
 # -- Passwords --------------------------------------------------------------------------------------------------------
@@ -266,6 +271,28 @@ async def confirm_password(context: Context, signed_in: SignedIn, password: str)
         )
     async with context.writing() as session:
         await throttle.forgive(session, bounds)
+
+
+async def confirm_session(context: Context, signed_in: SignedIn, password: str, code: str | None) -> None:
+    """All that a log-in asks for, once more: for a while the session may do what is to be confirmed. Raises
+    ``forbidden``, ``second-factor-required``, ``unauthorized`` (the code) or ``too-many-attempts``."""
+    person = signed_in.person
+    await confirm_password(context, signed_in, password)
+    is_enrolled = person.totp_confirmed_at is not None
+    if is_enrolled and code is None:
+        raise Problem(
+            "second-factor-required",
+            "The password is right; pass the authenticator's code as 'code'.",
+            errors=[{"field": "code", "message": "Type the code that your authenticator shows"}],
+        )
+    codes = throttle.second_factor_bounds(context, person_id=person.id) if is_enrolled else []
+    await throttle.count_attempt(context, codes)
+    async with context.writing() as session:
+        if is_enrolled:
+            await _use_code(context, session, person, code or "", signed_in.actor)
+            await auth.note_second_factor(session, person.id, signed_in.session.id)
+        await throttle.forgive(session, codes)
+        await auth.note_confirmed(session, person.id, signed_in.session.id, now())
 
 
 async def _set_password(

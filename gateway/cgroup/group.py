@@ -60,6 +60,17 @@ class Group:
             return None
         return os.open(self.folders["memory"], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
+    def cpu_usage_fd(self) -> int | None:
+        """Of the file that counts the CPU time of all that ever ran in the group, whoever waited for its end; None:
+        nobody counts it."""
+        if "cpuacct" in self.folders:
+            file = self.folders["cpuacct"] / "cpuacct.usage"
+        elif self.versions.get("memory") == 2:  # every group of v2 counts it
+            file = self.folders["memory"] / "cpu.stat"
+        else:
+            return None
+        return os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+
     def memory_peak_bytes(self) -> int:
         """0: not known."""
         names = self._memory_files()

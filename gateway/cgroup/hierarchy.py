@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gateway.cgroup.files import KERNEL, Files
 
-CONTROLLERS = ("memory", "pids", "cpu", "cpuset", "freezer")
+CONTROLLERS = ("memory", "pids", "cpu", "cpuacct", "cpuset", "freezer")
 OWN_LEAF = "tailcut-processes"
 """v2: a group with controllers below it may hold no processes; our own then live in this one."""
 

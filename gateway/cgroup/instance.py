@@ -6,6 +6,7 @@ What always holds: nothing that a living process of ours uses is removed, nothin
 """
 
 import contextlib
+import itertools
 import os
 import re
 import signal
@@ -20,6 +21,8 @@ from gateway.cgroup.hierarchy import OWN_LEAF, Hierarchy
 _NAME = re.compile(r"tailcut-([0-9a-f]+)-([0-9]+)-([0-9]+)")
 _DELEGATED = ("trusted.delegate", "user.delegate")
 """Set by systemd on a unit with Delegate=."""
+_numbers = itertools.count(1)
+"""Of groups of workers: two instances of one process may share a parent, where cpu and cpuacct are one hierarchy."""
 _DEATH_TIMEOUT_S = 2.0
 _DEATH_POLL_S = 0.01
 
@@ -41,7 +44,6 @@ class Instance:
     files: Files = KERNEL
     _leftovers: list[Group] = field(default_factory=list)
     """Groups that could not be removed yet."""
-    _made: int = 0
 
     @classmethod
     def open(
@@ -61,9 +63,11 @@ class Instance:
                 instance.missing[controller] = f"{error.filename or hierarchy.home}: {error.strerror}"
         return instance
 
-    def group(self, name: str) -> Group:
-        """A new group below. Raises OSError, and then there is none."""
-        folders = {controller: parent / name for controller, parent in self.parents.items()}
+    def group(self, name: str, without: frozenset[str] = frozenset()) -> Group:
+        """A new group below, not of the controllers in ``without``. Raises OSError, and then there is none."""
+        folders = {
+            controller: parent / name for controller, parent in self.parents.items() if controller not in without
+        }
         group = Group(folders, self.versions, self.files)
         try:
             for folder in dict.fromkeys(folders.values()):
@@ -75,11 +79,10 @@ class Instance:
             raise
         return group
 
-    def worker_group(self, inside: Path | None = None) -> Group:
+    def worker_group(self, inside: Path | None = None, without: frozenset[str] = frozenset()) -> Group:
         """The next one for a worker of this process; v2: ``inside`` another group of ours, the partition of a CPU."""
-        self._made += 1
-        name = f"worker-{os.getpid()}-{self._made}"
-        return (self if inside is None else self._below(inside)).group(name)
+        name = f"worker-{os.getpid()}-{next(_numbers)}"
+        return (self if inside is None else self._below(inside)).group(name, without)
 
     def _below(self, folder: Path) -> "Instance":
         """With the same controllers, which ``folder`` hands down, and cpu if it can be had."""

@@ -21,6 +21,9 @@ from gateway.zygote.reserved import ReservedPlace
 from gateway.zygote.settings import JailSettings
 
 WANTED = ("memory", "pids")
+_CPU_COUNTER = "cpuacct"
+"""v1 (every group of v2 counts): the CPU time of workers that may have processes. What a process used that nobody
+waited for, or that ended with SIGCHLD ignored, is in nobody's own figures."""
 MEMORY_SLACK_BYTES = 2 * 2**20
 """The soft limit lies this much below the group's bound, and a sixteenth of it more: what the kernel itself needs for a
 worker (page tables, sockets, stacks) and copies of the zygote's pages are charged, too."""
@@ -29,6 +32,7 @@ CHECKPOINT_BYTES = 12 * 2**20
 _DATA_FIELD = 5
 """Of /proc/self/statm: pages of private writable memory."""
 _STATM_BYTES_MAX = 256
+_CPU_BYTES_MAX = 512
 
 
 @dataclass(slots=True)
@@ -38,7 +42,9 @@ class Groups:
     @classmethod
     def of(cls, settings: JailSettings) -> "Groups":
         """Raises JailError when workers would have no bound on their memory and nobody has accepted that."""
-        instance = Instance.open(settings.group or instance_name(os.getpid()), discover(), WANTED)
+        hierarchies = discover()
+        wanted = (*WANTED, _CPU_COUNTER) if any(_CPU_COUNTER in one.controllers for one in hierarchies) else WANTED
+        instance = Instance.open(settings.group or instance_name(os.getpid()), hierarchies, wanted)
         if "memory" in instance.missing and settings.mode == "on" and settings.memory == "group":
             instance.close()
             raise JailError(
@@ -53,9 +59,16 @@ class Groups:
 
     def make(self, spec: SpawnSpec, place: ReservedPlace | None = None) -> Group:
         """Raises OSError, and then there is none."""
-        made = self.instance.worker_group(place.inside if place is not None else None)
+        counted = may_fork(spec)
+        cap = place.cap.folders["cpu"] if place is not None and place.cap is not None else None
+        # Where cpu and cpuacct are one hierarchy, a process is in one group of both: the cap's.
+        shared = cap is not None and cap.parent == self.instance.parents.get(_CPU_COUNTER)
+        without = frozenset() if counted and not shared else frozenset({_CPU_COUNTER})
+        made = self.instance.worker_group(place.inside if place is not None else None, without)
         if place is not None and place.inside is not None:
             place.cap = made
+        if counted and shared and cap is not None:
+            made.folders[_CPU_COUNTER] = cap
         try:
             made.bound(Bounds(memory_bytes=spec.memory_bytes, pids_max=spec.processes_max))
         except OSError:
@@ -69,6 +82,17 @@ class Groups:
     def close(self) -> None:
         """Workers may run on; their groups go with the server."""
         self.instance.close()
+
+
+def may_fork(spec: SpawnSpec) -> bool:
+    return spec.processes or spec.state == "forked"
+
+
+def usage_s(cpu_fd: int) -> float:
+    """CPU time of all that ever ran in the group that ``Group.cpu_usage_fd`` is of."""
+    text = os.pread(cpu_fd, _CPU_BYTES_MAX, 0)
+    microseconds = text.removeprefix(b"usage_usec ")
+    return int(microseconds.split()[0]) / (1e9 if microseconds == text else 1e6)
 
 
 def enter(entrances: list[str], spec: SpawnSpec) -> None:

@@ -69,6 +69,6 @@ def reply(kind: int, request: int, pid: int, status: int, text: str = "") -> byt
 
 
 def exited(request: int, pid: int, status: int, oom_kills: int, memory_peak_bytes: int, cpu_s: float) -> bytes:
-    """``cpu_s``: all threads, as wait4 tells it."""
+    """``cpu_s``: all threads, as wait4 tells it, or its control group."""
     oom_kills = min(oom_kills, 2**32 - 1)
     return REPLY.pack(MAGIC, KIND_EXITED, request, pid, status, oom_kills, memory_peak_bytes, round(cpu_s * 1e9))

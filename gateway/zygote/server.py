@@ -20,7 +20,7 @@ from gateway.cgroup.group import Group
 from gateway.contract.worker import SpawnSpec
 from gateway.zygote import child, protocol
 from gateway.zygote.egress import AGAIN_S, Egress
-from gateway.zygote.groups import Groups
+from gateway.zygote.groups import Groups, may_fork, usage_s
 from gateway.zygote.networks import Networks
 from gateway.zygote.protocol import KIND_REFUSED, KIND_SPAWNED, KIND_TRIPWIRE, ProtocolError, Spawn
 from gateway.zygote.reserved import Reserved, ReservedPlace
@@ -57,6 +57,8 @@ class _Worker:
     place: ReservedPlace | None = None
     network_fd: int | None = None
     """Of its namespace, if another worker may have that after it."""
+    cpu_fd: int | None = None
+    """Counts the CPU time of all its processes, of one that may have several."""
 
 
 class Server:
@@ -210,9 +212,12 @@ class Server:
             self._poll.register(forked.ear, select.POLLIN)
         connection.pidfds.add(pidfd)
         self._poll.register(pidfd, select.POLLIN)
+        made.cpu_fd = group.cpu_usage_fd() if may_fork(spec) else None
         memory_fd = group.memory_folder_fd()
         try:
-            fds = [pidfd] if memory_fd is None else [pidfd, memory_fd]
+            fds = [pidfd]
+            if memory_fd is not None:
+                fds += [memory_fd] if made.cpu_fd is None else [memory_fd, made.cpu_fd]
             self._send(connection, protocol.reply(KIND_SPAWNED, spawn.request, pid, int(jail.limits_movable)), fds)
         finally:
             if memory_fd is not None:
@@ -305,9 +310,11 @@ class Server:
             connection.pidfds.discard(worker.pidfd)
             # A reply that still waits with this pidfd keeps a copy of its own.
             oom_kills, peak_bytes = worker.group.oom_kills(), worker.group.memory_peak_bytes()
-            cpu_s = used.ru_utime + used.ru_stime
+            cpu_s = used.ru_utime + used.ru_stime if worker.cpu_fd is None else usage_s(worker.cpu_fd)
             self._send(connection, protocol.exited(worker.request, worker.pid, status, oom_kills, peak_bytes, cpu_s))
         os.close(worker.pidfd)
+        if worker.cpu_fd is not None:
+            os.close(worker.cpu_fd)
         self._vacate(worker.group, worker.place)
         self._networks.give(worker.network_fd)
 

@@ -54,6 +54,7 @@ PAGES: Final = {
     "delete": "/settings/delete",
     "security": "/security",
     "second-factor": "/security/second-factor",
+    "confirm": "/security/confirm?next=/keys/new",
     "tenants": "/tenants",
 }
 """As the tenant's owner sees them."""

@@ -1,4 +1,5 @@
-"""Every page on a narrow phone, with the keyboard alone: all is reached, seen and named, and nothing is wider.
+"""Every page on a narrow phone, with the keyboard alone: all is reached, seen and named, and nothing is wider; and all
+text can be read, light and dark.
 
 ``Walk.faults`` is what looks; ``test_each_fault_is_seen`` breaks a page in each of the ways that it must notice.
 """
@@ -12,7 +13,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from control_plane.dashboard.endpoints import PARTS
-from tests.browser import pages
+from tests.browser import contrast, pages
 from tests.browser.chromium import Fence
 from tests.browser.conftest import narrow, sign_in
 from tests.browser.customer import PASSWORD, Customer
@@ -90,6 +91,7 @@ class Walk:
         faults += [f"focus not seen: {each}" for each in told["hidden"]]
         faults += [f"without a name: {each}" for each in told["nameless"]]
         faults += [f"{told['wider_px']} px wider than the screen"] if told["wider_px"] > 0 else []
+        faults += contrast.faults(self.page)
         faults += [f"the browser says: {each}" for each in self.complaints]
         self.complaints.clear()
         return faults
@@ -179,6 +181,9 @@ BREAKS = {
     "outside of what is seen": "document.querySelector('main a').style.cssText = 'position: fixed; left: -500px'",
     "never reached": "document.querySelector('textarea').addEventListener('keydown', (e) => e.preventDefault())",
     "without a name": "document.querySelector('main label').remove()",
+    "contrast, light: 3.": "document.querySelector('main label').style.color = '#8a8a8a'",
+    "contrast, dark: 1.": "document.querySelector('main label').style.color = '#222'",
+    "of 4.5 in textarea": "document.querySelector('textarea').style.color = 'rgb(0 0 0 / 30%)'",
     "px wider than the screen": "document.querySelector('main').style.width = '500px'",
     "Content Security Policy": "document.querySelector('main').setAttribute('style', 'color: red')",
     "the browser says: broken": "setTimeout(() => { throw new Error('broken'); })",

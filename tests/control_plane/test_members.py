@@ -3,6 +3,7 @@
 import itertools
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.control_plane.running import PASSWORD, ControlPlane, Mailbox, Person, Tenant, join, sign_up
@@ -101,6 +102,57 @@ def test_a_withdrawn_invitation_is_worth_nothing(owner: Person, control_plane: C
     with control_plane.client() as client:
         body = {"token": token, "password": PASSWORD}
         assert client.post("/v1/invitations/finish", json=body).status_code == 404
+
+
+def finish(control_plane: ControlPlane, token: str) -> httpx.Response:
+    with control_plane.client() as client:
+        return client.post("/v1/invitations/finish", json={"token": token, "password": PASSWORD})
+
+
+@pytest.mark.parametrize("fate", ["stays", "removed", "demoted", "half demoted", "key revoked"])
+def test_an_invitation_is_worth_what_its_inviter_may_still_grant(
+    owner: Person, control_plane: ControlPlane, fate: str
+) -> None:
+    """Also one by way of which somebody removed would come back, under another address of his."""
+    second = join(owner, fresh_email(), "admin")
+    member = f"/v1/members/{second.member_id()}"
+    owner.http.patch(member, json={"role": "owner"})
+    key = second.http.post("/v1/keys", json={"scopes": ["admin"]}).json()
+    invited = {role: fresh_email() for role in ("owner", "admin", "viewer")}
+    with control_plane.client(key["token"]) as program:
+        by_key = program.post("/v1/invitations", json={"email": fresh_email(), "role": "admin"}).json()["email"]
+    for role, email in invited.items():
+        assert second.http.post("/v1/invitations", json={"email": email, "role": role}).status_code == 201
+    tokens = {email: Mailbox(control_plane).token(email) for email in (*invited.values(), by_key)}
+    match fate:
+        case "removed":
+            assert owner.http.delete(member).status_code == 204
+        case "demoted":
+            owner.http.patch(member, json={"role": "developer"})
+        case "half demoted":
+            owner.http.patch(member, json={"role": "admin"})
+        case "key revoked":
+            assert owner.http.delete(f"/v1/keys/{key['id']}").status_code == 204
+    lost = {"removed": {"owner", "admin", "viewer"}, "demoted": {"owner", "admin", "viewer"}, "half demoted": {"owner"}}
+    listed = {each["email"] for each in owner.http.get("/v1/invitations").json()["items"]}
+    for role, email in invited.items():
+        is_lost = role in lost.get(fate, set())
+        assert (email not in listed) == is_lost
+        assert finish(control_plane, tokens[email]).status_code == (404 if is_lost else 201), role
+    assert finish(control_plane, tokens[by_key]).status_code == (404 if fate == "key revoked" else 201)
+    withdrawn = {each["subject"] for each in entries(owner, "invitation.withdrawn")}
+    assert withdrawn == {invited[role] for role in lost.get(fate, set())}
+
+
+def test_who_became_a_member_meanwhile_is_told_so(owner: Person, control_plane: ControlPlane) -> None:
+    other = sign_up(control_plane, fresh_email(), f"meanwhile-{next(_numbers)}")
+    owner.http.post("/v1/invitations", json={"email": other.email, "role": "viewer"})
+    token = Mailbox(control_plane).token(other.email, 2)
+    tenant = owner.http.get("/v1/tenant").json()["id"]
+    with control_plane.client(control_plane.operator_token) as operator:
+        link = operator.post(f"/v1/tenants/{tenant}/sign-in-links", json={"email": other.email})
+    assert link.status_code == 201, link.text  # it makes an owner of whoever is no member
+    assert other.http.post("/v1/invitations/accept", json={"token": token}).status_code == 409
 
 
 def test_the_audit_log_says_who_what_and_from_where(owner: Person) -> None:

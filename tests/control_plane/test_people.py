@@ -251,8 +251,9 @@ def test_a_reset_by_mail(control_plane: ControlPlane, owner: Person) -> None:
     assert "changed" in Mailbox(control_plane).newest(owner.email, 4)["subject"]
 
 
-def test_a_reset_link_expires(tmp_path: Path) -> None:
-    running = ControlPlane(tmp_path / "var", TAILCUT_RESET_LINK_LIFETIME="PT1S")
+def test_a_reset_link_and_a_confirmation_expire(tmp_path: Path) -> None:
+    short = {"TAILCUT_RESET_LINK_LIFETIME": "PT1S", "TAILCUT_CONFIRMATION_WINDOW": "PT1S"}
+    running = ControlPlane(tmp_path / "var", TAILCUT_OPERATOR_SECOND_FACTOR="no", **short)
     try:
         person = sign_up(running, fresh_email(), "late")
         with running.client() as client:
@@ -261,6 +262,12 @@ def test_a_reset_link_expires(tmp_path: Path) -> None:
             time.sleep(1.2)
             body = {"token": token, "password": "another fine password"}
             assert client.post("/v1/password-resets/finish", json=body).status_code == 404
+        # Operators, too, confirm before a change; they look without it.
+        assert running.run("operator", "add", person.email).returncode == 0
+        for path, change in (("/v1/keys", {"scopes": ["read"]}), ("/v1/tenants", {"name": "of-an-operator"})):
+            refused = person.http.post(path, json=change)
+            assert refused.json()["type"].endswith("/confirmation-required"), path
+            assert person.http.get(path).status_code == 200
         assert log_in(running, person.email).status_code == 201
     finally:
         running.kill()

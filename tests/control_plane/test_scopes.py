@@ -109,6 +109,7 @@ PERSONAL = {
     ("POST", "/v1/person/second-factor/confirm"),
     ("POST", "/v1/person/second-factor/off"),
     ("GET", "/v1/sessions"),
+    ("POST", "/v1/sessions/current/confirm"),
     ("DELETE", "/v1/sessions/current"),
     ("DELETE", "/v1/sessions/{session_id}"),
     ("POST", "/v1/invitations/accept"),
@@ -204,7 +205,7 @@ def send(client: httpx.Client, method: str, path: str, values: dict[str, str]) -
             body = {"json": {"amount_minor": 100, "action": "stop"}}
         case "POST", "/v1/person/second-factor/confirm":
             body = {"json": {"code": "000000"}}
-        case "POST", "/v1/person/second-factor/off":
+        case "POST", "/v1/person/second-factor/off" | "/v1/sessions/current/confirm":
             body = {"json": {"password": "wrong"}}
         case "POST", "/v1/invitations/accept":
             body = {"json": {"token": values["invitation_token"]}}

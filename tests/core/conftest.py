@@ -17,6 +17,8 @@ import pytest
 
 HERE = Path(__file__).parent
 KEY = "tck_" + "a" * 40
+OWNER = f"Authorization: Bearer {KEY}"
+"""The header of a caller with the key of the tenant acme."""
 OTHER_KEY = "tck_" + "b" * 40
 NO_SCOPE_KEY = "tck_" + "c" * 40
 

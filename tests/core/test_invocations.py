@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import KEY, NO_SCOPE_KEY, OTHER_KEY, Answer, Plane, revision, route, version
+from .conftest import KEY, NO_SCOPE_KEY, OTHER_KEY, OWNER, Answer, Plane, revision, route, version
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_a_function_that_takes_too_long_is_killed_and_runs_no_further(
 ) -> None:
     plane = make_plane(revision([version(0, "echo", timeout_ms=200)], [route("echo", 0)]))
     marks = tmp_path / "marks"
-    answer = plane.get(f"/acme/echo/mark?s=1&file={marks}")
+    answer = plane.get(f"/acme/echo/mark?s=1&file={marks}", OWNER)
     problem = answer.problem
     assert answer.status == 504
     assert problem["type"].endswith("/timeout")
@@ -197,7 +197,7 @@ def test_output_over_the_limit_is_refused_and_the_worker_lives(make_plane: Calla
     pid = plane.get("/acme/echo/pid").body
     assert len(plane.get("/acme/echo/big?n=50000").body) == 50_000
     for size in (50_001, 7 * 2**20):
-        problem = plane.get(f"/acme/echo/big?n={size}").problem
+        problem = plane.get(f"/acme/echo/big?n={size}", OWNER).problem
         assert problem["type"].endswith("/output-limit")
         assert (problem["allowed_bytes"], problem["used_bytes"]) == (50_000, size)
     assert plane.get("/acme/echo/pid").body == pid

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import KEY, Answer, Plane, revision, route, version
+from .conftest import KEY, OWNER, Answer, Plane, revision, route, version
 
 
 def answers(plane: Plane) -> dict[str, int]:
@@ -91,10 +91,10 @@ def test_a_late_request_is_told_how_long_it_had(limited: Plane) -> None:
 
 
 def test_limits_of_the_function_come_with_what_was_used(limited: Plane) -> None:
-    problem = limited.get("/acme/echo/sleep?s=5").problem
+    problem = limited.get("/acme/echo/sleep?s=5", OWNER).problem
     assert members(problem, "status", "limit", "allowed_ms") == (504, "wall-clock", 200)
     assert 200 <= problem["used_ms"] < 5000
-    problem = limited.get("/acme/small/big?n=101").problem
+    problem = limited.get("/acme/small/big?n=101", OWNER).problem
     assert members(problem, "status", "limit", "allowed_bytes", "used_bytes") == (500, "output", 100, 101)
 
 

@@ -155,6 +155,8 @@ def limits() -> dict[str, tuple[str, str]]:
 def groups(case: Case) -> dict[str, str]:
     """Controllers → a pattern. In all other hierarchies it is where the server is."""
     wanted = dict.fromkeys(case.groups, WORKER_GROUP)
+    if case.state in ("forked", "call") and case.server_uid == 0:
+        wanted["cpuacct"] = WORKER_GROUP  # it has several processes; an ordinary user is handed no such group here
     if case.reserved_cpu is not None:
         wanted |= {"cpuset": PARTITION.format(cpu=case.reserved_cpu), "cpu": WORKER_GROUP}
     return wanted

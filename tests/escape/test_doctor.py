@@ -21,7 +21,7 @@ PARTS = [
 FEATURES = (
     *("io_uring", "pidfd_open", "landlock version", "seccomp notification", "pagemap scan"),
     *("cap_sys_admin", "cap_sys_resource", "cap_sys_nice"),
-    *(f"control group {name}" for name in ("memory", "pids", "cpu", "cpuset", "freezer")),
+    *(f"control group {name}" for name in ("memory", "pids", "cpu", "cpuacct", "cpuset", "freezer")),
     *("deadline scheduling", "descriptors", "network of functions"),
 )
 NOT_ROOT = ("unshare", "--user", "--map-user=1000", "--map-group=1000")

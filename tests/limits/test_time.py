@@ -48,11 +48,12 @@ def test_the_limit_is_told_with_numbers_and_the_place(server: Server, deploy: De
         problem = answer.json()
         assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
         assert problem["type"].endswith(kind)
-        assert (problem["component"], problem["limit"], problem["allowed_ms"]) == ("function", limit, 100)
-        assert problem["used_ms"] >= 100
+        assert problem["component"] == "function"
         assert not {"tier", "next_tier", "upgrade_url"} & set(problem)
         assert "link" not in answer.headers
-    assert "traceback" not in stranger.json()
+    assert not {"limit", "allowed_ms", "used_ms", "traceback"} & set(stranger.json())
+    assert (owner.json()["limit"], owner.json()["allowed_ms"]) == (limit, 100)
+    assert owner.json()["used_ms"] >= 100
     # Where it was, down to the line, and what it saw; none of the server's own lines.
     traceback = owner.json()["traceback"]
     assert "in awork" in traceback if style.startswith("async") else "in work" in traceback

@@ -124,9 +124,11 @@ pub const exit_status_timeout_ns = 200 * ms_ns;
 pub const start_backoff_first_ns = 100 * ms_ns;
 pub const start_backoff_last_ns = 30 * s_ns;
 /// Answers that may be kept back while their version's next invocations run, to be sent together: a client that sleeps is
-/// woken once for all of them. Only of a version whose invocations have been this short lately.
-pub const answers_late_max = 4;
-pub const answers_late_run_ns = 100 * us_ns;
+/// woken once for all of them (a wake-up across CPUs costs as much as a short invocation). So many, none for longer than
+/// this, and only of a version whose invocations have been this short lately.
+pub const answers_late_max = 8;
+pub const answers_late_ns = 150 * us_ns;
+pub const answers_late_run_ns = 50 * us_ns;
 /// Once an invocation has run this long its reactor stops yielding and sleeps, at most `reactor_nap_ns` where it matters.
 pub const yield_run_max_ns = 1 * ms_ns;
 /// Yields in a row that brought nothing: after these the reactor sleeps although a worker is busy.

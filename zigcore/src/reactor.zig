@@ -200,9 +200,8 @@ fn turn(r: *Reactor) void {
 /// Submits; then the worker's turn, or sleep.
 fn rest(r: *Reactor) void {
     const yields = r.pool.busyYoung() and !r.pool.crowded();
-    const late = r.listener.late_count;
     // Kept back only from one short invocation to the next: not when the last one turned out to be none.
-    if (late > 0 and (late == limits.answers_late_max or r.yields > 0 or r.pool.queued == 0 or !yields)) transfer.sendLate(&r.listener);
+    if (transfer.lateEnough(&r.listener) or r.yields > 0 or r.pool.queued == 0 or !yields) transfer.sendLate(&r.listener);
     if (yields and r.yields < limits.yields_idle_max) {
         if (r.ring.queued()) r.ringEnter(null);
         if (!r.ring.pending()) {

@@ -38,6 +38,8 @@ starved_count: u32,
 gathering: bool = false,
 late: [limits.answers_late_max]u16 = undefined,
 late_count: u32 = 0,
+/// Since when the first of them waits.
+late_ns: u64 = 0,
 accepting: bool,
 accept_again_ns: u64,
 draining: bool,

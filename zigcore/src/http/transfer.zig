@@ -116,8 +116,14 @@ pub fn partsSubmit(l: *Listener, c: *Connection) void {
     assert(!c.sending);
     c.sending = true;
     if (!l.gathering or l.late_count == l.late.len) return submit(l, c);
+    if (l.late_count == 0) l.late_ns = l.now_ns;
     l.late[l.late_count] = @intCast(l.indexOf(c));
     l.late_count += 1;
+}
+
+/// Whether no more may be kept back.
+pub fn lateEnough(l: *const Listener) bool {
+    return l.late_count == l.late.len or l.now_ns - l.late_ns >= limits.answers_late_ns;
 }
 
 /// Answers that were kept back for a moment, so that the client is woken once for several. Whoever gathers sends: before

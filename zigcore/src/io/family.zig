@@ -1,8 +1,10 @@
 //! CPU time of the processes that a worker has started: those that run, and those that have ended.
 //!
-//! Called by pool/deadline and burn, for workers that may have any: a process's own CPU clock does not count its children's. Those
-//! that run are found in the worker's control group, which none of them can leave; those that have ended and been waited
-//! for are in the worker's own figures, to 10 ms in all. What always holds: nothing here asks the processes themselves.
+//! Called by pool/deadline and burn, for workers that may have any: a process's own CPU clock does not count its children's.
+//! Their control group, which none of them can leave, counts all that ever ran in it (`cpuOfAll`): what a process used that
+//! ended while SIGCHLD was ignored, or that nobody has waited for, is in nobody's own figures. Where the kernel keeps no
+//! such count, those that run are found in the group of their memory, and those that have ended and been waited for are
+//! in the worker's own figures, to 10 ms in all. What always holds: nothing here asks the processes themselves.
 const std = @import("std");
 const linux = std.os.linux;
 const limits = @import("../limits.zig");
@@ -13,6 +15,22 @@ const sys = @import("sys.zig");
 const tick_ns = 10 * std.time.ns_per_ms;
 const o_cloexec = 0o2000000;
 const at_fdcwd: sys.Fd = -100;
+
+/// `usage`: cpuacct.usage of v1 or cpu.stat of v2. Null once the group is gone.
+pub fn cpuOfAll(usage: sys.Fd) ?u64 {
+    var buffer: [512]u8 = undefined;
+    const bytes = sys.check("pread64", linux.syscall4(.pread64, sys.arg(usage), @intFromPtr(&buffer), buffer.len, 0)) catch return null;
+    return usageIn(buffer[0..bytes]);
+}
+
+fn usageIn(text: []const u8) ?u64 {
+    const v2 = "usage_usec ";
+    const in_us = std.mem.startsWith(u8, text, v2);
+    const digits = text[if (in_us) v2.len else 0..];
+    const end = std.mem.findScalar(u8, digits, '\n') orelse return null;
+    const number = std.fmt.parseInt(u64, digits[0..end], 10) catch return null;
+    return if (in_us) number *| std.time.ns_per_us else number;
+}
 
 /// `group`: the folder of the control group of worker `pid`, or `sys.none`: then those that run are not seen.
 pub fn cpuOfOthers(pid: i32, group: sys.Fd) u64 {
@@ -62,6 +80,13 @@ fn read(folder: sys.Fd, path: [*:0]const u8, buffer: []u8) ?[]const u8 {
     defer sys.close(fd);
     const bytes = sys.check("read", linux.syscall3(.read, sys.arg(fd), @intFromPtr(buffer.ptr), buffer.len)) catch return null;
     return buffer[0..bytes];
+}
+
+test "what a group used, as v1 and v2 write it" {
+    try std.testing.expectEqual(1234567, usageIn("1234567\n"));
+    try std.testing.expectEqual(7000, usageIn("usage_usec 7\nuser_usec 3\nsystem_usec 4\n"));
+    for ([_][]const u8{ "", "x\n", "12", "usage_usec \n" }) |text| try std.testing.expectEqual(null, usageIn(text));
+    try std.testing.expectEqual(null, cpuOfAll(sys.none));
 }
 
 test "the children's times stand behind a name that may be anything" {

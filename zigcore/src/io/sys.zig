@@ -172,16 +172,16 @@ pub const Rights = extern struct {
     bytes: usize,
     level: i32 = sol_socket,
     kind: i32 = 1,
-    fds: [2]Fd = .{ none, none },
+    fds: [4]Fd = @splat(none),
 
     pub fn make(fds: [2]Fd) Rights {
-        return .{ .bytes = 16 + 8, .fds = fds };
+        return .{ .bytes = 16 + 8, .fds = .{ fds[0], fds[1], none, none } };
     }
 
     /// What was received: every descriptor must be taken or closed. `control_bytes` as the kernel left it.
     pub fn received(rights: *const Rights, control_bytes: usize) []const Fd {
         if (control_bytes < 20 or rights.level != sol_socket or rights.kind != 1) return &.{};
-        const count = (@min(rights.bytes, control_bytes, 24) - 16) / 4;
+        const count = (@min(rights.bytes, control_bytes, @sizeOf(Rights)) - 16) / 4;
         return rights.fds[0..count];
     }
 };

@@ -111,7 +111,10 @@ pub fn kill(p: *Pool, w: *Worker, over: Worker.Overrun) void {
 
 /// All that the worker has used in its life; null once it is gone.
 pub fn cpuOf(w: *const Worker) ?u64 {
-    const own_ns = clock.cpuOf(w.pid) orelse return null;
+    // First, for the kernel brings the group's figure up to date as far as this process runs.
+    const own = clock.cpuOf(w.pid);
+    if (w.family_cpu != sys.none) return family.cpuOfAll(w.family_cpu);
+    const own_ns = own orelse return null;
     return if (w.children) own_ns + family.cpuOfOthers(w.pid, w.memory.group.folder) else own_ns;
 }
 

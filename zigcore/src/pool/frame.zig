@@ -118,7 +118,7 @@ pub const Spawn = extern struct {
 
 pub const ZygoteKind = enum(u8) {
     /// The worker runs; its pidfd comes along (SCM_RIGHTS), and behind it the folder of its memory control group, if it is
-    /// in one. `status`: `spawned_movable`, or 0.
+    /// in one; behind that, of one that may have processes, the file that counts the CPU time of them all. `status`: `spawned_movable`, or 0.
     spawned = 17,
     /// No worker; `status` is the errno, a text follows.
     refused = 18,

@@ -1,8 +1,8 @@
 //! The answer to an overrun: which limit, how much was allowed and used, where the handler was, what would allow more.
 //!
 //! Called by answer (the worker lives: it was interrupted, or its answer is too large) and reap (it was killed). The
-//! owner of the function sees the traceback and, where a higher tier would really have allowed more, a 402 that names it;
-//! nobody else sees either. What always holds: the numbers are the gateway's, the traceback is the worker's word.
+//! owner of the function sees the figures, the traceback and, where a higher tier would really have allowed more, a 402
+//! that names it; anybody else learns what kind of limit it was, and no more. What always holds: the numbers are the gateway's, the traceback is the worker's word.
 const std = @import("std");
 const limits = @import("../limits.zig");
 const clock = @import("../io/clock.zig");
@@ -31,14 +31,14 @@ pub fn respond(p: *Pool, w: *Worker, over: Worker.Overrun) void {
             count += 1;
         }
     }
-    for ([_]answer.Member{
+    if (invocation.owner) for ([_]answer.Member{
         .{ .text = .{ "limit", facts.name } },
         .{ .integer = .{ if (facts.is_time) "allowed_ms" else "allowed_bytes", std.math.lossyCast(i64, over.allowed) } },
         .{ .integer = .{ if (facts.is_time) "used_ms" else "used_bytes", std.math.lossyCast(i64, over.used) } },
     }) |member| {
         members[count] = member;
         count += 1;
-    }
+    };
     if (invocation.owner and traceback.len > 0) {
         members[count] = .{ .text_tail = .{ "traceback", traceback } };
         count += 1;

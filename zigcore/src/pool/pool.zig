@@ -304,6 +304,7 @@ fn startAt(p: *Pool, index: u32, improving: bool) bool {
     w.traceback_bytes = 0;
     w.movable = false;
     w.children = version.children;
+    w.family_cpu = sys.none;
     w.open_files = version.open_files_max;
     w.processes = version.processes_max;
     w.idle_since_ns = 0;

@@ -140,18 +140,18 @@ pub fn zygoteHeard(p: *Pool, heard: Zygote.Heard) void {
                 // Nobody waits for it any more.
                 sys.pidfdKill(spawned.pidfd);
                 sys.close(spawned.pidfd);
-                if (spawned.memory != sys.none) sys.close(spawned.memory);
+                for ([_]sys.Fd{ spawned.memory, spawned.cpu }) |fd| if (fd != sys.none) sys.close(fd);
                 return;
             };
             if (w.pidfd != sys.none) {
-                sys.close(spawned.pidfd);
-                if (spawned.memory != sys.none) sys.close(spawned.memory);
+                for ([_]sys.Fd{ spawned.pidfd, spawned.memory, spawned.cpu }) |fd| if (fd != sys.none) sys.close(fd);
                 return;
             }
             p.forkAnswered(w);
             w.pid = spawned.pid;
             w.pidfd = spawned.pidfd;
             memory.attach(w, spawned.memory);
+            w.family_cpu = spawned.cpu;
             w.movable = spawned.movable;
             // Ready before this word: what it used so far was its start.
             if (w.cpu_ns == 0) w.cpu_ns = deadline.cpuOf(w) orelse 0;
@@ -401,6 +401,8 @@ fn free(p: *Pool, w: *Worker) void {
     w.pidfd = sys.none;
     p.deadlines.clear(p.indexOf(w));
     memory.detach(w);
+    if (w.family_cpu != sys.none) sys.close(w.family_cpu);
+    w.family_cpu = sys.none;
     sys.unmapShared(w.shared);
     claim.release(p, w);
     w.to(.free);

@@ -50,6 +50,8 @@ traceback_bytes: u32,
 overdue_ns: u64,
 /// It may have processes of its own, whose CPU counts as its.
 children: bool,
+/// Where the kernel counts that (io/family.zig), or none.
+family_cpu: sys.Fd,
 /// The gateway may move its soft limits.
 movable: bool,
 /// Soft limits that it has; 0: what it was started with.

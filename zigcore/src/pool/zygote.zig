@@ -33,8 +33,8 @@ const connect_pause_last_ns = 1000 * limits.ms_ns;
 
 pub const Heard = union(enum) {
     nothing,
-    /// Both descriptors are the caller's now; `memory` may be `sys.none`.
-    spawned: struct { request: u64, pid: i32, pidfd: sys.Fd, memory: sys.Fd, movable: bool },
+    /// All descriptors are the caller's now; `memory` and `cpu` may be `sys.none`.
+    spawned: struct { request: u64, pid: i32, pidfd: sys.Fd, memory: sys.Fd, cpu: sys.Fd, movable: bool },
     /// Where the worker's forbidden calls are heard of; the caller's now.
     tripwire: struct { request: u64, fd: sys.Fd },
     refused: struct { request: u64, errno: i32, text: []const u8 },
@@ -83,9 +83,9 @@ pub fn heard(z: *Zygote, completion: Ring.Completion) Heard {
     }
     const bytes = z.buffer[0..@intCast(completion.res)];
     const fds = z.rights.received(z.message.control_bytes);
-    const result = decode(bytes, if (fds.len > 0) fds[0] else sys.none, if (fds.len > 1) fds[1] else sys.none);
+    const result = decode(bytes, fds);
     const kept: usize = switch (result) {
-        .spawned => 2,
+        .spawned => 3,
         .tripwire => 1,
         else => 0,
     };
@@ -99,13 +99,23 @@ pub fn heard(z: *Zygote, completion: Ring.Completion) Heard {
     return result;
 }
 
-fn decode(bytes: []const u8, fd: sys.Fd, memory: sys.Fd) Heard {
+fn decode(bytes: []const u8, fds: []const sys.Fd) Heard {
+    var three: [3]sys.Fd = @splat(sys.none);
+    for (three[0..@min(fds.len, three.len)], fds[0..@min(fds.len, three.len)]) |*one, fd| one.* = fd;
+    const fd = three[0];
     if (bytes.len < @sizeOf(frame.ZygoteReply)) return .nothing;
     var reply: frame.ZygoteReply = undefined;
     @memcpy(std.mem.asBytes(&reply), bytes[0..@sizeOf(frame.ZygoteReply)]);
     if (reply.magic != frame.magic) return .nothing;
     return switch (reply.kind) {
-        .spawned => if (fd >= 0 and reply.pid > 0) .{ .spawned = .{ .request = reply.request, .pid = reply.pid, .pidfd = fd, .memory = memory, .movable = reply.status == frame.spawned_movable } } else .nothing,
+        .spawned => if (fd >= 0 and reply.pid > 0) .{ .spawned = .{
+            .request = reply.request,
+            .pid = reply.pid,
+            .pidfd = fd,
+            .memory = three[1],
+            .cpu = three[2],
+            .movable = reply.status == frame.spawned_movable,
+        } } else .nothing,
         .tripwire => if (fd >= 0) .{ .tripwire = .{ .request = reply.request, .fd = fd } } else .nothing,
         .refused => .{ .refused = .{ .request = reply.request, .errno = reply.status, .text = bytes[@sizeOf(frame.ZygoteReply)..] } },
         .exited => .{ .exited = .{
@@ -139,17 +149,19 @@ fn lose(z: *Zygote) void {
 
 test "what the zygote says is checked" {
     var reply: frame.ZygoteReply = .{ .kind = .exited, .request = 7, .pid = 9, .status = 256, .oom_kills = 1, .memory_peak_bytes = 4096, .cpu_ns = 11 };
-    try std.testing.expectEqual(Heard{ .exited = .{ .request = 7, .pid = 9, .status = 256, .oom_kills = 1, .memory_peak_bytes = 4096, .cpu_ns = 11 } }, decode(std.mem.asBytes(&reply), sys.none, sys.none));
-    try std.testing.expectEqual(Heard.nothing, decode(std.mem.asBytes(&reply)[0..47], sys.none, sys.none));
+    try std.testing.expectEqual(Heard{ .exited = .{ .request = 7, .pid = 9, .status = 256, .oom_kills = 1, .memory_peak_bytes = 4096, .cpu_ns = 11 } }, decode(std.mem.asBytes(&reply), &.{}));
+    try std.testing.expectEqual(Heard.nothing, decode(std.mem.asBytes(&reply)[0..47], &.{}));
     reply.kind = .spawned;
-    try std.testing.expectEqual(Heard.nothing, decode(std.mem.asBytes(&reply), sys.none, sys.none));
-    const spawned = decode(std.mem.asBytes(&reply), 5, 6).spawned;
-    try std.testing.expectEqual([2]sys.Fd{ 5, 6 }, .{ spawned.pidfd, spawned.memory });
+    try std.testing.expectEqual(Heard.nothing, decode(std.mem.asBytes(&reply), &.{}));
+    const spawned = decode(std.mem.asBytes(&reply), &.{ 5, 6, 7 }).spawned;
+    try std.testing.expectEqual([3]sys.Fd{ 5, 6, 7 }, .{ spawned.pidfd, spawned.memory, spawned.cpu });
+    const alone = decode(std.mem.asBytes(&reply), &.{5}).spawned;
+    try std.testing.expectEqual([2]sys.Fd{ sys.none, sys.none }, .{ alone.memory, alone.cpu });
     reply.kind = .tripwire;
-    try std.testing.expectEqual(Heard.nothing, decode(std.mem.asBytes(&reply), sys.none, sys.none));
-    try std.testing.expectEqual(5, decode(std.mem.asBytes(&reply), 5, sys.none).tripwire.fd);
+    try std.testing.expectEqual(Heard.nothing, decode(std.mem.asBytes(&reply), &.{}));
+    try std.testing.expectEqual(5, decode(std.mem.asBytes(&reply), &.{5}).tripwire.fd);
     reply.kind = @fromBackingInt(@intCast(200));
-    try std.testing.expectEqual(Heard.nothing, decode(std.mem.asBytes(&reply), sys.none, sys.none));
+    try std.testing.expectEqual(Heard.nothing, decode(std.mem.asBytes(&reply), &.{}));
     reply.magic = 0;
-    try std.testing.expectEqual(Heard.nothing, decode(std.mem.asBytes(&reply), sys.none, sys.none));
+    try std.testing.expectEqual(Heard.nothing, decode(std.mem.asBytes(&reply), &.{}));
 }
