@@ -104,6 +104,33 @@ fn shareable(scratch: *const Scratch, mapping: Layout.Mapping, pagemap: self.Fd)
     return try self.pagesOwn(pagemap, mapping.start, mapping.end, &range, &next) > 0;
 }
 
+/// In what workers are forked from, before the first fork: their page tables come with the fork. The kernel copies those of
+/// a mapping that owned a page once, and leaves the others to page faults, one for each 16 pages.
+pub fn populate() Error!void {
+    const maps = try self.openOwn("/proc/self/maps");
+    defer self.close(maps);
+    const pagemap = try self.openOwn("/proc/self/pagemap");
+    defer self.close(pagemap);
+    const scratch_bytes = std.mem.alignForward(usize, @sizeOf(Scratch), self.page_bytes);
+    const memory = try self.reserve(scratch_bytes);
+    defer self.release(@intFromPtr(memory.ptr), memory.len) catch {};
+    const scratch: *Scratch = @ptrCast(@alignCast(memory.ptr));
+    try scratch.layout.read(maps, &scratch.text);
+    for (scratch.layout.all()) |mapping| {
+        if (!has(mapping) or mapping.start == view) continue;
+        if (mapping.prot & self.Prot.write != 0) {
+            var next: usize = 0;
+            if (try self.pagesOwn(pagemap, mapping.start, mapping.end, scratch.ranges[0..1], &next) == 0) {
+                // Owned for a moment, with the content that it has.
+                const byte: *volatile u8 = @ptrFromInt(mapping.start);
+                byte.* = byte.*;
+                self.drop(mapping.start, self.page_bytes);
+            }
+        }
+        self.populateRead(mapping.start, mapping.bytes());
+    }
+}
+
 /// Whether a mapping is of the file.
 pub fn has(mapping: Layout.Mapping) bool {
     return inode != 0 and mapping.inode == inode and mapping.device == device;

@@ -59,6 +59,7 @@ fn serve(order: *Order, zygote: i32, jailed: bool) void {
     var workers_name: sibling.Name = @splat(0);
     sibling.nameGet(&workers_name);
     sibling.nameSet("template");
+    base.populate() catch {};
     while (true) {
         const received = sibling.receive(orders_fd, &buffer) catch {
             if (!sibling.say(orders_fd, -1)) self.exit(1);
