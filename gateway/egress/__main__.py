@@ -15,10 +15,11 @@ from pydantic import ValidationError
 
 from gateway.egress import privileges
 from gateway.egress.log import Log
-from gateway.egress.policy import Address, Policy, is_own_address
+from gateway.egress.own import is_own_address, own_addresses
+from gateway.egress.policy import Address, Policy
 from gateway.egress.proxy import Proxy
 from gateway.egress.resolver import Resolver
-from gateway.egress.server import Server, own_addresses
+from gateway.egress.server import Server
 from gateway.egress.settings import EgressSettings
 
 _OWN_HOSTS_PAUSE_S = 60.0

@@ -80,7 +80,7 @@ class Version:
     workers: int = 0
 
     def sent(self, count: int, now_s: float) -> float:
-        """Seconds to wait before more."""
+        """Seconds to wait before they are passed on."""
         self.tenant.bytes_sent_total += count
         return self.bytes.spend(count, now_s)
 

@@ -8,10 +8,11 @@ over everything built in.
 """
 
 import ipaddress
-import socket
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+from gateway.egress.own import is_own_address
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -37,6 +38,7 @@ BUILT_IN: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 """The first that fits names the rule."""
 _GLOBAL = IPv6Network("2000::/3")
+_NAT64 = (IPv6Network("64:ff9b::/96"), IPv6Network("64:ff9b:1::/48"))
 _RULES = tuple((rule, ipaddress.ip_network(text)) for rule, texts in BUILT_IN for text in texts)
 
 
@@ -65,7 +67,7 @@ class Policy:
 
     def refusal(self, address: Address, port: int) -> str | None:
         """The rule that forbids it, or None."""
-        if any(_within(address, network) for network in self._deny):
+        if any(_within(face, network) for network in self._deny for face in (address, *_embedded(address))):
             return "denied-by-operator"
         exempt = [one for one in self._allow if _within(address, one.network)]
         if any(one.port == port or (one.port is None and port in self._ports) for one in exempt):
@@ -89,6 +91,16 @@ def _within(address: Address, network: Network) -> bool:
     return address.version == network.version and address in network
 
 
+def _embedded(address: Address) -> tuple[IPv4Address, ...]:
+    """The IPv4 address that it leads to where an operator allows such forms: mapped, 6to4, NAT64."""
+    if isinstance(address, IPv4Address):
+        return ()
+    found = address.ipv4_mapped or address.sixtofour
+    if found is None and any(address in network for network in _NAT64):
+        found = IPv4Address(int(address) & 0xFFFF_FFFF)
+    return () if found is None else (found,)
+
+
 def _built_in(address: Address) -> str | None:
     for rule, network in _RULES:
         if _within(address, network):
@@ -96,17 +108,6 @@ def _built_in(address: Address) -> str | None:
     if address.version == 6 and address not in _GLOBAL:
         return "reserved-address"
     return None
-
-
-def is_own_address(address: Address) -> bool:
-    """Whether it is one of this machine's: the kernel would send from the very address. No packet is sent."""
-    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-    try:
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.connect((str(address), 9))
-            return bool(ipaddress.ip_address(probe.getsockname()[0]) == address)
-    except OSError:
-        return False  # nothing leads there, a connection neither
 
 
 def exemption(text: str) -> Exemption:

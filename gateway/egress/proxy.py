@@ -16,7 +16,7 @@ from gateway.egress.allowance import Version
 from gateway.egress.head import HeadError, Target, target_of
 from gateway.egress.policy import Address, Policy
 from gateway.egress.refusal import Refused, answer
-from gateway.egress.relay import PIECE_BYTES, Activity, Side, tunnel
+from gateway.egress.relay import PIECE_BYTES, Activity, Side, flushed, put, tunnel
 from gateway.egress.resolver import Resolver
 from gateway.egress.settings import EgressSettings
 
@@ -24,7 +24,6 @@ _ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 _HEAD_PIECE_BYTES = 1024
 _LINGER_S = 1.0
 _LINGER_BYTES_MAX = 256 * 1024
-_HEAD_TOO_LARGE = 431
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +40,9 @@ class Proxy:
         except BaseException:
             accepted.close()
             raise
+        sides = [worker]
         try:
-            await self._serve(worker, version, names)
+            await self._serve(sides, version, names)
         except Refused as refused:
             version.tenant.refused_total[refused.rule] += 1
             with contextlib.suppress(OSError, TimeoutError):
@@ -50,12 +50,18 @@ class Proxy:
             return refused
         except OSError:
             pass  # one of the two is gone: the other finds out by the end of its connection
+        except asyncio.CancelledError:
+            worker.abort()
+            raise
         finally:
-            # What is written is sent first; after an error or a cancellation there is nothing left that matters.
             worker.close()
+            # It counts as open until then: who reads nothing must not get around the bounds.
+            await flushed(sides)
         return None
 
-    async def _serve(self, worker: Side, version: Version, names: asyncio.Semaphore) -> None:
+    async def _serve(self, sides: list[Side], version: Version, names: asyncio.Semaphore) -> None:
+        """``sides``: the worker's; the one outside is put to it."""
+        worker = sides[0]
         near = h11.Connection(h11.SERVER, max_incomplete_event_size=self.settings.header_bytes_max)
         request = await self._head(near, worker)
         if request is None:
@@ -71,6 +77,7 @@ class Proxy:
             outside = await self._connect(target, names)
         except Refused as refused:
             raise Refused(refused.rule, refused.detail, target.host, target.port) from None
+        sides.append(outside)
         settings = self.settings
         activity = Activity(
             (worker, outside), settings.idle_timeout.total_seconds(), settings.half_open_timeout.total_seconds()
@@ -79,8 +86,7 @@ class Proxy:
             if target.is_tunnel:
                 worker.writer.write(_ESTABLISHED)
                 # What came behind the head, in the same packet, is the tunnel's.
-                outside.writer.write(near.trailing_data[0])
-                version.sent(len(near.trailing_data[0]), asyncio.get_running_loop().time())
+                await put(outside, near.trailing_data[0], version.sent, activity)
                 await tunnel(worker, outside, version.sent, version.received, activity)
             else:
                 await plain.forward(request, target, near, worker, outside, version.sent, version.received, activity)
@@ -92,12 +98,13 @@ class Proxy:
         """None: nothing was asked. Raises Refused."""
         try:
             async with asyncio.timeout(self.settings.header_timeout.total_seconds()):
-                event = await plain.next_event(near, worker.reader, _HEAD_PIECE_BYTES)
+                event = await plain.next_head(near, worker.reader, _HEAD_PIECE_BYTES)
         except TimeoutError:
             raise Refused("head-timeout") from None
         except h11.RemoteProtocolError as error:
-            if error.error_status_hint == _HEAD_TOO_LARGE:
-                raise Refused("head-too-large", f"Allowed: {self.settings.header_bytes_max} bytes.") from error
+            if error.error_status_hint == plain.HEAD_TOO_LARGE:
+                allowed = f"Allowed: {self.settings.header_bytes_max} bytes, {plain.HEAD_LINES_MAX} lines."
+                raise Refused("head-too-large", allowed) from error
             raise Refused("bad-request", str(error)) from error
         return event if isinstance(event, h11.Request) else None
 

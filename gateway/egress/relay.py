@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import time
 from asyncio import StreamReader, StreamWriter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 PIECE_BYTES = 64 * 1024
@@ -26,9 +26,30 @@ class Side:
         self.writer.transport.abort()
 
     def close(self) -> None:
-        """What is written is sent first, if the other end takes it within a while."""
+        """What is written is sent first. ``flushed`` waits for that."""
         self.writer.close()
-        asyncio.get_running_loop().call_later(_FLUSH_S, self.writer.transport.abort)
+
+
+async def flushed(sides: Sequence[Side]) -> None:
+    """Until what was written to sides that are closed is sent, or nobody has taken it for a while. A cancellation does
+    not hasten it: the worker may be gone, its last bytes are on their way."""
+    full = [side for side in sides if side.writer.transport.get_write_buffer_size()]
+    if full:
+        waiting = asyncio.ensure_future(asyncio.wait([asyncio.ensure_future(_flushed(side)) for side in full]))
+        try:
+            await asyncio.shield(waiting)
+        except asyncio.CancelledError:
+            await waiting
+            raise
+
+
+async def _flushed(side: Side) -> None:
+    try:
+        with contextlib.suppress(OSError):
+            async with asyncio.timeout(_FLUSH_S):
+                await side.writer.wait_closed()
+    finally:
+        side.abort()
 
 
 class Activity:
@@ -91,10 +112,11 @@ async def _carry(source: Side, sink: Side, count: Count, activity: Activity) -> 
 
 
 async def put(sink: Side, piece: bytes, count: Count, activity: Activity) -> None:
+    """What is over the minute's bytes is waited for first: who ends the connection instead has moved nothing."""
     wait_s = count(len(piece), time.monotonic())
-    activity.touch()
-    sink.writer.write(piece)
-    await sink.writer.drain()
     if wait_s > 0:
         activity.touch(wait_s)
         await asyncio.sleep(wait_s)
+    activity.touch()
+    sink.writer.write(piece)
+    await sink.writer.drain()

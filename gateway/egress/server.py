@@ -10,7 +10,6 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import msgspec
@@ -164,6 +163,8 @@ class Server:
             self._versions[key] = version
         elif version.bytes.most != most:
             version.bytes = Bucket.of_minute(most, now_s)
+        # One without workers may have outlived its tenant's counters.
+        version.tenant = tenant
         version.connections_max = question.connections_max
         return version
 
@@ -224,11 +225,12 @@ class Server:
             task.add_done_callback(worker.connections.discard)
 
     def _has_room(self, worker: _Worker) -> bool:
+        """A tenant may have as many as are free, so the last ones are for who has few: n that take all they can get
+        have an n + 1st part each, and leave one."""
         version = worker.version
-        return (
-            version.connections < version.connections_max + _REFUSING_MAX
-            and version.tenant.connections < self._settings.connections_per_tenant_max
-            and self._open < self._settings.connections_max
+        free = self._settings.connections_max - self._open
+        return version.connections < version.connections_max + _REFUSING_MAX and version.tenant.connections < min(
+            self._settings.connections_per_tenant_max, free
         )
 
     def _pause(self, worker: _Worker, again_s: float | None = None) -> None:
@@ -257,15 +259,3 @@ class Server:
             if self._paused:
                 for waiting in [one for one in self._paused if self._has_room(one)]:
                     self._resume(waiting)
-
-
-async def own_addresses(hosts: tuple[str, ...], set_: Callable[[frozenset[str]], None], pause_s: float) -> None:
-    """Looks up where our own services are, again and again."""
-    loop = asyncio.get_running_loop()
-    while hosts:
-        found: set[str] = set()
-        for host in hosts:
-            with contextlib.suppress(OSError):
-                found |= {str(row[4][0]) for row in await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
-        set_(frozenset(found))
-        await asyncio.sleep(pause_s)

@@ -38,7 +38,7 @@ class EgressSettings(BaseSettings):
 
     # -- how much --------------------------------------------------------------------------------------------------
     connections_max: int = Field(default=4_096, ge=1, le=65_536)
-    """Of all tenants together. Twice as many descriptors are needed."""
+    """Of all tenants together; one tenant has at most as many as are free. Twice as many descriptors are needed."""
     connections_per_tenant_max: int = Field(default=1_024, ge=1, le=65_536)
     accepts_per_s: int = Field(default=100, ge=1, le=100_000)
     """New connections of one tenant; more of them wait."""

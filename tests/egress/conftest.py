@@ -23,6 +23,8 @@ from tests.support.frames import wait_until
 
 HANG_S = 30.0
 OWN = "20.0.0.1"
+OWN_SECOND, OWN_BY_ROUTE = "20.2.2.2", "20.3.3.7"
+"""The second address of one network, to which the kernel sends from the first; one of a network that is all local."""
 PUBLIC_6, LOCAL_6 = "2a00:77::10", "fd00:77::1"
 OUTSIDE = (
     *(PUBLIC, METADATA, PRIVATE, NAME_SERVER, "172.20.0.1", "192.168.9.9", "100.64.1.1", "198.18.0.1", "203.0.113.10"),
@@ -43,6 +45,9 @@ for one in resolv.conf hosts nsswitch.conf; do
 done
 ip link add node type veth peer name world netns $1
 ip address add {OWN}/32 dev node
+ip address add 20.2.2.1/24 dev node
+ip address add {OWN_SECOND}/24 dev node
+ip route add local 20.3.3.0/24 dev lo
 ip -6 address add 2a00:77::1/128 dev node nodad
 ip link set node up
 nsenter --net=/proc/$1/ns/net sh -ec '
@@ -106,10 +111,14 @@ class Door:
     """One worker's socket, as the egress has it; the worker is a process that sleeps."""
 
     def __init__(
-        self, egress: "Egress", connections_max: int, bytes_per_minute: int, tenant: str, version: str
-    ) -> None:
+        self, egress: "Egress", connections_max: int, bytes_per_minute: int, tenant: str, version: str,
+        send_bytes: int | None,
+    ) -> None:  # fmt: skip
         self.worker = subprocess.Popen(["sleep", "infinity"])
         listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        if send_bytes is not None:
+            # What it accepts has the same buffer.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_bytes)
         self.port: int = listener.getsockname()[1]
         question = {
             "worker": self.worker.pid, "tenant": tenant, "function": "sample", "version_id": version,
@@ -214,9 +223,10 @@ class Egress:
         return there
 
     def door(
-        self, connections_max: int = 64, bytes_per_minute: int = 2**40, tenant: str = "acme", version: str = "ver_1"
-    ) -> Door:
-        door = Door(self, connections_max, bytes_per_minute, tenant, version)
+        self, connections_max: int = 64, bytes_per_minute: int = 2**40, tenant: str = "acme", version: str = "ver_1",
+        send_bytes: int | None = None,
+    ) -> Door:  # fmt: skip
+        door = Door(self, connections_max, bytes_per_minute, tenant, version, send_bytes)
         self._doors.append(door)
         return door
 

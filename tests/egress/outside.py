@@ -98,7 +98,7 @@ class Names(socketserver.BaseRequestHandler):
             name.append(packet[at + 1 : at + 1 + packet[at]].decode())
             at += 1 + packet[at]
         (kind,) = struct.unpack_from(">H", packet, at + 1)
-        asked = ".".join(name)
+        asked = ".".join(name).lower()
         if asked == "slow.test":
             time.sleep(3600)
         found = NAMES.get(asked)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.egress.conftest import LOCAL_6, OWN, PUBLIC_6, Egress, World
+from tests.egress.conftest import LOCAL_6, OWN, OWN_BY_ROUTE, OWN_SECOND, PUBLIC_6, Egress, World
 from tests.egress.outside import METADATA, PRIVATE, PUBLIC
 
 ADDRESSES = {
@@ -21,6 +21,8 @@ ADDRESSES = {
     "198.18.0.1": "reserved-address",
     "203.0.113.10": "reserved-address",
     OWN: "own-address",
+    OWN_SECOND: "own-address",
+    OWN_BY_ROUTE: "own-address",
     "[::ffff:10.77.0.1]": "embedded-address",
     f"[{LOCAL_6}]": "private-address",
     "[64:ff9b::a4d:1]": "embedded-address",

@@ -62,6 +62,14 @@ def test_the_operator_decides_and_deny_wins() -> None:
     assert closed.refusal(ip_address("10.1.3.3"), 443) is None
 
 
+@pytest.mark.parametrize("text", ["::ffff:10.1.2.3", "2002:a01:203::1", "64:ff9b::a01:203", "64:ff9b:1::a01:203"])
+def test_what_is_denied_is_denied_in_every_form(text: str) -> None:
+    """An operator without IPv4 of its own allows NAT64, which leads to all of IPv4."""
+    opened = ("::ffff:0:0/96", "2002::/16", "64:ff9b::/96", "64:ff9b:1::/48")
+    assert policy(allow=opened).refusal(ip_address(text), 443) is None
+    assert policy(allow=opened, deny=("10.0.0.0/8",)).refusal(ip_address(text), 443) == "denied-by-operator"
+
+
 @pytest.mark.parametrize(
     "text", ["", "example.com", "10.0.0.1/8", "10.0.0.1:x", "10.0.0.1:70000", "[fd00::1]", "[fd00::1"]
 )
