@@ -7,6 +7,7 @@ outside while it waits: each page that is not the checkpoint's file is compared 
 import json
 import os
 from array import array
+from bisect import bisect_right
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from tests.fresh.programs import SEEN, SOURCE, program
 from tests.support.frames import Worker, wait_until
 from tests.worker.conftest import Start
 
-PROGRAMS = 1_000
+PROGRAMS = 2_000
 PARTS = 4
 """Tests that share them: none takes long."""
 PAGE = 4096
@@ -48,6 +49,8 @@ class Memory:
         self._folder = Path(f"/proc/{worker.pid}")
         self._pagemap = os.open(self._folder / "pagemap", os.O_RDONLY)
         self._memory = os.open(self._folder / "mem", os.O_RDONLY)
+        self._lines: list[str] = []
+        self._mappings: list[Mapping] = []
 
     def close(self) -> None:
         os.close(self._pagemap)
@@ -55,8 +58,14 @@ class Memory:
 
     def mappings(self) -> list[Mapping]:
         """Without the stack, which grows. Neighbours that continue each other are one: the kernel splits at will."""
+        lines = (self._folder / "maps").read_text().splitlines()
+        if lines != self._lines:
+            self._lines, self._mappings = lines, self._parsed(lines)
+        return self._mappings
+
+    def _parsed(self, lines: list[str]) -> list[Mapping]:
         found: list[Mapping] = []
-        for line in (self._folder / "maps").read_text().splitlines():
+        for line in lines:
             area, permissions, offset, *rest = line.split()
             start, end = (int(part, 16) for part in area.split("-"))
             mapping = Mapping(start, end, permissions, int(offset, 16), tuple(rest))
@@ -141,8 +150,8 @@ class Subject:
         return differing
 
     def _before(self, page: int) -> bytes:
-        (found,) = (text[page - start :][:PAGE] for start, text in self.areas if start <= page < start + len(text))
-        return found
+        start, text = self.areas[bisect_right(self.areas, page, key=lambda area: area[0]) - 1]
+        return text[page - start : page - start + PAGE]
 
     def _twister(self) -> tuple[int, int]:
         """Where the generator of `random` lies: the one thing that is new in each invocation."""
