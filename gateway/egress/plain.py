@@ -64,7 +64,7 @@ async def next_head(
             raise h11.RemoteProtocolError(f"more than {HEAD_LINES_MAX} lines", error_status_hint=HEAD_TOO_LARGE)
         event = connection.next_event()
         if event is not h11.NEED_DATA:
-            return event
+            return event  # type: ignore[return-value]
         searched = max(0, len(read) - 2)
         piece = await reader.read(piece_bytes)
         connection.receive_data(piece)
