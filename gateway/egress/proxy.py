@@ -16,7 +16,7 @@ from gateway.egress.allowance import Version
 from gateway.egress.head import HeadError, Target, target_of
 from gateway.egress.policy import Address, Policy
 from gateway.egress.refusal import Refused, answer
-from gateway.egress.relay import PIECE_BYTES, Activity, Side, flushed, put, tunnel
+from gateway.egress.relay import PIECE_BYTES, Activity, Side, flushed, put, side, tunnel
 from gateway.egress.resolver import Resolver
 from gateway.egress.settings import EgressSettings
 
@@ -36,7 +36,7 @@ class Proxy:
     async def serve(self, accepted: socket.socket, version: Version, names: asyncio.Semaphore) -> Refused | None:
         """Returns how it was refused. ``accepted`` is closed, also when this is cancelled."""
         try:
-            worker = Side(*await asyncio.open_connection(sock=accepted, limit=PIECE_BYTES))
+            worker = await side(accepted)
         except BaseException:
             accepted.close()
             raise
@@ -148,8 +148,10 @@ async def _connected(address: Address, port: int) -> Side:
     outside = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
     try:
         outside.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # Who does not read out there has the kernel keep this for it, not megabytes.
+        outside.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, PIECE_BYTES)
         await asyncio.get_running_loop().sock_connect(outside, (str(address), port))
-        return Side(*await asyncio.open_connection(sock=outside, limit=PIECE_BYTES))
+        return await side(outside)
     except BaseException:
         outside.close()
         raise

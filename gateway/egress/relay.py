@@ -1,11 +1,13 @@
 """Carries bytes both ways between a worker and the outside, counts them, and ends what nobody uses.
 
 Called by ``proxy`` (tunnels) and ``plain``. What always holds: no more than one piece is held per direction beside the
-sockets' buffers; a tenant over its bytes per minute waits, it alone; a connection on which nothing moves is ended.
+sockets' buffers, of asyncio's at most two; a tenant over its bytes per minute waits, it alone; a connection on which
+nothing moves is ended.
 """
 
 import asyncio
 import contextlib
+import socket
 import time
 from asyncio import StreamReader, StreamWriter
 from collections.abc import Callable, Sequence
@@ -28,6 +30,14 @@ class Side:
     def close(self) -> None:
         """What is written is sent first. ``flushed`` waits for that."""
         self.writer.close()
+
+
+async def side(connected: socket.socket) -> Side:
+    """``connected`` is the side's from now on. Raises OSError; then it is still the caller's."""
+    reader, writer = await asyncio.open_connection(sock=connected, limit=PIECE_BYTES // 2)
+    # It reads 256 KiB at a time else, and goes on to read until it has more than twice the limit.
+    writer.transport.max_size = PIECE_BYTES  # type: ignore[attr-defined]
+    return Side(reader, writer)
 
 
 async def flushed(sides: Sequence[Side]) -> None:

@@ -9,7 +9,7 @@ import h11
 import pytest
 
 from gateway.contract.egress import Question
-from gateway.egress import own, plain, server
+from gateway.egress import own, plain, relay, server
 from gateway.egress.log import Log
 from gateway.egress.settings import EgressSettings
 
@@ -39,6 +39,28 @@ def test_a_body_of_small_chunks_lets_others_run() -> None:
     size, turns = asyncio.run(run())
     assert size == CHUNKS
     assert turns > 100
+
+
+def test_of_what_nobody_reads_little_is_held() -> None:
+    async def run() -> int:
+        near, far = socket.socketpair()
+        with far:
+            far.setblocking(False)
+            made = await relay.side(near)
+            sent_bytes, quiet = 0, 0
+            while quiet < 20:
+                await asyncio.sleep(0)
+                try:
+                    sent_bytes += far.send(bytes(65536))
+                    quiet = 0
+                except BlockingIOError:
+                    quiet += 1
+            held_bytes = len(made.reader._buffer)  # type: ignore[attr-defined]
+            made.abort()
+            assert sent_bytes > held_bytes > 0
+            return held_bytes
+
+    assert asyncio.run(run()) <= 2 * relay.PIECE_BYTES
 
 
 def test_a_name_server_that_fails_takes_no_own_host_off_the_list(monkeypatch: pytest.MonkeyPatch) -> None:
