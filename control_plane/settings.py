@@ -95,7 +95,7 @@ class Settings(BaseSettings):
     """From log-in, however much it is used."""
     session_idle_timeout: timedelta = timedelta(hours=12)
     """Without a request."""
-    confirmation_window: timedelta = timedelta(minutes=15)
+    confirmation_window: timedelta = Field(default=timedelta(minutes=15), gt=timedelta(0), le=timedelta(days=1))
     """For as long after the password was given, a session may make keys, members and owners, change the second factor
     and delete the tenant; then it is asked for again."""
     log_ins_per_email_max: int = Field(default=10, ge=1)

@@ -116,7 +116,7 @@ class HostSettings(BaseSettings):
     table_max_age: Duration = timedelta(hours=72)
     """How long a node serves by a table that it could not confirm to be the newest, Redis or the control plane being
     away: a key that was revoked meanwhile works there for as long. Then calls are 503 until it can. 0: without end."""
-    key_use_interval: Duration = timedelta(seconds=20)
+    key_use_interval: Duration = Field(default=timedelta(seconds=20), gt=timedelta(0), le=timedelta(hours=1))
     """How often the control plane is told which keys callers came with; what ``kill -9`` loses of it."""
     redis_timeout: Duration = timedelta(seconds=5)
     redis_backoff_max: Duration = timedelta(seconds=5)

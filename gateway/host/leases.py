@@ -35,9 +35,10 @@ Amount = tuple[int, int, int]
 
 CREDIT: Amount = (16, 1_000_000, 1024 * 1_000_000)
 """credit_*_max of limits.zig"""
-LEASE_MIN: Amount = (4_096, 60_000_000, 60 * 1024 * 1_000_000)
-"""A slice is never asked for smaller than this, so that quiet tenants do not ask at every call, and
-a burst finds its lease there."""
+LEASE_MIN: Amount = (65_536, 60_000_000, 60 * 1024 * 1_000_000)
+"""A slice is never asked for smaller than this (the script gives no node more than its share of what is left), so that
+quiet tenants do not ask at every call, and a burst finds its lease there: a second of the quickest calls, for this
+loop may wait that long for a CPU which the burst keeps busy."""
 _UNBOUNDED = 1 << 50
 _TICK_S = 0.05
 _REPORT_S = 1.0

@@ -191,33 +191,31 @@ class Server:
             return
         pid = forked.pid
         try:
-            pidfd = os.pidfd_open(pid)
+            pidfd, memory_fd, cpu_fd = _handles(pid, group, counted=may_fork(spec))
         except OSError as error:
-            # Without its descriptor it could neither be watched nor killed safely.
+            # Without them it could neither be watched nor killed safely.
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
             self._vacate(group, place)
             self._networks.give(network_fd)
             if forked.ear is not None:
                 forked.ear.close()
-            self._refuse(connection, spawn.request, error.errno or errno.EMFILE, f"pidfd_open: {error.strerror}")
+            self._refuse(connection, spawn.request, error.errno or errno.EMFILE, f"its descriptors: {error.strerror}")
             return
         if place is not None:
             place.pid = pid
         made = self._workers[pidfd] = _Worker(
-            pid, pidfd, spawn.request, connection, group, spec, forked, place, network_fd
+            pid, pidfd, spawn.request, connection, group, spec, forked, place, network_fd, cpu_fd
         )
         if forked.ear is not None:
             self._asking[forked.ear.fileno()] = made
             self._poll.register(forked.ear, select.POLLIN)
         connection.pidfds.add(pidfd)
         self._poll.register(pidfd, select.POLLIN)
-        made.cpu_fd = group.cpu_usage_fd() if may_fork(spec) else None
-        memory_fd = group.memory_folder_fd()
         try:
             fds = [pidfd]
             if memory_fd is not None:
-                fds += [memory_fd] if made.cpu_fd is None else [memory_fd, made.cpu_fd]
+                fds += [memory_fd] if cpu_fd is None else [memory_fd, cpu_fd]
             self._send(connection, protocol.reply(KIND_SPAWNED, spawn.request, pid, int(jail.limits_movable)), fds)
         finally:
             if memory_fd is not None:
@@ -372,6 +370,18 @@ class Server:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
         connection.pidfds.clear()
+
+
+def _handles(pid: int, group: Group, *, counted: bool) -> tuple[int, int | None, int | None]:
+    """A worker's pidfd, the folder of its memory's group, and the file that counts its CPU if it is ``counted``. Raises
+    OSError: none is open."""
+    with contextlib.ExitStack() as opened:
+        opened.callback(os.close, pidfd := os.pidfd_open(pid))
+        if (memory_fd := group.memory_folder_fd()) is not None:
+            opened.callback(os.close, memory_fd)
+        cpu_fd = group.cpu_usage_fd() if counted else None
+        opened.pop_all()
+    return pidfd, memory_fd, cpu_fd
 
 
 def go_first() -> None:

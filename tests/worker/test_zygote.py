@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import resource
 import signal
 import socket
 from pathlib import Path
@@ -214,3 +215,42 @@ def test_the_template_ends_with_its_zygote(tmp_path):
         zygote.process.wait()
         # A process that has ended and that nobody has waited for yet has no memory.
         wait_until(lambda: not (maps := Path(f"/proc/{template}/maps")).exists() or not maps.read_text())
+
+
+def test_a_zygote_that_runs_short_of_descriptors_refuses_and_lives_on(tmp_path):
+    with Zygote(tmp_path) as zygote:
+        tmp_path.chmod(0o755)
+        (tmp_path / "main.py").write_text(HELLO)
+        connection = zygote.connect()
+        # Once it answers it has opened all that it needs itself.
+        connection.socket.send(b"garbage")
+        assert connection.reply()[0] == "refused"
+        spec = {
+            "tenant": "a",
+            "function": "f",
+            "version_id": "v",
+            "code_path": str(tmp_path),
+            "handler": "main:handler",
+        }
+        document = json.dumps(spec | {"env": {}, "state": "forked", "processes_max": 4}).encode()
+        folder = Path(f"/proc/{zygote.process.pid}/fd")
+        _soft, hard = resource.prlimit(zygote.process.pid, resource.RLIMIT_NOFILE)
+        kinds = []
+        for spare in range(10):
+            first_free = max(int(path.name) for path in folder.iterdir()) + 1
+            resource.prlimit(zygote.process.pid, resource.RLIMIT_NOFILE, (first_free + spare, hard))
+            left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            memory = os.memfd_create("shared")
+            connection.ask(document, min(os.sched_getaffinity(0)), [right.fileno(), memory])
+            kind, _request, _pid, _status, _text, fds = connection.reply()
+            kinds.append(kind)
+            for fd in (memory, *fds):
+                os.close(fd)
+            left.close()
+            right.close()
+            if kind == "spawned":
+                break
+        # The control: with enough of them there is a worker.
+        assert set(kinds[:-1]) == {"refused"}
+        assert kinds[-1] == "spawned"
+        assert zygote.process.poll() is None

@@ -142,6 +142,8 @@ pub const reserved_cpus_max = 16;
 pub const reserved_workers_max = 256;
 /// Versions that wait for a reservation in a row; more wait behind these, in no order.
 pub const reserved_waiters_max = 16;
+/// Of one tenant: many versions of one must not take the row from the others.
+pub const reserved_waiters_of_tenant_max = 4;
 /// Who has not said again for so long that it waits does not; said every millisecond.
 pub const reserved_wait_ns = 250 * ms_ns;
 /// What is given back is kept for who waits longest for so long, and then not for as long.

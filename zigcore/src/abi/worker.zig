@@ -5,6 +5,7 @@ const std = @import("std");
 const channel = @import("../io/channel.zig");
 const confine = @import("../io/confine.zig");
 const self = @import("../io/self.zig");
+const signals = @import("../io/signals.zig");
 const jail = @import("../jail/apply.zig");
 const dispatch = @import("../jail/dispatch.zig");
 const fds = @import("../jail/fds.zig");
@@ -46,7 +47,7 @@ fn jailFailed(err: ?*ErrorText) c_int {
 }
 
 export fn zc_signals_default() void {
-    self.ignoredForget();
+    signals.ignoredForget();
 }
 
 export fn zc_worker_soft_install(err: ?*ErrorText) c_int {

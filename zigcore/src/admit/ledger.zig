@@ -189,14 +189,16 @@ pub fn wait(ledger: *Ledger, who: u64, tenant: u64, reservation: Reservation, no
     defer ledger.lockGive();
     ledger.waitersExpire(now_ns);
     const until_ns = now_ns + limits.reserved_wait_ns;
+    var of_tenant: u32 = 0;
     for (ledger.waiters[0..ledger.waiters_count]) |*waiter| {
+        of_tenant += @intFromBool(waiter.tenant == tenant);
         if (waiter.who != who) continue;
         waiter.bandwidth = bandwidth;
         waiter.workers_max = reservation.workers_max;
         waiter.until_ns = until_ns;
         return;
     }
-    if (ledger.waiters_count == ledger.waiters.len) return;
+    if (ledger.waiters_count == ledger.waiters.len or of_tenant == limits.reserved_waiters_of_tenant_max) return;
     ledger.waiters[ledger.waiters_count] = .{
         .who = who,
         .tenant = tenant,
@@ -405,4 +407,18 @@ test "who never fits keeps others out for a while only, and who could never does
     other.open(&.{1}, whole / 10 * 9);
     other.wait(9, 9, large, 0);
     _ = other.take(1, 1, fifth, 0).taken;
+}
+
+test "one tenant's many versions leave the row to others" {
+    var ledger: Ledger = .{};
+    ledger.open(&.{1}, whole / 10 * 9);
+    var large = fifth;
+    large.runtime_us = 80_000;
+    const held = ledger.take(1, 1, large, 0).taken;
+    for (0..limits.reserved_waiters_max) |i| ledger.wait(100 + i, 7, fifth, 1);
+    try testing.expectEqual(limits.reserved_waiters_of_tenant_max, ledger.waiters_count);
+    // It is in the row, behind them: what comes after it finds nothing.
+    ledger.wait(9, 9, large, 1);
+    ledger.give(held);
+    try testing.expectEqual(Answer.full, ledger.take(2, 2, fifth, 2));
 }

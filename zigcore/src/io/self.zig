@@ -1,4 +1,5 @@
-//! What a process asks the kernel about itself, and how it puts itself back: memory, descriptors, signals, timers.
+//! What a process asks the kernel about itself, and how it puts itself back: memory, descriptors, timers. Signals are in
+//! io/signals.zig.
 //!
 //! Called by runtime/checkpoint and its parts. Raw system calls and not libc's: libc writes to its own memory (errno,
 //! caches), and the caller is putting exactly that memory back.
@@ -257,8 +258,15 @@ pub fn drain(fd: Fd) bool {
     }
 }
 
-/// The thread's name, at most 15 characters.
-pub fn nameSet(name: *const [16]u8) void {
+/// The thread's: what the kernel shows, at most 15 characters and a zero.
+pub const Name = [16]u8;
+
+pub fn nameGet(name: *Name) void {
+    const pr_get_name = 16;
+    _ = linux.syscall2(.prctl, pr_get_name, @intFromPtr(name));
+}
+
+pub fn nameSet(name: *const Name) void {
     const pr_set_name = 15;
     _ = linux.syscall2(.prctl, pr_set_name, @intFromPtr(name));
 }
@@ -373,7 +381,7 @@ pub fn positionSet(fd: Fd, position: usize) Error!void {
     _ = try check("lseek", linux.syscall3(.lseek, arg(fd), position, 0));
 }
 
-// -- Processes, signals, timers, limits ---------------------------------------------------------------------------
+// -- Processes, timers, limits ------------------------------------------------------------------------------------
 
 /// Whether there is any child, running or ended.
 pub fn hasChildren() bool {
@@ -422,14 +430,6 @@ pub fn waitFor(pid: i32, wait: bool) Error!?u32 {
     return if (try check("wait4", result) == 0) null else status;
 }
 
-pub fn queueSignal(pid: i32, signal: u8, value: u64) void {
-    // siginfo_t is 128 bytes.
-    var info: [16]u64 = @splat(0);
-    const head: *SignalInfo = @ptrCast(&info);
-    head.* = .{ .signal = signal, .errno = 0, .code = signal_queued, .reserved = 0, .pid = processId(), .uid = 0, .value = value };
-    _ = linux.syscall3(.rt_sigqueueinfo, arg(pid), signal, @intFromPtr(&info));
-}
-
 /// Waits for any child that there is; false: there is none.
 pub fn reapOne() bool {
     const result = linux.syscall4(.wait4, arg(-1), 0, 0, 0);
@@ -450,45 +450,6 @@ pub fn exit(status: u8) noreturn {
     while (true) _ = linux.syscall1(.exit_group, status);
 }
 
-pub const signals_max = 64;
-/// struct sigaction as the kernel has it: handler, flags, restorer, mask.
-pub const Action = [4]u64;
-
-pub fn actionGet(signal: usize, action: *Action) void {
-    action.* = @splat(0);
-    _ = linux.syscall4(.rt_sigaction, signal, 0, @intFromPtr(action), 8);
-}
-
-pub fn actionSet(signal: usize, action: *const Action) void {
-    _ = linux.syscall4(.rt_sigaction, signal, @intFromPtr(action), 0, 8);
-}
-
-/// What was inherited as ignored gets its default action; handlers stay.
-pub fn ignoredForget() void {
-    const ignored = 1;
-    for (1..signals_max + 1) |signal| {
-        var action: Action = undefined;
-        actionGet(signal, &action);
-        if (action[0] == ignored) actionSet(signal, &@splat(0));
-    }
-}
-
-/// siginfo_t of a signal that came with a value.
-pub const SignalInfo = extern struct { signal: i32, errno: i32, code: i32, reserved: i32, pid: i32, uid: u32, value: u64 };
-pub const SignalHandler = *const fn (signal: i32, info: *const SignalInfo, context: ?*anyopaque) callconv(.c) void;
-/// `SignalInfo.code` of a signal that a process sent with a value.
-pub const signal_queued = -1;
-
-/// `handler` runs whenever the signal comes, on the alternate stack if there is one; calls that wait are interrupted.
-pub fn catchSignal(signal: u8, handler: SignalHandler) Error!void {
-    const siginfo = 4;
-    const onstack = 0x08000000;
-    const action: linux.Sigaction = .{ .handler = .{ .sigaction = @ptrCast(handler) }, .mask = @splat(0), .flags = siginfo | onstack };
-    _ = try check("rt_sigaction", linux.sigaction(@fromBackingInt(signal), &action, null));
-}
-
-pub const sigsys = 31;
-
 /// Makes a call that was stopped; the arguments are whoever's made it.
 pub fn callAgain(number: usize, a: [6]usize) usize {
     return linux.syscall6(@fromBackingInt(@intCast(number)), a[0], a[1], a[2], a[3], a[4], a[5]);
@@ -500,39 +461,6 @@ pub fn faultsCount(of: enum(usize) { process = 0, thread = 1 }) u64 {
     var usage: [18]u64 = undefined;
     _ = linux.syscall2(.getrusage, @backingInt(of), @intFromPtr(&usage));
     return usage[8] + usage[9];
-}
-
-/// Sends a signal with a value; in signal handlers, too. One that does not arrive is missed by its sender.
-pub fn signalQueue(pid: i32, signal: u8, value: u64) void {
-    const Info = extern struct { head: SignalInfo, rest: [12]u64 = @splat(0) };
-    const info: Info = .{ .head = .{ .signal = signal, .errno = 0, .code = signal_queued, .reserved = 0, .pid = 0, .uid = 0, .value = value } };
-    _ = linux.syscall3(.rt_sigqueueinfo, arg(pid), signal, @intFromPtr(&info));
-}
-
-pub fn maskSet(mask: u64) u64 {
-    const setmask = 2;
-    var old: u64 = 0;
-    _ = linux.syscall4(.rt_sigprocmask, setmask, @intFromPtr(&mask), @intFromPtr(&old), 8);
-    return old;
-}
-
-/// Takes one pending signal away without running anything; false: there is none.
-pub fn pendingTake() bool {
-    const all: u64 = std.math.maxInt(u64);
-    const at_once: [2]u64 = .{ 0, 0 };
-    return sys.ok(linux.syscall4(.rt_sigtimedwait, @intFromPtr(&all), 0, @intFromPtr(&at_once), 8));
-}
-
-/// stack_t: address, flags, size.
-pub const SignalStack = [3]u64;
-
-pub fn signalStackGet(stack: *SignalStack) void {
-    stack.* = @splat(0);
-    _ = linux.syscall2(.sigaltstack, 0, @intFromPtr(stack));
-}
-
-pub fn signalStackSet(stack: *const SignalStack) void {
-    _ = linux.syscall2(.sigaltstack, @intFromPtr(stack), 0);
 }
 
 /// The three interval timers (setitimer, alarm) stand.

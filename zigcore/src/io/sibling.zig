@@ -44,19 +44,6 @@ pub fn fork(thread: *const Thread) Error!i32 {
     return @intCast(pid);
 }
 
-/// What the kernel shows for the process: at most 15 characters.
-pub const Name = [15:0]u8;
-
-pub fn nameGet(name: *Name) void {
-    const pr_get_name = 16;
-    _ = linux.syscall2(.prctl, pr_get_name, @intFromPtr(name));
-}
-
-pub fn nameSet(name: [*:0]const u8) void {
-    const pr_set_name = 15;
-    _ = linux.syscall2(.prctl, pr_set_name, @intFromPtr(name));
-}
-
 const clone_newpid = 0x2000_0000;
 
 /// Who is forked from now on is the first process of a new PID namespace.
@@ -67,12 +54,6 @@ pub fn newProcesses() Error!void {
 /// From now on, of that one.
 pub fn processesOf(namespace: Fd) Error!void {
     _ = try check("setns", linux.syscall2(.setns, arg(namespace), clone_newpid));
-}
-
-/// Keeps `first` to `last` of the descriptors from 3 on; the standard streams stay.
-pub fn keepOnly(first: Fd, last: Fd) void {
-    _ = linux.syscall3(.close_range, 3, arg(first - 1), 0);
-    _ = linux.syscall3(.close_range, arg(last + 1), std.math.maxInt(u32), 0);
 }
 
 /// With one message.

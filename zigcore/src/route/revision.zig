@@ -1,13 +1,11 @@
 //! One JSON document of the host (gateway/contract/revision.py) → a checked `Table`, in memory taken at start.
 //!
-//! Called by the host's thread in zc_gateway_apply: `prepare` builds the new table in the region that nobody uses,
-//! the caller swaps it in on every reactor, `commit` makes the other region the spare one. On any error nothing
-//! changes and `message` says which row, which field, which value and what is allowed.
+//! Called by route/revisions.zig, for the region that nobody uses. On any error `message` says which row, which field,
+//! which value and what is allowed.
 //! Nothing here asserts on content: a document is data, even the host's.
 const std = @import("std");
 const assert = std.debug.assert;
 const limits = @import("../limits.zig");
-const pages = @import("../io/pages.zig");
 const table_module = @import("table.zig");
 const Table = table_module.Table;
 const Index = table_module.Index;
@@ -19,64 +17,6 @@ const Value = reader_module.Value;
 const quoted = reader_module.quoted;
 
 pub const Error = reader_module.Error;
-
-/// Two regions, one in use. About 170 MiB of address space, resident only where documents have reached.
-pub const Revisions = struct {
-    regions: [2]Region,
-    tables: [2]Table,
-    state: enum(u8) { empty = 0, first = 1, second = 2 },
-    /// `prepare` succeeded and `commit` has not come yet.
-    prepared: bool,
-    /// The spare region holds a whole table.
-    has_previous: bool,
-    seed: u64,
-
-    /// `seed`: random, per process.
-    pub fn create(seed: u64) error{OutOfMemory}!*Revisions {
-        const revisions = try pages.create(Revisions);
-        assert(revisions.state == .empty and !revisions.prepared);
-        revisions.seed = seed;
-        return revisions;
-    }
-
-    pub fn destroy(revisions: *Revisions) void {
-        pages.destroy(Revisions, revisions);
-    }
-
-    /// The table that was in use before, until the next `prepare`; null: there is none, or it is being overwritten.
-    pub fn previous(revisions: *const Revisions) ?*const Table {
-        if (!revisions.has_previous) return null;
-        return if (revisions.state == .first) &revisions.tables[1] else &revisions.tables[0];
-    }
-
-    /// The table in use; null before the first `commit`.
-    pub fn current(revisions: *const Revisions) ?*const Table {
-        return switch (revisions.state) {
-            .empty => null,
-            .first => &revisions.tables[0],
-            .second => &revisions.tables[1],
-        };
-    }
-
-    /// Decodes and checks. The table is the spare region's: valid until the next `prepare`, for good after `commit`.
-    /// `message` (zc_error.text) receives a NUL-terminated text on error.
-    pub fn prepare(revisions: *Revisions, document: []const u8, message: *[512]u8) Error!*Table {
-        revisions.prepared = false;
-        revisions.has_previous = false;
-        const spare: usize = if (revisions.state == .first) 1 else 0;
-        try decode(&revisions.regions[spare], document, revisions.seed, &revisions.tables[spare], message);
-        revisions.prepared = true;
-        return &revisions.tables[spare];
-    }
-
-    /// After every reactor has taken the prepared table and none holds anything of the other.
-    pub fn commit(revisions: *Revisions) void {
-        assert(revisions.prepared);
-        revisions.prepared = false;
-        revisions.has_previous = revisions.state != .empty;
-        revisions.state = if (revisions.state == .first) .second else .first;
-    }
-};
 
 /// What one table is made of.
 pub const Region = struct {
@@ -165,7 +105,7 @@ const route_fields = [_]Field{
 
 const Section = enum { revision, tenants, keys, versions, routes };
 
-fn decode(region: *Region, document: []const u8, seed: u64, table: *Table, message: *[512]u8) Error!void {
+pub fn decode(region: *Region, document: []const u8, seed: u64, table: *Table, message: *[512]u8) Error!void {
     var reader: Reader = .{ .text = &region.text, .message = message };
     if (document.len > limits.revision_bytes_max) {
         return reader.tooLarge("the document has {d} bytes, at most {d} are allowed", .{ document.len, limits.revision_bytes_max });

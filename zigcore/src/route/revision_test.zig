@@ -4,7 +4,7 @@ const testing = std.testing;
 const limits = @import("../limits.zig");
 const revision = @import("revision.zig");
 const key_module = @import("key.zig");
-const Revisions = revision.Revisions;
+const Revisions = @import("revisions.zig").Revisions;
 const Table = @import("table.zig").Table;
 
 /// Written by tests/unit/gateway/contract/test_revision_fixture.py from the dataclasses, and compared with them there.

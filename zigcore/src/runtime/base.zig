@@ -7,6 +7,7 @@
 const std = @import("std");
 const limits = @import("../limits.zig");
 const self = @import("../io/self.zig");
+const signals = @import("../io/signals.zig");
 const Layout = @import("layout.zig");
 
 pub const Error = Layout.Error || error{TooLarge};
@@ -41,8 +42,8 @@ pub fn share() Error!usize {
     defer self.close(file);
 
     const all_blocked: u64 = std.math.maxInt(u64);
-    const mask = self.maskSet(all_blocked);
-    defer _ = self.maskSet(mask);
+    const mask = signals.maskSet(all_blocked);
+    defer _ = signals.maskSet(mask);
     try scratch.layout.read(maps, &scratch.text);
     // Before the window is there: it is not to be copied itself.
     const bytes = try copy(scratch, file, pagemap);

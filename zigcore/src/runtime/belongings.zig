@@ -8,6 +8,7 @@ const std = @import("std");
 const assert = std.debug.assert;
 const limits = @import("../limits.zig");
 const self = @import("../io/self.zig");
+const signals = @import("../io/signals.zig");
 const Tmp = @import("tmp.zig");
 
 const Belongings = @This();
@@ -36,8 +37,8 @@ files: [limits.kept_files_max]File,
 files_count: usize,
 gaps: [gaps_max]Gap,
 gaps_count: usize,
-actions: [self.signals_max + 1]self.Action,
-signal_stack: self.SignalStack,
+actions: [signals.count + 1]signals.Action,
+signal_stack: signals.Stack,
 mask: u64,
 umask: usize,
 rlimits: [resources.len]self.Limit,
@@ -88,12 +89,12 @@ pub fn note(own: *Belongings, known: []const self.Fd, reason: *[256]u8) ?Reason 
     own.name = stat.name;
     own.tmp.fd = -1;
     if (own.tmp_own) own.tmp.note() catch return "the import left too many files in /tmp";
-    own.mask = self.maskSet(0);
-    _ = self.maskSet(own.mask);
+    own.mask = signals.maskSet(0);
+    _ = signals.maskSet(own.mask);
     own.umask = self.umaskSet(0o077);
     _ = self.umaskSet(own.umask);
-    for (1..self.signals_max + 1) |signal| self.actionGet(signal, &own.actions[signal]);
-    self.signalStackGet(&own.signal_stack);
+    for (1..signals.count + 1) |signal| signals.actionGet(signal, &own.actions[signal]);
+    signals.stackGet(&own.signal_stack);
     for (resources, &own.rlimits) |resource, *limit| self.limitGet(resource, limit);
     own.rlimits_fixed = !self.limitSet(resources[0], &own.rlimits[0]);
     return own.noteDescriptors(known, reason);
@@ -191,7 +192,7 @@ pub fn restore(own: *Belongings, stat: Stat, mask_before: u64) self.Error!void {
     own.restoreActions(stat);
     if (!std.mem.eql(u8, &stat.name, &own.name)) self.nameSet(&own.name);
     // What was sent but blocked would arrive in the next invocation.
-    if (mask_before != own.mask or own.mask != 0) while (self.pendingTake()) {};
+    if (mask_before != own.mask or own.mask != 0) while (signals.pendingTake()) {};
     for (own.gaps[0..own.gaps_count]) |gap| self.closeRange(gap.first, gap.last);
     for (0..3) |fd| try self.overlay(own.null_device, @intCast(fd));
     for (own.files[0..own.files_count]) |file| try self.placeSet(file.fd, file.place);
@@ -203,13 +204,13 @@ pub fn restore(own: *Belongings, stat: Stat, mask_before: u64) self.Error!void {
 fn restoreActions(own: *Belongings, stat: Stat) void {
     const sigchld = 17;
     const changed = stat.ignored ^ own.ignored | stat.caught ^ own.caught | own.caught | 1 << (sigchld - 1);
-    for (1..self.signals_max + 1) |signal| {
+    for (1..signals.count + 1) |signal| {
         if (changed >> @intCast(signal - 1) & 1 == 0) continue;
-        var action: self.Action = undefined;
-        self.actionGet(signal, &action);
-        if (!std.mem.eql(u64, &action, &own.actions[signal])) self.actionSet(signal, &own.actions[signal]);
+        var action: signals.Action = undefined;
+        signals.actionGet(signal, &action);
+        if (!std.mem.eql(u64, &action, &own.actions[signal])) signals.actionSet(signal, &own.actions[signal]);
     }
-    self.signalStackSet(&own.signal_stack);
+    signals.stackSet(&own.signal_stack);
 }
 
 /// One read of /proc/self/stat (proc_pid_stat(5)): a microsecond for five answers.

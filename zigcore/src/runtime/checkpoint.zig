@@ -16,6 +16,7 @@ const assert = std.debug.assert;
 const limits = @import("../limits.zig");
 const channel = @import("../io/channel.zig");
 const self = @import("../io/self.zig");
+const signals = @import("../io/signals.zig");
 const snapshot = @import("snapshot.zig");
 const Belongings = @import("belongings.zig");
 const Heap = @import("heap.zig");
@@ -128,7 +129,7 @@ pub fn prepare(options: Options, reason: *[256]u8) ?[]const u8 {
     c.belongings.open(files) catch return "the descriptors of the rewinder could not be opened";
     c.belongings.tmp_own = options.tmp_own;
     if (c.belongings.note(options.known, reason)) |why| return why;
-    if (c.belongings.blocks(self.sigsys)) c.watch.forgo();
+    if (c.belongings.blocks(signals.sigsys)) c.watch.forgo();
     var next: usize = 0;
     _ = self.pagesOwn(c.belongings.pagemap, 0, self.address_end, c.ranges[0..1], &next) catch
         return "the kernel has no PAGEMAP_SCAN (Linux 6.7 or newer has)";
@@ -225,7 +226,7 @@ fn rewindHere(argument: *anyopaque) callconv(.c) noreturn {
     const started_ns = self.now();
     const asked = c.watch.asked;
     var rested_ns: u64 = 0;
-    const mask_before = if (asked) self.maskSet(std.math.maxInt(u64)) else 0;
+    const mask_before = if (asked) signals.maskSet(std.math.maxInt(u64)) else 0;
     const faulted = c.faultsNote(asked);
     if (asked) c.belongings.restore(c.stat, mask_before) catch self.exit(exit_broken);
     if (!c.settled and c.generation == 0) {
@@ -239,7 +240,7 @@ fn rewindHere(argument: *anyopaque) callconv(.c) noreturn {
     c.random.reseed() catch self.exit(exit_broken);
     c.generation += 1;
     c.rewind_ns += self.now() - started_ns - rested_ns;
-    if (asked) _ = self.maskSet(c.belongings.mask);
+    if (asked) _ = signals.maskSet(c.belongings.mask);
     stack_switch.again(&c.place);
 }
 

@@ -10,6 +10,7 @@ const limits = @import("../limits.zig");
 const channel = @import("../io/channel.zig");
 const Lock = @import("../io/lock.zig");
 const self = @import("../io/self.zig");
+const signals = @import("../io/signals.zig");
 const frame = @import("../pool/frame.zig");
 const Checkpoint = @import("checkpoint.zig");
 const fork = @import("fork.zig");
@@ -241,7 +242,7 @@ fn attend(loop: *Loop, pid: i32, sequence: u64) Error!u32 {
             return status;
         }
         // The gateway knows the worker only: its soft signal is for the process that runs the handler.
-        if (soft.passOn()) |value| self.queueSignal(pid, frame.soft_signal, value);
+        if (soft.passOn()) |value| signals.queue(pid, frame.soft_signal, value);
         py.signalsRun();
     }
 }

@@ -7,6 +7,7 @@
 const std = @import("std");
 const assert = std.debug.assert;
 const self = @import("../io/self.zig");
+const signals = @import("../io/signals.zig");
 const frame = @import("../pool/frame.zig");
 const py = @import("python.zig");
 
@@ -21,9 +22,9 @@ var pending: Word = .init(0);
 var deputy: std.atomic.Value(i32) = .init(0);
 
 /// Any thread, in the middle of anything: stores, and tells CPython to call its handler in the main thread.
-fn caught(_: i32, info: *const self.SignalInfo, _: ?*anyopaque) callconv(.c) void {
+fn caught(_: i32, info: *const signals.Info, _: ?*anyopaque) callconv(.c) void {
     const child = deputy.load(.acquire);
-    if (child > 0) return self.signalQueue(child, frame.soft_signal, info.value);
+    if (child > 0) return signals.queue(child, frame.soft_signal, info.value);
     if (!accept(info.code, info.value)) return;
     const errno = std.c._errno().*;
     py.interrupt(frame.soft_signal);
@@ -31,7 +32,7 @@ fn caught(_: i32, info: *const self.SignalInfo, _: ?*anyopaque) callconv(.c) voi
 }
 
 fn accept(code: i32, value: u64) bool {
-    if (code != self.signal_queued) return false;
+    if (code != signals.queued) return false;
     const sequence = running.load(.acquire);
     if (sequence == 0 or value >> 2 != sequence or value & 3 == 0) return false;
     pending.store(value, .release);
@@ -40,7 +41,7 @@ fn accept(code: i32, value: u64) bool {
 
 /// Replaces CPython's own C handler; the Python one, which it would call, has been set.
 pub fn install() self.Error!void {
-    try self.catchSignal(frame.soft_signal, caught);
+    try signals.handle(frame.soft_signal, caught);
 }
 
 /// The soft signal goes to `pid`, a child that has not been waited for, until this is called with 0.
@@ -80,20 +81,20 @@ pub fn passOn() ?u64 {
 test "a signal is taken once, and only by the invocation that it means" {
     const expectEqual = std.testing.expectEqual;
     const cpu = frame.softValue(7, .cpu);
-    try std.testing.expect(!accept(self.signal_queued, cpu)); // nothing runs
+    try std.testing.expect(!accept(signals.queued, cpu)); // nothing runs
     begin(7);
-    try std.testing.expect(!accept(self.signal_queued, frame.softValue(6, .cpu))); // of the one before
+    try std.testing.expect(!accept(signals.queued, frame.softValue(6, .cpu))); // of the one before
     try std.testing.expect(!accept(0, cpu)); // kill(2): no value
     try expectEqual(.none, take());
-    try std.testing.expect(accept(self.signal_queued, cpu));
+    try std.testing.expect(accept(signals.queued, cpu));
     try expectEqual(.cpu, take());
     try expectEqual(.none, take());
-    try std.testing.expect(accept(self.signal_queued, cpu));
+    try std.testing.expect(accept(signals.queued, cpu));
     end();
     try expectEqual(.none, take());
     begin(8);
     try expectEqual(.none, take());
-    try std.testing.expect(accept(self.signal_queued, frame.softValue(8, .wall_clock)));
+    try std.testing.expect(accept(signals.queued, frame.softValue(8, .wall_clock)));
     try expectEqual(.wall_clock, take());
     end();
 }

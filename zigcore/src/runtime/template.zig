@@ -27,6 +27,9 @@ pub const Order = extern struct {
 
 pub const Error = base.Error || error{Unsupported};
 
+/// For people who look at processes: it is none of the workers.
+const name: self.Name = "template".* ++ @as([8]u8, @splat(0));
+
 var buffer: [limits.order_bytes_max]u8 = undefined;
 
 /// Returns in the zygote with the template's pid, and in each worker with null and its order. The GIL is held.
@@ -53,22 +56,24 @@ fn serve(order: *Order, zygote: i32, jailed: bool) void {
     self.dieWithParent();
     // It may have ended before that was said.
     if (self.parentId() != zygote) self.exit(0);
-    sibling.keepOnly(orders_fd, if (jailed) processes_fd else orders_fd);
+    self.closeRange(3, orders_fd - 1);
+    self.closeRange((if (jailed) processes_fd else orders_fd) + 1, std.math.maxInt(u32));
     const thread = sibling.Thread.own() orelse self.exit(1);
-    // For people who look at processes: it is none of the workers.
-    var workers_name: sibling.Name = @splat(0);
-    sibling.nameGet(&workers_name);
-    sibling.nameSet("template");
+    var workers_name: self.Name = @splat(0);
+    self.nameGet(&workers_name);
+    self.nameSet(&name);
     base.populate() catch {};
     while (true) {
         const received = sibling.receive(orders_fd, &buffer) catch {
+            // As much of it as fits has arrived.
+            @memset(&buffer, 0);
             if (!sibling.say(orders_fd, -1)) self.exit(1);
             continue;
         };
         const message = received orelse self.exit(0);
         const pid = fork(&thread, jailed) catch -1;
         if (pid == 0) {
-            sibling.nameSet(&workers_name);
+            self.nameSet(&workers_name);
             order.* = .{
                 .bytes = &buffer,
                 .bytes_count = @intCast(message.bytes),

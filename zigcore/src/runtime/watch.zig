@@ -11,6 +11,7 @@
 const std = @import("std");
 const builtin = @import("builtin");
 const self = @import("../io/self.zig");
+const signals = @import("../io/signals.zig");
 const Layout = @import("layout.zig");
 
 const Watch = @This();
@@ -56,8 +57,8 @@ pub fn init(watch: *Watch, dispatching: bool, layout: *const Layout) void {
     if (!watch.active) return;
     const siginfo = 4;
     const restorer = 0x04000000;
-    const action: self.Action = .{ @intFromPtr(&caught), siginfo | restorer, @intFromPtr(&tailcut_watch_start), 0 };
-    self.actionSet(self.sigsys, &action);
+    const action: signals.Action = .{ @intFromPtr(&caught), siginfo | restorer, @intFromPtr(&tailcut_watch_start), 0 };
+    signals.actionSet(signals.sigsys, &action);
 }
 
 /// Handlers of the import's run with SIGSYS blocked, or everything does: then the kernel could only end the process.
