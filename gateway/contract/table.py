@@ -162,7 +162,7 @@ class Tenant(_Document):
 
 
 class Key(_Document):
-    id: str
+    id: str = Field(max_length=40)
     sha256: Sha256
     """SHA-256 of the whole token ``tck_…``: high-entropy, so no slow hash is needed."""
     tenant_id: str

@@ -308,7 +308,11 @@ class Server:
             connection.pidfds.discard(worker.pidfd)
             # A reply that still waits with this pidfd keeps a copy of its own.
             oom_kills, peak_bytes = worker.group.oom_kills(), worker.group.memory_peak_bytes()
-            cpu_s = used.ru_utime + used.ru_stime if worker.cpu_fd is None else usage_s(worker.cpu_fd)
+            cpu_s = used.ru_utime + used.ru_stime
+            if worker.cpu_fd is not None:
+                # Somebody may have removed the group.
+                with contextlib.suppress(OSError):
+                    cpu_s = usage_s(worker.cpu_fd)
             self._send(connection, protocol.exited(worker.request, worker.pid, status, oom_kills, peak_bytes, cpu_s))
         os.close(worker.pidfd)
         if worker.cpu_fd is not None:

@@ -18,6 +18,8 @@ from gateway.contract.worker import SpawnSpec
 from gateway.core import zygote_memory
 from gateway.core.binding import CoreError
 
+_ANSWER_S = 30.0
+"""A fork takes milliseconds; who does not answer for so long is stopped."""
 Become = Callable[["Order", list[int]], NoReturn]
 """In the worker; the descriptors are its own to close."""
 
@@ -75,6 +77,7 @@ class Template:
             for place in places:
                 os.close(place)
         theirs.close()
+        ours.settimeout(_ANSWER_S)
         return cls(pid, ours)
 
     def fork(self, order: Order, fds: list[int]) -> int:
@@ -84,6 +87,9 @@ class Template:
             answer = self.orders.recv(4)
         except ConnectionError as error:
             raise TemplateError(f"process {self.pid}, which forks workers, is gone") from error
+        except TimeoutError as error:
+            message = f"process {self.pid}, which forks workers, has not answered for {_ANSWER_S:.0f} s"
+            raise TemplateError(message) from error
         if len(answer) != 4:
             raise TemplateError(f"process {self.pid}, which forks workers, is gone")
         pid = int.from_bytes(answer, "little", signed=True)

@@ -10,6 +10,7 @@ const std = @import("std");
 const limits = @import("../limits.zig");
 const self = @import("../io/self.zig");
 const sibling = @import("../io/sibling.zig");
+const signals = @import("../io/signals.zig");
 const base = @import("base.zig");
 const py = @import("python.zig");
 
@@ -29,6 +30,11 @@ pub const Error = base.Error || error{Unsupported};
 
 /// For people who look at processes: it is none of the workers.
 const name: self.Name = "template".* ++ @as([8]u8, @splat(0));
+
+const sighup = 1;
+const sigint = 2;
+const sigterm = 15;
+const stop_signals: u64 = 1 << (sighup - 1) | 1 << (sigint - 1) | 1 << (sigterm - 1);
 
 var buffer: [limits.order_bytes_max]u8 = undefined;
 
@@ -63,6 +69,8 @@ fn serve(order: *Order, zygote: i32, jailed: bool) void {
     self.nameGet(&workers_name);
     self.nameSet(&name);
     base.populate() catch {};
+    // It ends with the zygote: a signal to all of their group (Ctrl-C) would end it first, and the zygote for want of it.
+    const mask = signals.maskSet(stop_signals);
     while (true) {
         const received = sibling.receive(orders_fd, &buffer) catch {
             // As much of it as fits has arrived.
@@ -74,6 +82,7 @@ fn serve(order: *Order, zygote: i32, jailed: bool) void {
         const pid = fork(&thread, jailed) catch -1;
         if (pid == 0) {
             self.nameSet(&workers_name);
+            _ = signals.maskSet(mask);
             order.* = .{
                 .bytes = &buffer,
                 .bytes_count = @intCast(message.bytes),
