@@ -237,8 +237,9 @@ def test_a_zygote_that_runs_short_of_descriptors_refuses_and_lives_on(tmp_path):
         _soft, hard = resource.prlimit(zygote.process.pid, resource.RLIMIT_NOFILE)
         kinds = []
         for spare in range(10):
-            first_free = max(int(path.name) for path in folder.iterdir()) + 1
-            resource.prlimit(zygote.process.pid, resource.RLIMIT_NOFILE, (first_free + spare, hard))
+            taken = {int(path.name) for path in folder.iterdir()}
+            free = [number for number in range(max(taken) + 20) if number not in taken]
+            resource.prlimit(zygote.process.pid, resource.RLIMIT_NOFILE, (free[spare], hard))
             left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             memory = os.memfd_create("shared")
             connection.ask(document, min(os.sched_getaffinity(0)), [right.fileno(), memory])
