@@ -154,10 +154,12 @@ def test_many_workers_start_at_once(zygote, start, connection):
 
 
 def template_of(zygote: Zygote) -> int:
-    found = [int(path.name) for path in Path("/proc").glob("[0-9]*") if is_template(int(path.name))]
-    (template,) = [
-        pid for pid in found if f"\nPPid:\t{zygote.process.pid}\n" in Path(f"/proc/{pid}/status").read_text()
-    ]
+    """It may be a moment before it says its name."""
+    children = Path(f"/proc/{zygote.process.pid}/task/{zygote.process.pid}/children")
+    found: list[int] = []
+    while not found and zygote.process.poll() is None:
+        found = [int(pid) for pid in children.read_text().split() if is_template(int(pid))]
+    (template,) = found
     return template
 
 
