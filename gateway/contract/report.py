@@ -12,6 +12,8 @@ from gateway.contract.worker import State
 
 REPORT_STREAM = "tailcut:reports"
 REPORT_FIELD = "report"
+REPORT_ENTRIES_MAX = 100_000
+"""Older ones go: nobody has consumed them for long."""
 KEY_USES_FIELD = "key_uses"
 REPORT_GROUP = "control-plane"
 KEY_USES_MAX = 1_000

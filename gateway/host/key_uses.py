@@ -12,12 +12,11 @@ import redis.asyncio as redis
 import structlog
 from redis.exceptions import RedisError
 
-from gateway.contract.report import KEY_USES_FIELD, KEY_USES_MAX, REPORT_STREAM, KeyUses
+from gateway.contract.report import KEY_USES_FIELD, KEY_USES_MAX, REPORT_ENTRIES_MAX, REPORT_STREAM, KeyUses
 
 _log = structlog.get_logger("key_uses")
 _KEPT_MAX = 128 * 1024
 """Keys whose use waits: more than two whole tables have (keys_max of limits.zig)."""
-_STREAM_ENTRIES_MAX = 100_000
 
 
 class KeyUseFeed:
@@ -41,7 +40,7 @@ class KeyUseFeed:
         while self._waiting:
             batch = dict(list(self._waiting.items())[:KEY_USES_MAX])
             document = KeyUses(node=self._node, used_s=batch).model_dump_json()
-            await client.xadd(REPORT_STREAM, {KEY_USES_FIELD: document}, maxlen=_STREAM_ENTRIES_MAX, approximate=True)
+            await client.xadd(REPORT_STREAM, {KEY_USES_FIELD: document}, maxlen=REPORT_ENTRIES_MAX, approximate=True)
             for key_id, used_s in batch.items():
                 if self._waiting.get(key_id) == used_s:
                     del self._waiting[key_id]

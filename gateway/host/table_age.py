@@ -78,10 +78,9 @@ class TableAge:
 
     def _say(self) -> None:
         now_is = "over" if self.is_over else "late" if self.age_s >= min(_LATE_S, self.max_s or _LATE_S) else "fresh"
-        said, self._said = self._said, now_is
-        if said == now_is or self._applied < 0:
-            self._said = now_is if self._applied >= 0 else said
+        if self._applied < 0 or now_is == self._said:
             return
+        said, self._said = self._said, now_is
         facts = {"age_s": round(self.age_s, 1), "max_age_s": self.max_s, "revision": self._applied}
         if now_is == "over":
             _log.critical(

@@ -19,7 +19,7 @@ import structlog
 from pydantic import ValidationError
 from redis.exceptions import RedisError
 
-from gateway.contract.report import REPORT_FIELD, REPORT_STREAM
+from gateway.contract.report import REPORT_ENTRIES_MAX, REPORT_FIELD, REPORT_STREAM
 from gateway.contract.table import NEWEST_KEPT_S, NEWEST_KEY, REVISION_CHANNEL, TABLE_KEY, RoutingTable
 from gateway.host.key_uses import KeyUseFeed
 from gateway.host.reports import Reports
@@ -27,7 +27,6 @@ from gateway.settings import HostSettings
 
 _log = structlog.get_logger("table_feed")
 _BACKOFF_FIRST_S = 0.1
-_STREAM_ENTRIES_MAX = 100_000
 
 
 class TableFeed:
@@ -99,7 +98,7 @@ class TableFeed:
             await self._reports.wait()
             for report in self._reports.batch():
                 fields = {REPORT_FIELD: report.model_dump_json()}
-                await client.xadd(REPORT_STREAM, fields, maxlen=_STREAM_ENTRIES_MAX, approximate=True)  # type: ignore[arg-type]
+                await client.xadd(REPORT_STREAM, fields, maxlen=REPORT_ENTRIES_MAX, approximate=True)  # type: ignore[arg-type]
                 self._reports.sent(report)
 
     async def _send_key_uses(self, client: "redis.Redis") -> None:

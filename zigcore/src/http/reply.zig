@@ -38,7 +38,8 @@ pub const Body = union(enum) {
     pooled: u32,
 };
 
-/// Ends the head and sends the answer. What a worker says behind a status that has no content is left out. False: it did not fit (a worker's headers): nothing was sent, answer otherwise.
+/// Ends the head and sends the answer. What a worker says behind a status that has no content is left out. False: it did
+/// not fit (a worker's headers): nothing was sent, answer otherwise.
 pub fn finish(l: *Listener, c: *Connection, response: *Response, status: u16, body: Body) bool {
     const bytes: usize = if (!Response.hasContent(status)) 0 else switch (body) {
         .bytes => |bytes| bytes.len,

@@ -2,7 +2,8 @@
 //!
 //! Called by answer (the worker lives: it was interrupted, or its answer is too large) and reap (it was killed). The
 //! owner of the function sees the figures, the traceback and, where a higher tier would really have allowed more, a 402
-//! that names it; anybody else learns what kind of limit it was, and no more. What always holds: the numbers are the gateway's, the traceback is the worker's word.
+//! that names it; anybody else learns what kind of limit it was, and no more. What always holds: the numbers are the
+//! gateway's, the traceback is the worker's word.
 const std = @import("std");
 const limits = @import("../limits.zig");
 const clock = @import("../io/clock.zig");

@@ -36,8 +36,11 @@ pub const Revisions = struct {
 
     /// The table that was in use before, until the next `prepare`; null: there is none, or it is being overwritten.
     pub fn previous(revisions: *const Revisions) ?*const Table {
-        if (!revisions.has_previous) return null;
-        return if (revisions.state == .first) &revisions.tables[1] else &revisions.tables[0];
+        return if (revisions.has_previous) &revisions.tables[revisions.spare()] else null;
+    }
+
+    fn spare(revisions: *const Revisions) usize {
+        return if (revisions.state == .first) 1 else 0;
     }
 
     /// The table in use; null before the first `commit`.
@@ -54,10 +57,10 @@ pub const Revisions = struct {
     pub fn prepare(revisions: *Revisions, document: []const u8, message: *[512]u8) Error!*Table {
         revisions.prepared = false;
         revisions.has_previous = false;
-        const spare: usize = if (revisions.state == .first) 1 else 0;
-        try revision.decode(&revisions.regions[spare], document, revisions.seed, &revisions.tables[spare], message);
+        const at = revisions.spare();
+        try revision.decode(&revisions.regions[at], document, revisions.seed, &revisions.tables[at], message);
         revisions.prepared = true;
-        return &revisions.tables[spare];
+        return &revisions.tables[at];
     }
 
     /// After every reactor has taken the prepared table and none holds anything of the other.
